@@ -1,0 +1,62 @@
+"""The command line: ``sketchfusion encode | decode | info | train | export | fetch``.
+
+What a script can rely on:
+
+* results go to stdout, progress and warnings to stderr; colours and bars only to a terminal;
+* an error is one line, ``error: ...``, on stderr, and the exit status says which class of error
+  (see :mod:`sketchfusion_lite.errors`; 2 also stands for wrong options, 130 for Ctrl-C);
+* an output file is whole or absent, and is replaced only with ``--force``.
+
+``--help`` and ``info`` never import torch: every heavy import sits inside the command that needs it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .console import ErrorReportingGroup, say
+from .pictures import decode, encode
+from .streams import info
+from .training import export, fetch, train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="sketchfusion",
+    cls=ErrorReportingGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"sketchfusion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", envvar="SKETCHFUSION_DEBUG", help="Show the Python traceback of an error."
+        ),
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Photos in about two kilobytes: generative image compression at ultra-low rate."""
+
+
+for _command in (encode, decode, info, train, export, fetch):
+    app.command(no_args_is_help=True)(_command)

@@ -1,0 +1,176 @@
+"""``sketchfusion info``, and reading ``.skf`` files within bounds. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from .. import bitstream
+from ..errors import StreamError, TruncatedStream, WeightsError
+from .console import note, say, show
+
+MaxPixels = Annotated[
+    int,
+    typer.Option("--max-pixels", min=1, metavar="PIXELS", help="Refuse pictures larger than this."),
+]
+
+_FIRST_BYTES = 1 << 16
+_OVERHEAD = 64  # more than header and checksums
+_TILE_PIXELS = 1 << 12  # bitstream bounds a section per tile of 64x64 pixels
+
+
+def read_stream(path: Path, max_pixels: int = bitstream.DEFAULT_MAX_PIXELS) -> bytes:
+    """Read a ``.skf`` file, but never much more than a stream of this size may hold.
+
+    The first 64 kB are checked before the rest is read, so a film renamed to ``.skf`` costs nothing.
+
+    Raises:
+        StreamError: cannot be read, or is no intact stream.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FIRST_BYTES)
+            if len(data) == _FIRST_BYTES:
+                data += file.read(_size_limit(data, max_pixels, str(path)) - len(data) + 1)
+    except OSError as error:
+        raise StreamError(
+            f"{path}: cannot be read ({error.strerror}). Check its name and permissions."
+        ) from error
+    return data
+
+
+def _size_limit(start: bytes, max_pixels: int, name: str) -> int:
+    """Largest possible size of the stream that begins with ``start``."""
+    try:
+        header = bitstream.parse(start, max_pixels, name).header
+        words = bitstream.max_section_words(header.width, header.height)
+    except TruncatedStream:  # a hyper section beyond the first bytes; its checksum is not seen yet
+        tiles = max_pixels // _TILE_PIXELS + 2 * bitstream.MAX_SIDE // 64 + 1
+        words = bitstream.WORDS_PER_TILE * tiles
+    return len(bitstream.SECTIONS) * words * bitstream.WORD_BYTES + _OVERHEAD
+
+
+def info(
+    source: Annotated[Path, typer.Argument(metavar="IN.skf", help="Stream to describe.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
+    ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights file (.safetensors) to check the stream against; default: the shipped ones."
+        ),
+    ] = None,
+    max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
+) -> None:
+    """Account for every byte of a stream: header fields, sections, what is missing.
+
+    Needs neither weights nor torch. A truncated stream is described as far as it goes.
+    """
+    data = read_stream(source, max_pixels)
+    facts = describe(source, data, bitstream.parse(data, max_pixels, str(source)), weights)
+    if as_json:
+        say(json.dumps(facts))
+        return
+    say(
+        f"{source.name}: {facts['width']}x{facts['height']}, {facts['bytes']} bytes, "
+        f"{facts['bpp']:.4f} bpp, quality {facts['quality']:.2f}"
+    )
+    say(f"model {facts['model_id']}: {_verdict(facts['weights'])}")
+    table = Table("section")
+    for column in ("bytes", "share"):
+        table.add_column(column, justify="right")
+    for name, section in facts["sections"].items():
+        label = f"{name} (missing)" if name in facts["missing"] else name
+        table.add_row(label, str(section["bytes"]), f"{100 * section['share']:.1f} %")
+    table.add_section()
+    table.add_row("total", str(len(data)), "100.0 %")
+    show(table)
+    if facts["missing"]:
+        note(f"warning: {missing_text(source, facts['missing'])}")
+
+
+def missing_text(source: Path, missing: tuple[str, ...] | list[str]) -> str:
+    """Say what a truncated stream lacks."""
+    return f"{source}: truncated, without {' and '.join(missing)} section; it decodes coarser"
+
+
+def describe(
+    path: Path, data: bytes, stream: bitstream.Stream, weights: Path | None = None
+) -> dict[str, Any]:
+    """Everything that ``info --json`` prints.
+
+    Args:
+        path: of the stream.
+        data: the whole file.
+        stream: the same, parsed.
+        weights: file to check against; None for the shipped ones.
+    """
+    header = stream.header
+    return {
+        "file": str(path),
+        "bytes": len(data),
+        "format_version": bitstream.VERSION,
+        "width": header.width,
+        "height": header.height,
+        "bpp": len(data) * 8 / header.pixels,
+        "quality": header.quality,
+        "quality_index": header.quality_index,
+        "model_id": f"{header.model_id:#06x}",
+        "weights": _matching_weights(header.model_id, weights),
+        "sections": {
+            name: {"bytes": size, "share": size / len(data)}
+            for name, size in stream.section_bytes.items()
+        },
+        "missing": list(stream.missing),
+    }
+
+
+def _matching_weights(model_id: int, weights: Path | None) -> dict[str, Any] | None:
+    """Whether the weights at hand decode a stream of ``model_id``; None if there are none."""
+    shipped = Path(str(resources.files("sketchfusion_lite") / "weights"))
+    files = [weights] if weights else sorted(shipped.glob("*.safetensors"))
+    found = {file.name: entropy_model_id(file) for file in files}
+    codecs = {name: own for name, own in found.items() if own is not None}
+    if not codecs:
+        return None
+    fitting = [name for name, own in codecs.items() if own == model_id]
+    name = fitting[0] if fitting else next(iter(codecs))
+    return {"file": name, "model_id": f"{codecs[name]:#06x}", "decodes": bool(fitting)}
+
+
+def _verdict(weights: dict[str, Any] | None) -> str:
+    if weights is None:
+        return "no weights at hand to compare with"
+    if weights["decodes"]:
+        return f"{weights['file']} decodes it"
+    return f"not decodable with {weights['file']}, which is model {weights['model_id']}"
+
+
+def entropy_model_id(weights: Path) -> int | None:
+    """The id of a weights file, as ``integer.model_id`` computes it, but without torch.
+
+    Returns:
+        The id, or None if the file holds no codec.
+
+    Raises:
+        WeightsError: missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    digest, prefix, found = hashlib.sha256(), "integer.", False
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            for name in sorted(key for key in file.keys() if key.startswith(prefix)):  # noqa: SIM118
+                array, found = file.get_tensor(name), True
+                digest.update(f"{name[len(prefix) :]}torch.{array.dtype}{array.shape}".encode())
+                digest.update(array.tobytes())
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{weights}: missing, damaged or not safetensors ({error}).") from error
+    return int.from_bytes(digest.digest()[:2], "little") if found else None

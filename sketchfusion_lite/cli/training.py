@@ -1,0 +1,201 @@
+"""``sketchfusion train``, ``export`` and ``fetch``: how weights come about."""
+
+from __future__ import annotations
+
+import pickle
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..errors import ArgumentError, WeightsError
+from .batch import check_target
+from .console import needs_extra, note, progress_bar, say
+
+if TYPE_CHECKING:
+    from ..training.loop import TrainingRun
+
+
+class Download(StrEnum):
+    """What ``fetch`` knows."""
+
+    KODAK = "kodak"
+    LPIPS = "lpips"
+    ALL = "all"
+
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="cues, codec, or the path of a recipe (.toml).")
+    ],
+    photos: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of training photos instead of the recipe's; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Run folder.  [default: runs/RECIPE]", show_default=False),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")
+    ] = False,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length of the run in steps, instead of the recipe's.")
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Length of the run in minutes of training, instead of steps."),
+    ] = None,
+    compile: Annotated[  # noqa: A002
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="Compile the model with torch.compile: a slow start, then faster steps.  "
+            "[default: as the recipe says]",
+            show_default=False,
+        ),
+    ] = None,
+    detector: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights file with the boundary detector (of a cues run) that a codec run starts "
+            "from, instead of the recipe's."
+        ),
+    ] = None,
+) -> None:
+    """Train by a recipe; stop it at any moment and go on with --resume.
+
+    The run folder gets recipe.json, log.csv, validation.csv, checkpoint.pt and, at the end, the
+    weights. Runs on several GPUs under: accelerate launch -m sketchfusion_lite.cli train RECIPE
+    """
+    if steps is not None and minutes is not None:
+        raise ArgumentError("--steps and --minutes exclude each other: pass one of them.")
+    with needs_extra("train", "training"):
+        from ..training.loop import TrainingRun
+        from ..training.recipe import load_recipe
+
+        plan = load_recipe(
+            recipe,
+            photos=[str(folder) for folder in photos] if photos else None,
+            steps=steps,
+            minutes=0.0 if steps is not None else minutes,  # minutes would win over steps
+            compile=compile,
+            detector=str(detector) if detector else None,
+        )
+        folder = out or Path("runs") / Path(recipe).name.removesuffix(".toml")
+        if resume and not (folder / "checkpoint.pt").exists():
+            note(f"note: {folder} holds no checkpoint; the run starts from the beginning")
+        run = TrainingRun(plan, folder, resume)
+    try:
+        _watch(run, str(folder))
+    except KeyboardInterrupt:
+        note(f"stopped at step {run.step}; go on from the last checkpoint with --resume")
+        raise
+    if run.accelerator.is_main_process:
+        exported = ", ".join(str(path) for path in sorted(folder.glob("*.safetensors")))
+        say(f"{folder}  {run.step} steps  {run.seconds / 60:.1f} minutes  weights: {exported}")
+
+
+def _watch(run: TrainingRun, name: str) -> None:
+    """Run to the end with a bar, or with a line per row of the log if stderr is no terminal."""
+    columns = (
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[numbers]}", markup=False),
+    )
+    with progress_bar(*columns) as bar:
+        if not run.accelerator.is_main_process:
+            bar.disable = True
+        task = bar.add_task(name, total=1.0, completed=run.progress, numbers="")
+
+        def on_log(step: int, progress: float, numbers: dict[str, float]) -> None:
+            text = "  ".join(f"{key} {value:.4g}" for key, value in numbers.items())
+            bar.update(task, completed=progress, numbers=f"step {step}  {text}")
+            if not bar.console.is_terminal and run.accelerator.is_main_process:
+                note(f"step {step}  {100 * progress:.1f} %  {text}")
+
+        run.run(on_log=on_log)
+
+
+def export(
+    run_folder: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Run folder of a codec recipe, or its checkpoint.pt."),
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT.safetensors", help="Weights file to write.")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Turn the last checkpoint of a codec run into a weights file, without waiting for its end.
+
+    Prints the model id, which streams made with these weights carry, and the size in bytes.
+    """
+    check_target(target, force)
+    path = run_folder / "checkpoint.pt" if run_folder.is_dir() else run_folder
+    state = _load_checkpoint(path)
+
+    from ..codec import export_weights
+    from ..model import ModelConfig, SketchFusionModel
+
+    recipe = dict(state["recipe"])
+    try:
+        model = SketchFusionModel(ModelConfig.from_dict(recipe["model"]))
+        model.load_state_dict(state["modules"]["model"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{path}: does not fit the model of this release ({reason})") from error
+    # Others shall learn what was trained on, not where it lay on this machine.
+    recipe["photos"] = [Path(folder).name for folder in recipe["photos"]]
+    recipe["detector"] = Path(recipe["detector"]).name
+    training = {
+        "recipe": recipe,
+        "steps": state["step"],
+        "minutes": round(state["seconds"] / 60, 1),
+    }
+    model_id = export_weights(model, target, training)
+    say(f"{target}  model {model_id:#06x}  {target.stat().st_size} bytes  step {state['step']}")
+
+
+def _load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a codec run's checkpoint; holds tensors and plain values, never code.
+
+    Raises:
+        WeightsError: missing, damaged, or of another kind of run.
+    """
+    import torch
+
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file. Name the folder of a run that has a checkpoint.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        task = state["recipe"]["task"]
+    except (EOFError, KeyError, OSError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"{path}: damaged, or no checkpoint of a run") from error
+    if task != "codec":
+        raise WeightsError(f"{path}: of a {task!r} run; weights are exported from a codec run")
+    return state
+
+
+def fetch(
+    name: Annotated[
+        Download,
+        typer.Argument(
+            help="kodak: 24 test photos; lpips: networks that training and evaluation need."
+        ),
+    ],
+) -> None:
+    """Download what is too large or not ours to ship, checked by its sha256, into the cache folder.
+
+    What is there already is not downloaded again. Prints the paths.
+    """
+    from .. import datasets
+
+    names = [d for d in Download if d is not Download.ALL] if name is Download.ALL else [name]
+    for each in names:
+        fetched = datasets.fetch(each.value)
+        for path in [fetched] if isinstance(fetched, Path) else fetched:
+            say(str(path))

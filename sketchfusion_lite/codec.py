@@ -1,0 +1,385 @@
+"""SketchFusionCodec: a photo becomes bytes, bytes become a sketch and a preview.
+
+    image --> boundaries --> y, once per image
+                              |  quality (searched for bpp= / max_bytes=)
+                              v
+    .skf <-- bitstream <-- rANS <-- symbols <-- integer entropy model
+      |
+      +--> symbols --> y_hat --+--> SketchRenderer  --> sketch
+                               +--> PreviewDecoder  --> preview
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from . import bitstream
+from .coding import SketchCoder, Symbols
+from .errors import ArgumentError, BudgetTooSmall, ImageError, ModelMismatch, WeightsError
+from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple, to_pil
+from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
+from .model import ModelConfig, SketchFusionModel
+from .weights_io import load_weights, part, save_weights
+
+STAGES = ("sketch", "preview", "refined")
+STRIDE = 16
+DEFAULT_BPP = 0.045
+_CLOSE_ENOUGH = 0.985  # the rate search stops this near below the budget
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A compressed photo.
+
+    Attributes:
+        data: the whole ``.skf`` file.
+        bpp: ``len(data) * 8 / (height * width)``: what is on disk.
+        estimated_bpp: ideal code length ``-log2 p`` of the model, without header and checksums.
+        quality: in [0, 5], as stored in the stream.
+    """
+
+    data: bytes
+    bpp: float
+    estimated_bpp: float
+    quality: float
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file; under its name there is never half a stream."""
+        from .files import atomic_write_bytes
+
+        return atomic_write_bytes(path, self.data)
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What a stream says of itself.
+
+    Attributes:
+        width, height: pixels.
+        quality: in [0, 5].
+        model_id: 16-bit id of the entropy model that made it.
+        bpp: bits per pixel of the data at hand.
+        section_bytes: every byte by use: header, crc, hyper, structure, tone.
+        missing: sections that a truncated stream lacks, else empty.
+    """
+
+    width: int
+    height: int
+    quality: float
+    model_id: int
+    bpp: float
+    section_bytes: dict[str, int]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decompressed photo.
+
+    Attributes:
+        image: the picture of the stage asked for.
+        sketch: line drawing of the structure group (dark on light, mode "L").
+        preview: the first receiver stage's reconstruction (mode "RGB"), None at stage "sketch".
+        refined: the diffusion stage's reconstruction, None before stage "refined".
+        info: see :class:`StreamInfo`.
+    """
+
+    image: Image.Image
+    sketch: Image.Image
+    preview: Image.Image | None
+    refined: Image.Image | None
+    info: StreamInfo
+
+
+def read_info(data: bytes, name: str = "stream") -> StreamInfo:
+    """Describe a stream without decoding it; needs no weights.
+
+    Raises:
+        StreamError: not a stream, corrupt, or too short for header and hyper section.
+    """
+    return _describe(bitstream.parse(data, name=name), len(data))
+
+
+def _describe(stream: bitstream.Stream, size: int) -> StreamInfo:
+    header = stream.header
+    return StreamInfo(
+        header.width,
+        header.height,
+        header.quality,
+        header.model_id,
+        size * 8 / header.pixels,
+        stream.section_bytes,
+        stream.missing,
+    )
+
+
+class SketchFusionCodec:
+    """Encode photos to ``.skf`` bytes and decode them.
+
+    Args:
+        model: the trained networks.
+        entropy: the integer entropy model exported from them.
+        device: where the float networks run; entropy coding is always exact integer work on the CPU.
+        dtype: of the float networks. It may change which symbols an encoder picks, never how they decode.
+    """
+
+    def __init__(
+        self,
+        model: SketchFusionModel,
+        entropy: IntegerEntropyModel,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.model = model.eval().to(device, dtype, memory_format=torch.channels_last)
+        self.entropy = entropy
+        self.coder = SketchCoder(entropy)
+        self.device, self.dtype = torch.device(device), dtype
+
+    @classmethod
+    def from_model(cls, model: SketchFusionModel) -> SketchFusionCodec:
+        """A codec of a model in training; shares its parameters and leaves its mode to the caller."""
+        entropy = IntegerEntropyModel(export_entropy_model(model.entropy))
+        parameter = next(model.encoder.parameters())
+        return cls(model, entropy, parameter.device, parameter.dtype)
+
+    @property
+    def model_id(self) -> int:
+        """16-bit id that streams of this codec carry."""
+        return self.entropy.model_id
+
+    def encode(
+        self,
+        image: ImageSource,
+        *,
+        bpp: float | None = None,
+        max_bytes: int | None = None,
+        quality: float | None = None,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> Encoded:
+        """Compress a photo.
+
+        Args:
+            image: path, bytes of a picture file, PIL image, array or tensor; see :func:`.load_image`.
+            bpp: budget in bits per pixel of the whole file; never exceeded.
+            max_bytes: budget in bytes; never exceeded.
+            quality: 0 (smallest) to 5 (finest). At most one of the three; none means ``bpp=0.045``.
+            max_pixels: refuse larger pictures.
+
+        Raises:
+            ArgumentError: more than one of the three, or one out of range.
+            ImageError: no usable picture.
+            BudgetTooSmall: not even quality 0 fits the budget; says the smallest size possible.
+        """
+        if sum(value is not None for value in (bpp, max_bytes, quality)) > 1:
+            raise ArgumentError("bpp, max_bytes and quality exclude each other: pass one of them.")
+        if quality is not None:
+            index: int | None = bitstream.quality_to_index(quality)
+        else:
+            index = None
+            for name, value in (("bpp", bpp), ("max_bytes", max_bytes)):
+                if value is not None and not 0 < value < float("inf"):
+                    raise ArgumentError(f"{name}={value!r}: give a number above 0.")
+        pixels = load_image(image, max_pixels)  # (1, 3, H, W)
+        trial = _Trial(self, self._latent(pixels), *pixels.shape[-2:])
+        if index is not None:
+            return trial(index)
+        area = pixels.shape[-2] * pixels.shape[-1]
+        budget = max_bytes if max_bytes is not None else int((bpp or DEFAULT_BPP) * area / 8)
+        return _search_rate(trial, int(budget))
+
+    def decode(
+        self,
+        data: bytes,
+        stage: str = "preview",
+        *,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+        name: str = "stream",
+    ) -> Decoded:
+        """Decompress a stream, or the start of one.
+
+        Args:
+            data: the ``.skf`` bytes; a truncated stream decodes to what arrived, see ``info.missing``.
+            stage: ``"sketch"``, ``"preview"`` or ``"refined"``.
+            max_pixels: refuse larger pictures.
+            name: what error messages call the stream.
+
+        Raises:
+            ArgumentError: unknown stage.
+            StreamError: not a stream, corrupt, too short, or of another model.
+            WeightsError: stage ``"refined"`` without refiner weights.
+        """
+        if stage not in STAGES:
+            raise ArgumentError(f"stage={stage!r}: choose one of {', '.join(STAGES)}.")
+        if stage == "refined":
+            raise WeightsError("these weights hold no refiner; decode with stage='preview'.")
+        stream = bitstream.parse(data, max_pixels, name)
+        header = stream.header
+        if header.model_id != self.model_id:
+            raise ModelMismatch.between(header.model_id, self.model_id, name)
+        y_hat, quality = self._decode_latent(stream)
+        size = (header.height, header.width)
+        sketch = to_pil(self._render(y_hat, size))
+        preview = None
+        if stage == "preview":
+            preview = to_pil(crop(self._preview(y_hat, quality), size))
+        image = preview if preview is not None else sketch
+        return Decoded(image, sketch, preview, None, _describe(stream, len(data)))
+
+    @torch.inference_mode()
+    def boundaries(self, image: ImageSource) -> Tensor:
+        """Structural cue of an image: boundary probability ``(1, 1, H, W)`` in [0, 1]."""
+        pixels = load_image(image).to(self.device, self.dtype)
+        return self.model.boundary_detector(pixels).sigmoid().float()
+
+    @torch.inference_mode()
+    def _latent(self, pixels: Tensor) -> Tensor:
+        """Unscaled latent ``(1, C, ceil(H/16), ceil(W/16))``: what the rate search reuses."""
+        pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
+        boundaries = self.model.boundary_detector(pixels).sigmoid()
+        padded, _ = pad_to_multiple(torch.cat([pixels, boundaries], dim=1), STRIDE)
+        y = self.model.encoder(padded[:, :3], padded[:, 3:])
+        if not torch.isfinite(y).all():
+            raise ImageError("the encoder returned non-finite values for this picture.")
+        return y
+
+    @torch.inference_mode()
+    def _quantise(self, y: Tensor, index: int) -> Symbols:
+        quality = self._quality_tensor(index)
+        gain, _ = self.model.gain(quality)  # (1, C, 1, 1)
+        scaled = y * gain
+        return self.coder.quantise(scaled, self.model.entropy.analysis(scaled), index)
+
+    @torch.inference_mode()
+    def _decode_latent(self, stream: bitstream.Stream) -> tuple[Tensor, Tensor]:
+        """``y_hat`` after inverse gain ``(1, C, h, w)`` and quality ``(1,)``."""
+        header = stream.header
+        height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
+        index = header.quality_index
+        units = self.coder.decode(stream.payload, index, height, width, stream.missing)
+        quality = self._quality_tensor(index)
+        _, inverse_gain = self.model.gain(quality)
+        y_hat = (units / UNITS_PER_Y).to(self.device, self.dtype) * inverse_gain
+        return y_hat, quality
+
+    @torch.inference_mode()
+    def _render(self, y_hat: Tensor, size: tuple[int, int]) -> Tensor:
+        """Line drawing ``(1, 1, H, W)``, dark lines on white paper."""
+        structure = y_hat[:, : self.model.config.structure_channels]
+        lines = self.model.renderer(structure).float().sigmoid()  # (1, 1, 8h, 8w)
+        lines = F.interpolate(lines, scale_factor=2, mode="bilinear")  # (1, 1, 16h, 16w)
+        return 1 - crop(lines, size)
+
+    @torch.inference_mode()
+    def _preview(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """Preview ``(1, 3, 16h, 16w)``, not clamped."""
+        return self.model.preview(y_hat.to(memory_format=torch.channels_last), quality).float()
+
+    def _quality_tensor(self, index: int) -> Tensor:
+        value = bitstream.index_to_quality(index)
+        return torch.tensor([value], device=self.device, dtype=self.dtype)
+
+
+class _Trial:
+    """Encode one latent at different qualities: the networks of the encoder ran before, once."""
+
+    def __init__(self, codec: SketchFusionCodec, y: Tensor, height: int, width: int) -> None:
+        self.codec, self.y, self.height, self.width = codec, y, height, width
+
+    def __call__(self, index: int) -> Encoded:
+        symbols = self.codec._quantise(self.y, index)
+        header = bitstream.Header(self.width, self.height, index, self.codec.model_id)
+        data = bitstream.pack(header, *self.codec.coder.encode(symbols))
+        area = self.width * self.height
+        return Encoded(data, len(data) * 8 / area, sum(symbols.bits) / area, header.quality)
+
+
+def _search_rate(trial: _Trial, max_bytes: int) -> Encoded:
+    """The best quality whose file fits: secant on the logarithm of the size, kept inside a bracket.
+
+    Raises:
+        BudgetTooSmall: quality 0 does not fit.
+    """
+    low, high = 0, 255  # low fits (once tried), high is the largest that may fit
+    best: Encoded | None = None
+    sizes: dict[int, int] = {}
+    index = 102  # quality 2
+    while low <= high:
+        encoded = trial(index)
+        sizes[index] = len(encoded.data)
+        if sizes[index] <= max_bytes:
+            if best is None or len(encoded.data) >= len(best.data):
+                best = encoded
+            if sizes[index] >= _CLOSE_ENOUGH * max_bytes or index == 255:
+                return best
+            low = index + 1
+        else:
+            high = index - 1
+        index = min(max(_guess(sizes, max_bytes), low), high)
+    if best is None:
+        raise BudgetTooSmall.for_image(trial.width, trial.height, sizes[0], max_bytes)
+    return best
+
+
+def _guess(sizes: dict[int, int], max_bytes: int) -> int:
+    """Index at which the size should meet the budget, from the two nearest trials."""
+    logs = {i: torch.tensor(float(s)).log().item() for i, s in sizes.items()}
+    target = torch.tensor(float(max_bytes) * (1 + _CLOSE_ENOUGH) / 2).log().item()
+    nearest = sorted(logs, key=lambda i: abs(logs[i] - target))[:2]
+    slope = 0.008  # typical relative growth per index
+    if len(nearest) == 2:
+        measured = (logs[nearest[0]] - logs[nearest[1]]) / (nearest[0] - nearest[1])
+        slope = max(measured, 0.001)
+    return round(nearest[0] + (target - logs[nearest[0]]) / slope)
+
+
+def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -> int:
+    """Write a codec's weights file and return its model id.
+
+    Args:
+        model: the trained model.
+        path: the ``.safetensors`` to write.
+        training: what the model card should know (recipe, steps, minutes).
+    """
+    tensors = dict(model.state_dict())
+    integers = export_entropy_model(model.entropy)
+    tensors |= {f"integer.{name}": t for name, t in integers.items()}
+    save_weights(path, tensors, {"model": model.config.to_dict(), "training": training})
+    return IntegerEntropyModel(integers).model_id
+
+
+def load_codec(
+    weights: str | Path | None = None,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype = torch.float32,
+) -> SketchFusionCodec:
+    """Load a codec.
+
+    Args:
+        weights: a ``.safetensors`` of this library; None for the weights that come with it.
+        device: ``"auto"`` takes a GPU when there is one, else the CPU.
+        dtype: of the float networks, e.g. ``torch.bfloat16`` where the hardware has it.
+
+    Raises:
+        WeightsError: missing, damaged, or not a codec.
+    """
+    tensors, config = load_weights(weights)
+    name = Path(weights).name if weights else "shipped weights"
+    if "model" not in config:
+        raise WeightsError(f"{name}: holds no codec; train one with the recipe 'codec'")
+    entropy = IntegerEntropyModel(part(tensors, "integer", name))
+    with torch.device("meta"):  # no time for an initialisation that is overwritten at once
+        model = SketchFusionModel(ModelConfig.from_dict(config["model"]))
+    floats = {k: t for k, t in tensors.items() if not k.startswith("integer.")}
+    try:
+        model.load_state_dict(floats, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(f"{name}: does not fit its own configuration ({error})") from error
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return SketchFusionCodec(model.requires_grad_(False), entropy, device, dtype)

@@ -1,0 +1,185 @@
+"""From a latent to words of a rANS stream and back, through the integer entropy model.
+
+    y --gain--> z --> psi --> four passes of (means, indices) --> symbols --> CompressAI's rANS --> words
+
+Encoder and decoder walk the same four passes (structure anchors, the other structure, tone anchors, the
+other tone); the encoder rounds the latent, the decoder reads symbols, and both go on from the same integers.
+
+rANS is last in, first out: the coder is fed in reverse, so that the words of the hyper symbols come first in
+the stream, then structure, then tone. How many words belong to each is the difference in length between
+the streams of all, of structure + tone, and of tone alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from compressai.ans import BufferedRansEncoder, RansDecoder
+from torch import Tensor
+
+from .bitstream import WORD_BYTES
+from .entropy import checkerboard
+from .integer import UNITS_PER_Y, IntegerEntropyModel
+
+SYMBOL_LIMIT = 2**13  # symbols are clipped here; trained models stay below 50
+_FLUSH_WORDS = 2  # rANS's final state
+_GROUPS = ("structure", "tone")
+
+
+@dataclass(frozen=True)
+class Symbols:
+    """The symbols of one image, in coding order.
+
+    Attributes:
+        symbols, rows: per section (hyper, structure, tone), int64 ``(N,)``: values and their table rows.
+        bits: ideal code length per section.
+        y_hat: quantised latent ``(1, C, h, w)`` in units of 1/8, float64.
+    """
+
+    symbols: tuple[Tensor, Tensor, Tensor]
+    rows: tuple[Tensor, Tensor, Tensor]
+    bits: tuple[float, float, float]
+    y_hat: Tensor
+
+
+class SketchCoder:
+    """Code quantised latents with the integer entropy model.
+
+    Args:
+        entropy: the exported model; runs on the CPU whatever the device of the other networks.
+    """
+
+    def __init__(self, entropy: IntegerEntropyModel) -> None:
+        self.entropy = entropy
+        self.tables = entropy.tables
+
+    def quantise(self, y: Tensor, z: Tensor, quality_index: int) -> Symbols:
+        """Round a latent to symbols.
+
+        Args:
+            y: scaled latent ``(1, C, h, w)``.
+            z: hyper latent ``(1, Z, ceil(h/4), ceil(w/4))``, rounded here.
+            quality_index: 0 to 255.
+        """
+        y = y.double().cpu()
+        z_hat = z.double().cpu().round().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT).long()
+
+        def rounded(group: slice, where: Tensor, means: Tensor, _: Tensor) -> Tensor:
+            values = y[0, group][:, where]  # (C, N)
+            symbols = torch.round(values - means.double() / UNITS_PER_Y)
+            return symbols.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT).long()
+
+        y_hat, coded = self._walk(z_hat, quality_index, *y.shape[-2:], rounded, _GROUPS)
+        hyper = (z_hat.flatten(), self._hyper_rows(z_hat.shape))
+        sections = [hyper] + [
+            tuple(torch.cat([c[i] for c in coded[g]]) for i in range(2)) for g in _GROUPS
+        ]
+        symbols, rows = zip(*sections, strict=True)
+        bits = tuple(float(self.tables.bits(s, r).sum()) for s, r in sections)
+        return Symbols(symbols, rows, bits, y_hat)
+
+    def encode(self, symbols: Symbols) -> tuple[bytes, bytes, bytes]:
+        """The three sections of the rANS stream, whole 32-bit words each."""
+        sizes = []
+        stream = b""
+        for first in (2, 1, 0):  # tone alone, structure + tone, all
+            coder = BufferedRansEncoder()
+            for s, r in zip(symbols.symbols[first:], symbols.rows[first:], strict=True):
+                coder.encode_with_indexes(
+                    s.tolist(),
+                    r.tolist(),
+                    self.tables.cdf_lists,
+                    self.tables.length_list,
+                    self.tables.offset_list,
+                )
+            stream = coder.flush()
+            sizes.append(len(stream) - _FLUSH_WORDS * WORD_BYTES)
+        tone_start = len(stream) - sizes[0]
+        structure_start = len(stream) - sizes[1]
+        return stream[:structure_start], stream[structure_start:tone_start], stream[tone_start:]
+
+    def decode(
+        self, payload: bytes, quality_index: int, height: int, width: int, missing: tuple[str, ...]
+    ) -> Tensor:
+        """Decode a stream, or as much of it as arrived.
+
+        Args:
+            payload: the usable sections, joined.
+            quality_index: from the header.
+            height, width: size of the latent.
+            missing: groups that did not arrive; their predicted means stand in.
+
+        Returns:
+            ``y_hat`` ``(1, C, h, w)`` in units of 1/8, float64.
+        """
+        decoder = RansDecoder()
+        channels = self.entropy.structure_channels + self.entropy.tone_channels
+        z_shape = (1, self.entropy.hyper_channels, -(-height // 4), -(-width // 4))
+        # The C++ decoder does not check for the end of its input: no symbol takes more than one word
+        # beyond it, so this many zeros keep even a crafted stream inside the buffer.
+        count = channels * height * width + torch.Size(z_shape).numel()
+        decoder.set_stream(payload + bytes(WORD_BYTES * (2 * count + 64)))
+
+        def read(rows: Tensor) -> Tensor:
+            tables = self.tables
+            values = decoder.decode_stream(
+                rows.tolist(), tables.cdf_lists, tables.length_list, tables.offset_list
+            )
+            return torch.tensor(values, dtype=torch.int64).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+
+        z_hat = read(self._hyper_rows(z_shape)).view(z_shape)
+
+        def decoded(group: slice, where: Tensor, means: Tensor, rows: Tensor) -> Tensor:
+            return read(rows.flatten()).view(means.shape)
+
+        groups = tuple(g for g in _GROUPS if g not in missing)
+        return self._walk(z_hat, quality_index, height, width, decoded, groups)[0]
+
+    def _hyper_rows(self, shape: tuple[int, ...] | torch.Size) -> Tensor:
+        """Table row of every hyper symbol, channel by channel: ``(Z * h * w,)``."""
+        return torch.arange(shape[1]).repeat_interleave(shape[2] * shape[3])
+
+    def _walk(
+        self,
+        z_hat: Tensor,
+        quality_index: int,
+        height: int,
+        width: int,
+        symbols_of: Callable[[slice, Tensor, Tensor, Tensor], Tensor],
+        groups: tuple[str, ...],
+    ) -> tuple[Tensor, dict[str, list[tuple[Tensor, Tensor]]]]:
+        """The four passes, common to encoder and decoder.
+
+        Args:
+            symbols_of: ``(channels, where, means (C, N), rows (C, N))`` -> symbols ``(C, N)``.
+            groups: groups that are coded; the others get their predicted means.
+
+        Returns:
+            ``y_hat`` in units of 1/8 and, per group, the (symbols, rows) of its two passes.
+        """
+        model = self.entropy
+        split = model.structure_channels
+        channels = {"structure": slice(0, split), "tone": slice(split, split + model.tone_channels)}
+        y_hat = torch.zeros(1, split + model.tone_channels, height, width, dtype=torch.float64)
+        psi = model.psi(z_hat, quality_index, height, width)
+        anchors = checkerboard(height, width)[0, 0]  # (h, w)
+        everywhere, nowhere = torch.ones_like(anchors), torch.zeros_like(anchors)
+        coded: dict[str, list[tuple[Tensor, Tensor]]] = {g: [] for g in _GROUPS}
+        for group in _GROUPS:
+            own = channels[group]
+            known = y_hat[:, : own.stop]  # a view: what is decoded appears in it
+            passes = ((anchors, nowhere), (~anchors, anchors)) if group in groups else ()
+            for where, seen in passes:
+                blind = group == "structure" and seen is nowhere
+                means, indices = model.predict(group, psi, None if blind else known, seen, where)
+                rows = indices + model.hyper_channels
+                symbols = symbols_of(own, where, means, rows)
+                y_hat[0, own][:, where] = (UNITS_PER_Y * symbols + means).double()
+                coded[group].append((symbols.flatten(), rows.flatten()))
+            if group not in groups:
+                blind = None if group == "structure" else known
+                means, _ = model.predict(group, psi, blind, nowhere, everywhere)
+                y_hat[0, own] = means.double().view(-1, height, width)
+        return y_hat, coded

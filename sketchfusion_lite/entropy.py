@@ -1,0 +1,230 @@
+"""Entropy model: how likely every symbol of the sketch is, in four parallel passes.
+
+    y --> HyperAnalysis --> z --round--> z_hat --> HyperSynthesis --> psi        (what the region is like)
+    pass 0  structure, anchors       <- psi
+    pass 1  structure, the others    <- psi, structure anchors
+    pass 2  tone, anchors            <- psi, structure
+    pass 3  tone, the others         <- psi, structure, tone anchors
+
+Anchors are the black fields of a checkerboard [2]. Every symbol is ``round(y - mean)``, distributed as a
+zero-mean Gaussian of the predicted scale, integrated over the unit bin [1]. The float networks here
+are what training sees; what codes is their integer export in :mod:`sketchfusion_lite.integer`.
+
+References
+    [1] Minnen et al., "Joint Autoregressive and Hierarchical Priors for Learned Image Compression",
+        NeurIPS 2018 (mean-scale hyperprior).
+    [2] He et al., "Checkerboard Context Model for Efficient Learned Image Compression", CVPR 2021.
+    [3] Balle et al., "Variational image compression with a scale hyperprior", ICLR 2018
+        (factorised prior of z, appendix 6.1; as implemented by CompressAI's EntropyBottleneck).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from compressai.entropy_models import EntropyBottleneck
+from torch import Tensor, nn
+
+from .blocks import downsample
+
+MEAN_STEP = 1 / 8  # means are multiples of this, so that the decoder can reproduce them as integers
+SCALE_LEVELS = 64
+SCALE_MIN, SCALE_MAX = 0.11, 16.0
+_LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
+LIKELIHOOD_MIN = 2.0**-16  # what the 16-bit coder can express
+
+
+def scale_of_index(index: Tensor) -> Tensor:
+    """Standard deviation of (possibly fractional) table index, log-spaced from 0.11 to 16."""
+    return SCALE_MIN * torch.exp(_LOG_SCALE_STEP * index)
+
+
+def checkerboard(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Boolean ``(1, 1, height, width)`` mask, true at the anchors (row + column even)."""
+    rows = torch.arange(height, device=device).view(-1, 1)
+    columns = torch.arange(width, device=device).view(1, -1)
+    return ((rows + columns) % 2 == 0).view(1, 1, height, width)
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round; the gradient passes straight through (Bengio et al., 2013)."""
+    return x + (x.round() - x).detach()
+
+
+def symbol_likelihood(symbols: Tensor, scales: Tensor) -> Tensor:
+    """Probability of integer symbols under a zero-mean Gaussian over unit bins [1], at least 2^-16."""
+    # By symmetry in the tail where erfc keeps its precision (as CompressAI's GaussianConditional does).
+    magnitude = symbols.abs()
+    upper = 0.5 * torch.erfc((magnitude - 0.5) / (scales * math.sqrt(2.0)))
+    lower = 0.5 * torch.erfc((magnitude + 0.5) / (scales * math.sqrt(2.0)))
+    return (upper - lower).clamp_min(LIKELIHOOD_MIN)
+
+
+class HyperAnalysis(nn.Module):
+    """Summarise the scaled latent four times coarser: ``(B, C, h, w)`` -> z ``(B, Z, ceil(h/4), ceil(w/4))``."""
+
+    def __init__(self, latent_channels: int, hyper_channels: int, width: int = 96) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(latent_channels, width, 3, padding=1),
+            nn.ReLU(),
+            downsample(width, width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            downsample(width, hyper_channels),
+        )
+
+    def forward(self, y: Tensor) -> Tensor:
+        right, bottom = -y.shape[-1] % 4, -y.shape[-2] % 4
+        if right or bottom:
+            y = F.pad(y, (0, right, 0, bottom), mode="replicate")
+        return self.net(y)
+
+
+def leaky(x: Tensor) -> Tensor:
+    """Leaky ReLU with slope 1/8: exact in integers as ``floor(x / 8)``."""
+    return F.leaky_relu(x, 0.125)
+
+
+class HyperSynthesis(nn.Module):
+    """What the hyper latent says about each place of the sketch.
+
+    Shape:
+        z_hat ``(B, Z, h/4, w/4)`` integers, quality ``(B,)`` -> psi ``(B, width, h, w)``.
+    """
+
+    def __init__(self, hyper_channels: int, width: int = 48) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(hyper_channels + 1, 96, 3, padding=1)
+        self.up1 = nn.Conv2d(96, 4 * 64, 1)
+        self.conv2 = nn.Conv2d(64, 64, 3, padding=1)
+        self.up2 = nn.Conv2d(64, 4 * width, 1)
+
+    def forward(self, z_hat: Tensor, quality: Tensor) -> Tensor:
+        plane = quality.to(z_hat.dtype).view(-1, 1, 1, 1).expand(-1, 1, *z_hat.shape[-2:])
+        x = leaky(self.conv1(torch.cat([z_hat, plane], dim=1)))  # (B, 96, h/4, w/4)
+        x = leaky(F.pixel_shuffle(self.up1(x), 2))  # (B, 64, h/2, w/2)
+        x = leaky(self.conv2(x))  # (B, 64, h/2, w/2)
+        return F.pixel_shuffle(self.up2(x), 2)  # (B, width, h, w)
+
+
+class GroupContext(nn.Module):
+    """Means and scale indices of one channel group from psi and the symbols decoded so far.
+
+    Args:
+        known_channels: channels of everything that may be known (earlier group and this one's anchors).
+        group_channels: channels of this group.
+        psi_channels: channels of ``psi``.
+
+    Shape:
+        psi ``(B, P, h, w)``, known ``(B, K, h, w)`` with zeros where unknown, mask ``(B, 1, h, w)`` with ones
+        where this group is known -> means, indices, each ``(B, group_channels, h, w)`` (not rounded).
+    """
+
+    def __init__(self, known_channels: int, group_channels: int, psi_channels: int = 48) -> None:
+        super().__init__()
+        self.context = nn.Conv2d(known_channels + 1, 48, 5, padding=2)
+        self.mix = nn.Conv2d(48 + psi_channels, 128, 1)
+        self.hidden = nn.Conv2d(128, 96, 1)
+        self.head = nn.Conv2d(96, 2 * group_channels, 1)
+        # Start at a unit scale: symbols are neither free nor absurdly dear while the latent finds its size.
+        self.head.weight.data.mul_(0.1)
+        self.head.bias.data[group_channels:] = 28.0 / 8.0
+
+    def forward(self, psi: Tensor, known: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        x = leaky(self.context(torch.cat([known, mask], dim=1)))  # (B, 48, h, w)
+        x = leaky(self.mix(torch.cat([x, psi], dim=1)))  # (B, 128, h, w)
+        x = leaky(self.hidden(x))  # (B, 96, h, w)
+        means, indices = self.head(x).chunk(2, dim=1)
+        return means, indices * 8.0  # indices span 0..63: the factor keeps weights small
+
+
+@dataclass
+class Quantised:
+    """What training needs of one pass through the entropy model.
+
+    Attributes:
+        y_hat: quantised latent ``(B, C, h, w)``, gradients straight through.
+        y_mean: ``y_hat`` with the tone group replaced by its predicted means, as after a truncated stream.
+        bits: total bits per image ``(B,)``: hyper, structure and tone.
+        bits_sections: bits ``(B, 3)`` of hyper, structure, tone.
+    """
+
+    y_hat: Tensor
+    y_mean: Tensor
+    bits: Tensor
+    bits_sections: Tensor
+
+
+class EntropyModel(nn.Module):
+    """Hyperprior with two channel groups and checkerboard context (float, for training).
+
+    Args:
+        structure_channels, tone_channels: sizes of the two ordered groups of the latent.
+        hyper_channels: channels of ``z``.
+    """
+
+    def __init__(self, structure_channels: int, tone_channels: int, hyper_channels: int) -> None:
+        super().__init__()
+        self.structure_channels = structure_channels
+        self.tone_channels = tone_channels
+        channels = structure_channels + tone_channels
+        self.analysis = HyperAnalysis(channels, hyper_channels)
+        self.prior = EntropyBottleneck(hyper_channels)
+        self.synthesis = HyperSynthesis(hyper_channels)
+        self.structure_context = GroupContext(structure_channels, structure_channels)
+        self.tone_context = GroupContext(channels, tone_channels)
+
+    def hyper_likelihood(self, z_hat: Tensor) -> Tensor:
+        """Probability of integer hyper symbols ``(B, Z, h, w)`` under the factorised prior [3]."""
+        batch, channels = z_hat.shape[:2]
+        flat = z_hat.transpose(0, 1).reshape(channels, 1, -1)  # (Z, 1, B*h*w)
+        likelihood, _, _ = self.prior._likelihood(flat)
+        shaped = likelihood.view(channels, batch, *z_hat.shape[2:]).transpose(0, 1)
+        return shaped.clamp_min(LIKELIHOOD_MIN)
+
+    def forward(self, y: Tensor, quality: Tensor) -> Quantised:
+        """Quantise a scaled latent ``(B, C, h, w)`` at quality ``(B,)`` and count its bits."""
+        s = self.structure_channels
+        anchors = checkerboard(*y.shape[-2:], device=y.device).to(y.dtype)  # (1, 1, h, w)
+        z_hat = round_ste(self.analysis(y))  # (B, Z, h/4, w/4)
+        psi = self.synthesis(z_hat, quality)[..., : y.shape[-2], : y.shape[-1]]  # (B, P, h, w)
+        y_s, y_t = y[:, :s], y[:, s:]
+        structure, _, bits_s = self._code_group(self.structure_context, psi, y_s, None, anchors)
+        tone, tone_means, bits_t = self._code_group(
+            self.tone_context, psi, y_t, structure, anchors
+        )
+        bits_z = -self.hyper_likelihood(z_hat).log2().sum(dim=(1, 2, 3))
+        sections = torch.stack([bits_z, bits_s, bits_t], dim=1)  # (B, 3)
+        return Quantised(
+            torch.cat([structure, tone], dim=1),
+            torch.cat([structure, tone_means], dim=1),
+            sections.sum(dim=1),
+            sections,
+        )
+
+    def _code_group(
+        self, net: GroupContext, psi: Tensor, y: Tensor, earlier: Tensor | None, anchors: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Two checkerboard passes over one group: quantised values, means of the blind pass, bits."""
+        batch = y.shape[0]
+        blind = torch.zeros_like(y)
+        mask = anchors.expand(batch, -1, -1, -1)
+
+        def predict(own: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+            known = own if earlier is None else torch.cat([earlier, own], dim=1)
+            means, indices = net(psi, known, seen)
+            return round_ste(means / MEAN_STEP) * MEAN_STEP, indices.clamp(0, SCALE_LEVELS - 1)
+
+        means0, indices0 = predict(blind, torch.zeros_like(mask))
+        anchor_values = (round_ste(y - means0) + means0) * anchors  # (B, c, h, w)
+        means1, indices1 = predict(anchor_values, mask)
+        means = means0 * anchors + means1 * (1 - anchors)
+        indices = indices0 * anchors + indices1 * (1 - anchors)
+        symbols = round_ste(y - means)
+        likelihood = symbol_likelihood(symbols, scale_of_index(indices))
+        return symbols + means, means0, -likelihood.log2().sum(dim=(1, 2, 3))

@@ -1,0 +1,116 @@
+"""The trainable model: every learned part of the signal path, wired as training sees it.
+
+    image --+-> BoundaryDetector (frozen) -+
+            |                              v
+            +----------------------> SketchFusionNet --> y --gain--> EntropyModel --> y_hat, bits
+                                                                          |
+                            sketch <-- SketchRenderer <--- structure -----+
+                            preview <-- PreviewDecoder <-- inverse gain --+
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+
+from .cues import BoundaryDetector
+from .entropy import EntropyModel
+from .preview import PreviewDecoder
+from .sketch import GainUnit, SketchFusionNet, SketchRenderer
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Sizes of the model; stored in the weights file.
+
+    Attributes:
+        structure_channels, tone_channels: the two ordered groups of the latent (stride 16).
+        hyper_channels: channels of the hyper latent (stride 64).
+        levels: trained quality levels; ``quality`` runs over [0, levels - 1].
+        encoder_widths, encoder_depths: at strides 4, 8, 16.
+        decoder_widths, decoder_depths: at strides 16, 8, 4.
+        cues: ``"fused"``, ``"structural"`` or ``"perceptual"`` (ablations).
+    """
+
+    structure_channels: int = 12
+    tone_channels: int = 24
+    hyper_channels: int = 16
+    levels: int = 6
+    encoder_widths: tuple[int, int, int] = (48, 128, 192)
+    encoder_depths: tuple[int, int, int] = (1, 2, 3)
+    decoder_widths: tuple[int, int, int] = (256, 128, 64)
+    decoder_depths: tuple[int, int, int] = (5, 3, 2)
+    cues: str = "fused"
+
+    @property
+    def latent_channels(self) -> int:
+        return self.structure_channels + self.tone_channels
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> ModelConfig:
+        """Inverse of :meth:`to_dict`; JSON's lists become tuples again."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+@dataclass
+class TrainingOutput:
+    """One forward pass of training.
+
+    Attributes:
+        preview: ``(B, 3, H, W)``, not clamped.
+        sketch_logits: ``(B, 1, H/2, W/2)``.
+        bits_sections: ``(B, 3)`` bits of hyper, structure and tone.
+    """
+
+    preview: Tensor
+    sketch_logits: Tensor
+    bits_sections: Tensor
+
+
+class SketchFusionModel(nn.Module):
+    """All learned parts of the codec."""
+
+    def __init__(self, config: ModelConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or ModelConfig()
+        self.boundary_detector = BoundaryDetector().requires_grad_(False)
+        self.encoder = SketchFusionNet(
+            config.latent_channels, config.encoder_widths, config.encoder_depths, config.cues
+        )
+        self.gain = GainUnit(config.levels, config.latent_channels, low=0.7, high=2.0)
+        self.entropy = EntropyModel(
+            config.structure_channels, config.tone_channels, config.hyper_channels
+        )
+        self.renderer = SketchRenderer(config.structure_channels)
+        self.preview = PreviewDecoder(
+            config.latent_channels, config.levels, config.decoder_widths, config.decoder_depths
+        )
+
+    def forward(
+        self, image: Tensor, boundaries: Tensor, quality: Tensor, drop_tone: Tensor | None = None
+    ) -> TrainingOutput:
+        """Encode, quantise, count and decode.
+
+        Args:
+            image: ``(B, 3, H, W)`` in [0, 1], sides multiples of 16.
+            boundaries: ``(B, 1, H, W)`` in [0, 1], output of the frozen boundary detector.
+            quality: ``(B,)`` in [0, levels - 1].
+            drop_tone: boolean ``(B,)``; where true, the decoder sees predicted means in place of the tone
+                group, as it will when a stream is cut short.
+        """
+        gain, inverse_gain = self.gain(quality)  # (B, C, 1, 1)
+        y = self.encoder(image, boundaries) * gain  # (B, C, h, w)
+        quantised = self.entropy(y, quality)
+        y_hat = quantised.y_hat
+        if drop_tone is not None:
+            y_hat = torch.where(drop_tone.view(-1, 1, 1, 1), quantised.y_mean, y_hat)
+        y_hat = y_hat * inverse_gain
+        structure = y_hat[:, : self.config.structure_channels]
+        return TrainingOutput(
+            self.preview(y_hat, quality), self.renderer(structure), quantised.bits_sections
+        )

@@ -1,0 +1,157 @@
+"""SketchFusionNet: fuse structural and perceptual cues into a compact, symbolic sketch.
+
+    boundaries --> StructuralCue --> s --+--> gate g = sigmoid(W [s, p]) --> g*s + (1-g)*p
+                                         |                                       |
+    image -------> PerceptualCue --> p --+          [stride 4] -> [stride 8] -> [stride 16] -> y
+                                                                                 (B,C,H/16,W/16)
+    y = [structure group | tone group];  SketchRenderer draws the structure group as lines.
+
+The latent ``y`` is scalar-quantised into integers symbols (see :mod:`sketchfusion_lite.entropy`); a gain
+per channel and quality level sets how finely.
+
+References
+    [1] Arevalo et al., "Gated Multimodal Units for Information Fusion", ICLR workshop 2017 (gated fusion).
+    [2] Cui et al., "Asymmetric Gained Deep Image Compression With Continuous Rate Adaptation", CVPR 2021
+        (gain vectors, interpolated between levels).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import BottleneckBlock, blocks, downsample
+from .cues import PerceptualCue, StructuralCue
+
+CUE_CHOICES = ("fused", "structural", "perceptual")
+
+
+class GatedFusion(nn.Module):
+    """Mix two cues per location and channel: ``g * s + (1 - g) * p`` [1].
+
+    Args:
+        channels: channels C of both cues.
+        cues: ``"fused"``, or one cue alone for ablations (the gate is then held at 1 or 0).
+
+    Shape:
+        structural, perceptual ``(B, C, h, w)`` -> fused ``(B, C, h, w)``, gate ``(B, C, h, w)`` in (0, 1);
+        gate 1 trusts the lines, gate 0 the tone.
+    """
+
+    def __init__(self, channels: int, cues: str = "fused") -> None:
+        super().__init__()
+        if cues not in CUE_CHOICES:
+            raise ValueError(f"cues must be one of {CUE_CHOICES}, not {cues!r}")
+        self.cues = cues
+        self.gate = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, structural: Tensor, perceptual: Tensor) -> tuple[Tensor, Tensor]:
+        if self.cues == "structural":
+            return structural, torch.ones_like(structural)
+        if self.cues == "perceptual":
+            return perceptual, torch.zeros_like(perceptual)
+        gate = torch.sigmoid(self.gate(torch.cat([structural, perceptual], dim=1)))  # (B, C, h, w)
+        return gate * structural + (1 - gate) * perceptual, gate
+
+
+class SketchFusionNet(nn.Module):
+    """Encoder: image and its boundary map -> latent sketch ``y``.
+
+    Args:
+        latent_channels: channels of ``y``, structure group first.
+        widths: channels at strides 4, 8 and 16.
+        depths: bottleneck blocks at strides 4, 8 and 16.
+        cues: see :class:`GatedFusion`.
+
+    Shape:
+        image ``(B, 3, H, W)`` and boundaries ``(B, 1, H, W)``, both in [0, 1], H and W multiples of 16
+        -> y ``(B, latent_channels, H/16, W/16)``, before gain and quantisation.
+    """
+
+    def __init__(
+        self,
+        latent_channels: int,
+        widths: tuple[int, int, int] = (48, 128, 192),
+        depths: tuple[int, int, int] = (1, 2, 3),
+        cues: str = "fused",
+    ) -> None:
+        super().__init__()
+        w4, w8, w16 = widths
+        self.structural = StructuralCue(w4)
+        self.perceptual = PerceptualCue(w4)
+        self.fusion = GatedFusion(w4, cues)
+        self.stride4 = blocks(w4, depths[0])
+        self.stride8 = nn.Sequential(downsample(w4, w8), blocks(w8, depths[1]))
+        self.stride16 = nn.Sequential(downsample(w8, w16), blocks(w16, depths[2]))
+        self.to_latent = nn.Conv2d(w16, latent_channels, 1)
+
+    def fuse(self, image: Tensor, boundaries: Tensor) -> tuple[Tensor, Tensor]:
+        """Return fused features and the gate that made them, both ``(B, w4, H/4, W/4)``."""
+        return self.fusion(self.structural(boundaries), self.perceptual(image))
+
+    def forward(self, image: Tensor, boundaries: Tensor) -> Tensor:
+        fused, _ = self.fuse(image, boundaries)  # (B, w4, H/4, W/4)
+        features = self.stride8(self.stride4(fused))  # (B, w8, H/8, W/8)
+        return self.to_latent(self.stride16(features))  # (B, C, H/16, W/16)
+
+
+class GainUnit(nn.Module):
+    """Per-channel gain for a continuous quality: geometric interpolation between levels [2].
+
+    Args:
+        levels: number of trained quality levels L; qualities run over [0, L - 1].
+        channels: channels C of the latent.
+        low, high: initial gain at the lowest and highest level.
+
+    Shape:
+        quality ``(B,)`` -> gain and inverse gain, each ``(B, C, 1, 1)``.
+    """
+
+    def __init__(self, levels: int, channels: int, low: float, high: float) -> None:
+        super().__init__()
+        ramp = torch.linspace(0, 1, levels).unsqueeze(1).expand(levels, channels)
+        log_gain = torch.tensor(low).log() * (1 - ramp) + torch.tensor(high).log() * ramp
+        self.log_gain = nn.Parameter(log_gain.clone())
+        self.log_inverse_gain = nn.Parameter(-log_gain.clone())
+
+    def forward(self, quality: Tensor) -> tuple[Tensor, Tensor]:
+        gain = interpolate_levels(self.log_gain, quality).exp()  # (B, C)
+        inverse = interpolate_levels(self.log_inverse_gain, quality).exp()  # (B, C)
+        return gain[..., None, None], inverse[..., None, None]
+
+
+def interpolate_levels(table: Tensor, quality: Tensor) -> Tensor:
+    """Linear interpolation in a per-level table: ``(L, C)`` at quality ``(B,)`` -> ``(B, C)``.
+
+    Qualities outside [0, L - 1] are clamped to the trained range.
+    """
+    quality = quality.clamp(0, table.shape[0] - 1)
+    lower = quality.floor().long().clamp(max=max(table.shape[0] - 2, 0))  # (B,)
+    upper = (lower + 1).clamp(max=table.shape[0] - 1)
+    fraction = (quality - lower).unsqueeze(1).to(table.dtype)  # (B, 1)
+    return table[lower] * (1 - fraction) + table[upper] * fraction
+
+
+class SketchRenderer(nn.Module):
+    """Draw the structure group as a line drawing, the sketch that one can look at.
+
+    Args:
+        channels: channels of the structure group.
+        width: hidden channels at stride 16.
+
+    Shape:
+        y_structure ``(B, channels, h, w)`` -> logits ``(B, 1, 8h, 8w)``: boundary probability at stride 2.
+    """
+
+    def __init__(self, channels: int, width: int = 96) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            BottleneckBlock(width),
+            BottleneckBlock(width),
+            nn.Conv2d(width, 64, 1),
+            nn.PixelShuffle(8),
+        )
+
+    def forward(self, y_structure: Tensor) -> Tensor:
+        return self.net(y_structure)

@@ -1,0 +1,144 @@
+"""Training photos: decoded once into memory, then random crops.
+
+A few thousand small photos fit in memory as bytes, and a crop then costs microseconds: on two CPU cores
+any decoding inside the loop would cost more than the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import RecipeError
+from ..images import list_images, load_image, to_uint8
+
+BOUNDARY_SUFFIX = "_boundary"  # NAME_boundary.png holds the human boundaries of NAME.*
+
+
+@dataclass
+class Photo:
+    """One photo in memory: ``pixels`` uint8 ``(4, H, W)``, RGB and boundary probability."""
+
+    name: str
+    pixels: Tensor
+
+
+def resize_short_side(image: Tensor, short_side: int) -> Tensor:
+    """Shrink ``(1, 3, H, W)`` so that the short side is ``short_side``; never enlarge."""
+    scale = short_side / min(image.shape[-2:])
+    if scale >= 1:
+        return image
+    size = [max(1, round(side * scale)) for side in image.shape[-2:]]
+    return F.interpolate(image, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
+def training_files(folders: Sequence[str | Path]) -> list[Path]:
+    """All pictures under the folders, boundary maps left out, in a fixed order.
+
+    Raises:
+        RecipeError: a folder is missing, or no folder holds a picture.
+    """
+    files: list[Path] = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise RecipeError(f"photo folder {folder} does not exist; pass --photos FOLDER with your own photos")
+        files += [f for f in list_images(folder) if not f.stem.endswith(BOUNDARY_SUFFIX)]
+    if not files:
+        raise RecipeError(f"no pictures in {', '.join(map(str, folders))}; pass --photos FOLDER")
+    return files
+
+
+def load_photos(
+    files: Sequence[Path],
+    boundaries_of: Callable[[Path, Tensor], Tensor],
+    min_side: int,
+    short_side: int,
+) -> list[Photo]:
+    """Decode photos with their boundary maps.
+
+    Args:
+        files: picture files.
+        boundaries_of: ``(file, image (1, 3, H, W))`` -> boundaries ``(1, 1, H, W)`` in [0, 1].
+        min_side: photos with a shorter side are skipped (they cannot hold a crop).
+        short_side: larger photos are shrunk to this short side.
+
+    Returns:
+        At least one photo.
+
+    Raises:
+        RecipeError: every photo is too small.
+    """
+    photos = []
+    for file in files:
+        image = resize_short_side(load_image(file), short_side)
+        if min(image.shape[-2:]) < min_side:
+            continue
+        boundaries = boundaries_of(file, image)
+        photos.append(Photo(file.stem, to_uint8(torch.cat([image, boundaries], dim=1))[0]))
+    if not photos:
+        raise RecipeError(f"all {len(files)} photos are smaller than the crop ({min_side} pixels)")
+    return photos
+
+
+def human_boundaries(file: Path, image: Tensor) -> Tensor:
+    """The mean human boundary map beside a BSDS500 photo, resized like the image.
+
+    Raises:
+        RecipeError: there is no ``NAME_boundary.png`` beside the photo.
+    """
+    path = file.with_name(f"{file.stem}{BOUNDARY_SUFFIX}.png")
+    if not path.exists():
+        raise RecipeError(f"{path.name} is missing beside {file.name}; the cues recipe needs human boundaries")
+    boundaries = load_image(path)[:, :1]  # (1, 1, H, W)
+    return resize_short_side(boundaries, min(image.shape[-2:]))
+
+
+class CropSampler:
+    """Random aligned crops of photos and boundaries, with horizontal flips.
+
+    A photo is drawn with probability proportional to the square root of its area: large photos hold more
+    to learn, but a few of them must not crowd out the rest.
+
+    Args:
+        photos: from :func:`load_photos`.
+        seed: draws are a function of seed and step only, so a resumed run continues the same sequence.
+    """
+
+    def __init__(self, photos: Sequence[Photo], seed: int) -> None:
+        self.photos, self.seed = photos, seed
+        self.weights = torch.tensor([float(p.pixels[0].numel()) ** 0.5 for p in photos])
+
+    def batch(self, step: int, crop: int, size: int) -> tuple[Tensor, Tensor]:
+        """Draw images ``(size, 3, crop, crop)`` and boundaries ``(size, 1, crop, crop)``, both in [0, 1]."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        chosen = torch.multinomial(self.weights, size, replacement=True, generator=generator)
+        crops = torch.stack(
+            [random_crop(self.photos[i].pixels, crop, generator) for i in chosen.tolist()]
+        )
+        crops = crops.float() / 255  # (size, 4, crop, crop)
+        return crops[:, :3], crops[:, 3:]
+
+
+def random_crop(pixels: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """A random, randomly mirrored square: ``(C, H, W)`` -> ``(C, side, side)``."""
+    top, left = (
+        int(torch.randint(length - side + 1, (1,), generator=generator))
+        for length in pixels.shape[-2:]
+    )
+    crop = pixels[:, top : top + side, left : left + side]
+    mirrored = bool(torch.randint(2, (1,), generator=generator))
+    return crop.flip(-1) if mirrored else crop
+
+
+def split(files: Sequence[Path], hold_out: int) -> tuple[list[Path], list[Path]]:
+    """Training files and held-out files: ``hold_out`` of the last folder, evenly spread in sorted order."""
+    last = [f for f in files if f.parent == files[-1].parent]
+    held = set(last[:: max(1, len(last) // max(1, hold_out))][:hold_out])
+    if len(held) >= len(files):
+        raise RecipeError(f"hold_out = {hold_out} leaves no photo of {len(files)} to train on")
+    return [f for f in files if f not in held], [f for f in files if f in held]

@@ -1,0 +1,197 @@
+"""The training loop: time, learning rates, checkpoints, logs. What is trained is a task's business.
+
+A run folder holds ``recipe.json``, ``log.csv`` (training), ``validation.csv``, ``checkpoint.pt`` (resume) and, at
+the end, the exported weights. A run killed at any moment resumes from its last checkpoint; data and
+quality draws are functions of seed and step.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from ..errors import RecipeError
+from ..files import atomic_write_bytes
+from .muon import build_optimizers
+from .recipe import Recipe
+from .tasks import TASKS
+
+LOG_EVERY = 50  # steps per row of log.csv
+
+Progress = Callable[[int, float, dict[str, float]], None]
+
+
+class TrainingRun:
+    """One resumable run of a recipe.
+
+    Args:
+        recipe: what to train and how.
+        folder: the run folder; created when missing.
+        resume: continue from ``checkpoint.pt`` when there is one.
+
+    Raises:
+        RecipeError: the folder holds another run and ``resume`` is false, or its recipe differs.
+    """
+
+    def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False) -> None:
+        self.recipe, self.folder = recipe, Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoint_path = self.folder / "checkpoint.pt"
+        if self.checkpoint_path.exists() and not resume:
+            raise RecipeError(f"{self.folder} holds a run already; pass --resume or another folder")
+        self.accelerator = Accelerator()
+        self.task = TASKS[recipe.task](recipe, rank=self.accelerator.process_index)
+        self.task.to(self.accelerator.device)
+        self.optimizers = build_optimizers(
+            self.task.modules_to_train(), recipe.muon_lr, recipe.adamw_lr, self.task.adamw_only
+        )
+        self.base_rates = [o.param_groups[0]["lr"] for o in self.optimizers]
+        self.step, self.seconds = 0, 0.0
+        if self.checkpoint_path.exists():
+            self._load()
+        elif self.accelerator.is_main_process:
+            text = json.dumps(dataclasses.asdict(recipe), indent=1)
+            atomic_write_bytes(self.folder / "recipe.json", text.encode())
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the run that is done, by training time if the recipe has ``minutes``, else by steps."""
+        if self.recipe.minutes > 0:
+            return min(1.0, self.seconds / (60 * self.recipe.minutes))
+        return min(1.0, self.step / self.recipe.steps)
+
+    def learning_rate_factor(self) -> float:
+        """Linear warm-up, constant, linear decay to zero."""
+        warmup = min(1.0, (self.step + 1) / max(1, self.recipe.warmup_steps))
+        decay = (1 - self.progress) / max(1e-9, 1 - self.recipe.decay_start)
+        return warmup * min(1.0, decay)
+
+    def run(self, on_log: Progress | None = None, max_steps: int | None = None) -> None:
+        """Train until the schedule ends (or ``max_steps`` more steps), then validate and save.
+
+        Args:
+            on_log: called as ``on_log(step, progress, numbers)`` after every row of the log.
+            max_steps: stop early, for tests; the schedule is not shortened.
+        """
+        last_step = None if max_steps is None else self.step + max_steps
+        last_validation = last_checkpoint = time.monotonic()
+        sums: dict[str, float] = {}
+        tick = time.monotonic()
+        while self.progress < 1 and self.step != last_step:
+            logs = self._train_step()
+            for key, value in logs.items():
+                sums[key] = sums.get(key, 0.0) + float(value)
+            self.step += 1
+            now = time.monotonic()
+            self.seconds += now - tick
+            tick = now
+            if self.step % LOG_EVERY == 0:
+                numbers = {key: value / LOG_EVERY for key, value in sums.items()}
+                sums = {}
+                self._log("log.csv", numbers)
+                if on_log:
+                    on_log(self.step, self.progress, numbers)
+            if now - last_validation > 60 * self.recipe.validate_minutes:
+                self.validate()
+                last_validation = tick = time.monotonic()  # validation is not training time
+            if now - last_checkpoint > 60 * self.recipe.checkpoint_minutes:
+                self.save()
+                last_checkpoint = time.monotonic()
+        self.save()
+        self.validate()
+        if self.accelerator.is_main_process:
+            self.task.export(self.folder)
+
+    def _train_step(self) -> dict[str, torch.Tensor]:
+        factor = self.learning_rate_factor()
+        for optimizer, rate in zip(self.optimizers, self.base_rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * factor
+        with self.accelerator.autocast():
+            loss, logs = self.task.loss(self.step, self.progress, self.accelerator.device)
+        self.accelerator.backward(loss)
+        if not torch.isfinite(loss):
+            raise RecipeError(
+                f"loss is {loss.item()} at step {self.step}; resume with a lower muon_lr or adamw_lr"
+            )
+        self._average_gradients()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return {key: value.detach() for key, value in logs.items()}
+
+    def _average_gradients(self) -> None:
+        """Data parallelism by hand: the step calls parts of several modules, which DDP cannot wrap."""
+        if self.accelerator.num_processes == 1:
+            return
+        for optimizer in self.optimizers:
+            for p in optimizer.param_groups[0]["params"]:
+                if p.grad is not None:
+                    p.grad = self.accelerator.reduce(p.grad, reduction="mean")
+
+    def validate(self) -> dict[str, float]:
+        """Measure on held-out photos and append to ``validation.csv``."""
+        self.task.eval()
+        numbers = self.task.validate(self.accelerator.device)
+        self.task.train()
+        self._log("validation.csv", numbers)
+        return numbers
+
+    def _log(self, name: str, numbers: dict[str, float]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        row = {"step": self.step, "seconds": round(self.seconds, 1)}
+        row |= {key: f"{value:.6g}" for key, value in numbers.items()}
+        path = self.folder / name
+        is_new = not path.exists()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if is_new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _state(self) -> dict:
+        modules = {name: module.state_dict() for name, module in self.task.modules_to_train()}
+        if hasattr(self.task, "rate"):
+            modules["rate"] = self.task.rate.state_dict()
+        return {
+            "recipe": dataclasses.asdict(self.recipe),
+            "step": self.step,
+            "seconds": self.seconds,
+            "modules": modules,
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "torch_rng": torch.get_rng_state(),
+        }
+
+    def save(self) -> None:
+        """Write the checkpoint; a kill while writing leaves the previous one whole."""
+        if not self.accelerator.is_main_process:
+            return
+        buffer = io.BytesIO()
+        torch.save(self._state(), buffer)
+        atomic_write_bytes(self.checkpoint_path, buffer.getvalue())
+
+    def _load(self) -> None:
+        state = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
+        for key in ("task", "model"):
+            if state["recipe"][key] != getattr(self.recipe, key):
+                raise RecipeError(
+                    f"{self.checkpoint_path} was trained with {key} = {state['recipe'][key]!r}, the recipe says "
+                    f"{getattr(self.recipe, key)!r}; use another folder"
+                )
+        modules = dict(self.task.modules_to_train())
+        if hasattr(self.task, "rate"):
+            modules["rate"] = self.task.rate
+        for name, module in modules.items():
+            module.load_state_dict(state["modules"][name])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.seconds = state["step"], state["seconds"]
+        torch.set_rng_state(state["torch_rng"])

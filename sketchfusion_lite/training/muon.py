@@ -1,0 +1,88 @@
+"""Muon: momentum, orthogonalised by Newton-Schulz, for convolution weights; AdamW for the rest.
+
+torch and timm ship Muon too, but iterate in bfloat16, which a CPU without bfloat16 units emulates:
+2.9 s a step for this model against 0.1 s in float32. Hence these few lines.
+
+References
+    [1] Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+    [2] Liu et al., "Muon is Scalable for LLM Training", 2025 (update scaled to AdamW's root mean square).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # [1]
+
+
+def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+    """Approximate ``U V^T`` of the singular value decompositions ``U S V^T``: ``(N, m, n)`` -> ``(N, m, n)`` [1]."""
+    x = matrices
+    wide = x.shape[-2] <= x.shape[-1]
+    if not wide:
+        x = x.mT
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
+    a, b, c = _NEWTON_SCHULZ
+    for _ in range(steps):
+        gram = x @ x.mT  # (N, m, m)
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide else x.mT
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum, orthogonalised per weight; convolutions flattened to ``(out, in * kh * kw)``.
+
+    Args:
+        params: weights of at least two dimensions.
+        lr: learning rate; the update's root mean square is 0.2 lr, as AdamW's would be [2].
+        momentum: decay of the momentum.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure=None) -> None:  # noqa: ANN001 - torch's signature
+        for group in self.param_groups:
+            # Weights of one shape go through Newton-Schulz together.
+            by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                update = p.grad.lerp(state["momentum"], group["momentum"])
+                by_shape[(p.shape[0], p[0].numel())].append((p, update))
+            for (rows, columns), pairs in by_shape.items():
+                stacked = torch.stack([u.reshape(rows, columns) for _, u in pairs])
+                scale = -group["lr"] * 0.2 * max(rows, columns) ** 0.5
+                for (p, _), update in zip(pairs, orthogonalise(stacked), strict=True):
+                    p.add_(update.view(p.shape), alpha=scale)
+
+
+def build_optimizers(
+    modules: Iterable[tuple[str, nn.Module]], muon_lr: float, adamw_lr: float, adamw_only: tuple[str, ...]
+) -> list[torch.optim.Optimizer]:
+    """Split parameters: convolution weights to Muon, the rest to AdamW.
+
+    Args:
+        modules: ``(name, module)`` pairs, e.g. ``model.named_children()``.
+        muon_lr, adamw_lr: the two learning rates.
+        adamw_only: prefixes of parameters that stay with AdamW (first and last layers, factorised prior).
+    """
+    matrices, rest = [], []
+    for prefix, module in modules:
+        for name, p in module.named_parameters(prefix=prefix):
+            if p.requires_grad:
+                is_matrix = p.ndim == 4 and not name.startswith(adamw_only)
+                (matrices if is_matrix else rest).append(p)
+    return [
+        Muon(matrices, lr=muon_lr),
+        torch.optim.AdamW(rest, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]

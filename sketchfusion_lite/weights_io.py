@@ -1,0 +1,87 @@
+"""Weights files: safetensors with the configuration in the header, nothing that could run code.
+
+A codec file holds every trained part in float16 and, under ``integer.``, the exact tensors that code.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from .errors import WeightsError
+from .files import atomic_write_bytes
+
+FORMAT = "sketchfusion-weights-1"
+SHIPPED = "sketchfusion-base.safetensors"
+MAX_BYTES = 1 << 30
+
+
+def shipped_weights() -> Path:
+    """Path of the weights that come with the library."""
+    return Path(str(resources.files("sketchfusion_lite") / "weights" / SHIPPED))
+
+
+def save_weights(path: str | Path, tensors: dict[str, Tensor], config: dict) -> None:
+    """Write a weights file; floating-point tensors become float16."""
+    stored = {
+        name: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
+        for name, t in tensors.items()
+    }
+    metadata = {"format": FORMAT, "config": json.dumps(config, sort_keys=True)}
+    atomic_write_bytes(Path(path), save(stored, metadata))
+
+
+def load_weights(path: str | Path | None = None) -> tuple[dict[str, Tensor], dict]:
+    """Read a weights file (None: the shipped one): tensors, floating-point ones as float32, and configuration.
+
+    Raises:
+        WeightsError: missing, damaged, or not a file of this library.
+    """
+    path = Path(path) if path is not None else shipped_weights()
+    if not path.is_file():
+        raise WeightsError(
+            f"weights file {path.name} not found in {path.parent}; pass weights=PATH or reinstall the package"
+        )
+    if path.stat().st_size > MAX_BYTES:
+        raise WeightsError(f"{path.name}: {path.stat().st_size} bytes, no weights of this library")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path.name}: damaged or not safetensors ({error}); fetch it again") from error
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path.name}: format {metadata.get('format')!r}, this library reads {FORMAT!r}"
+        )
+    try:
+        config = json.loads(metadata["config"])
+    except (KeyError, json.JSONDecodeError) as error:
+        raise WeightsError(f"{path.name}: its configuration is unreadable ({error})") from error
+    floats = {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
+    return floats, config
+
+
+def part(tensors: dict[str, Tensor], prefix: str, name: str = "weights") -> dict[str, Tensor]:
+    """The tensors below ``prefix.``, without it.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    start = f"{prefix}."
+    found = {key[len(start) :]: t for key, t in tensors.items() if key.startswith(start)}
+    if not found:
+        raise WeightsError(f"{name}: holds no {prefix!r}; it has {sorted({k.split('.')[0] for k in tensors})}")
+    return found
+
+
+def load_part(path: str | Path | None, prefix: str) -> dict[str, Tensor]:
+    """One part of a weights file, e.g. ``"boundary_detector"``."""
+    tensors, _ = load_weights(path)
+    return part(tensors, prefix, str(path or SHIPPED))

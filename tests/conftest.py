@@ -1,0 +1,62 @@
+"""Fixtures: tiny random models, so that tests of behaviour do not wait for the shipped weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sketchfusion_lite.codec import SketchFusionCodec, export_weights, load_codec
+from sketchfusion_lite.model import ModelConfig, SketchFusionModel
+
+TINY = ModelConfig(
+    structure_channels=4,
+    tone_channels=4,
+    hyper_channels=4,
+    encoder_widths=(8, 8, 8),
+    encoder_depths=(1, 1, 1),
+    decoder_widths=(16, 16, 16),
+    decoder_depths=(1, 1, 1),
+)
+
+
+def build_tiny_model(seed: int = 0) -> SketchFusionModel:
+    """A small untrained model whose latent is wide enough to give symbols other than zero."""
+    torch.manual_seed(seed)
+    model = SketchFusionModel(TINY)
+    with torch.no_grad():
+        model.encoder.to_latent.weight.mul_(8.0)
+    return model
+
+
+@pytest.fixture
+def tiny_model() -> SketchFusionModel:
+    return build_tiny_model()
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    export_weights(build_tiny_model(), path, {"recipe": "none"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_codec(tiny_weights: Path) -> SketchFusionCodec:
+    return load_codec(tiny_weights, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def shipped_codec() -> SketchFusionCodec:
+    return load_codec(device="cpu")
+
+
+@pytest.fixture(scope="session")
+def photo() -> torch.Tensor:
+    """A smooth synthetic picture with edges, ``(1, 3, 96, 144)``."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(1, 3, 6, 9, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, size=(96, 144), mode="bicubic").clamp(0, 1)
+    smooth[..., 30:60, 40:100] = 1 - smooth[..., 30:60, 40:100]
+    return smooth

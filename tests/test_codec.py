@@ -1,0 +1,237 @@
+"""The codec as users meet it: any picture in, bytes within the budget, the picture back, clear errors."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import sketchfusion_lite
+from sketchfusion_lite import SketchFusionError, load_codec, read_info
+from sketchfusion_lite.codec import export_weights
+from sketchfusion_lite.errors import (
+    ArgumentError,
+    BudgetTooSmall,
+    CorruptStream,
+    ImageError,
+    ModelMismatch,
+    TruncatedStream,
+    WeightsError,
+)
+from sketchfusion_lite.images import to_pil
+from tests.conftest import build_tiny_model
+
+
+def smooth_picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(1, 3, height // 16 + 2, width // 16 + 2, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 1000), (1000, 7), (513, 767), (512, 768)])
+def test_round_trip_of_any_size(shipped_codec, size):
+    encoded = shipped_codec.encode(smooth_picture(*size), quality=1.0)
+    decoded = shipped_codec.decode(encoded.data)
+    height, width = size
+    assert decoded.image.size == decoded.sketch.size == decoded.preview.size == (width, height)
+    assert (decoded.info.width, decoded.info.height) == (width, height)
+    assert sum(decoded.info.section_bytes.values()) == len(encoded.data)
+    assert encoded.bpp == len(encoded.data) * 8 / (height * width)
+    assert decoded.info.missing == ()
+
+
+def test_the_preview_looks_like_the_photo(shipped_codec):
+    """Trained weights: far nearer to the photo than its mean colour is."""
+    picture = smooth_picture(256, 384)
+    preview = shipped_codec.decode(shipped_codec.encode(picture, bpp=0.1).data).image
+    restored = torch.from_numpy(np.array(preview)).permute(2, 0, 1)[None] / 255
+    error = (restored - picture).square().mean()
+    mean_colour = picture.mean(dim=(2, 3), keepdim=True)
+    assert error < 0.1 * (mean_colour - picture).square().mean()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "1", "I;16"])
+def test_round_trip_of_picture_kinds(tiny_codec, photo, mode):
+    picture = to_pil(photo)
+    if mode == "I;16":
+        grey = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+        picture = Image.fromarray(grey)
+    else:
+        picture = picture.convert(mode)
+    decoded = tiny_codec.decode(tiny_codec.encode(picture, quality=2.0).data)
+    assert decoded.image.mode == "RGB"
+    assert decoded.image.size == picture.size
+
+
+def test_path_array_pil_and_tensor_give_the_same_stream(tiny_codec, photo, tmp_path):
+    picture = to_pil(photo)
+    picture.save(tmp_path / "photo.png")
+    array = np.asarray(picture)
+    sources = [tmp_path / "photo.png", str(tmp_path / "photo.png"), picture, array]
+    sources.append(torch.from_numpy(array.copy()).permute(2, 0, 1))
+    streams = {tiny_codec.encode(source, quality=2.0).data for source in sources}
+    assert len(streams) == 1
+
+
+def test_exif_orientation_is_applied(tiny_codec, photo, tmp_path):
+    picture = to_pil(photo)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned
+    picture.save(tmp_path / "turned.png", exif=exif)
+    info = tiny_codec.decode(tiny_codec.encode(tmp_path / "turned.png").data).info
+    assert (info.width, info.height) == (picture.height, picture.width)
+
+
+def test_decoding_repeats_exactly_and_needs_the_bytes_alone(tiny_weights, tiny_codec, photo):
+    data = tiny_codec.encode(photo, quality=4.0).data
+    first = tiny_codec.decode(data)
+    second = load_codec(tiny_weights, device="cpu").decode(bytes(data))
+    assert first.image.tobytes() == second.image.tobytes()
+    assert first.sketch.tobytes() == second.sketch.tobytes()
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(budget=st.integers(100, 3000), seed=st.integers(0, 3))
+def test_the_budget_is_never_exceeded(shipped_codec, budget, seed):
+    picture = smooth_picture(128, 192, seed)
+    try:
+        encoded = shipped_codec.encode(picture, max_bytes=budget)
+    except BudgetTooSmall as error:
+        smallest = len(shipped_codec.encode(picture, quality=0).data)
+        assert error.needed_bytes == smallest > budget
+        assert str(smallest) in str(error)
+    else:
+        assert len(encoded.data) <= budget
+        assert shipped_codec.decode(encoded.data).image.size == (192, 128)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
+def test_the_budget_is_used_to_within_five_percent(shipped_codec, share):
+    noise = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0)) * 0.3
+    picture = (smooth_picture(512, 512) * 0.7 + noise).clamp(0, 1)
+    low, high = (len(shipped_codec.encode(picture, quality=q).data) for q in (0, 5))
+    budget = round(low + share * (high - low))
+    assert 0.95 * budget <= len(shipped_codec.encode(picture, max_bytes=budget).data) <= budget
+    bpp = budget * 8 / 512**2
+    encoded = shipped_codec.encode(picture, bpp=bpp)
+    assert 0.95 * bpp <= encoded.bpp <= bpp
+
+
+def test_more_quality_is_more_bytes(shipped_codec):
+    picture = smooth_picture(256, 384)
+    sizes = [len(shipped_codec.encode(picture, quality=q).data) for q in range(6)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] > 2 * sizes[0]
+
+
+def test_the_rate_search_runs_the_encoder_once(tiny_codec, photo, monkeypatch):
+    calls = []
+    forward = type(tiny_codec.model.encoder).forward
+    monkeypatch.setattr(
+        type(tiny_codec.model.encoder),
+        "forward",
+        lambda self, *a: calls.append(1) or forward(self, *a),
+    )
+    low, high = (len(tiny_codec.encode(photo, quality=q).data) for q in (0, 5))
+    calls.clear()
+    tiny_codec.encode(photo, max_bytes=(low + high) // 2)
+    assert len(calls) == 1
+
+
+def test_a_truncated_stream_decodes_to_what_arrived(shipped_codec):
+    data = shipped_codec.encode(smooth_picture(256, 384), quality=3.0).data
+    whole = shipped_codec.decode(data)
+    sections = whole.info.section_bytes
+    up_to_structure = len(data) - sections["tone"] - 2
+    partial = shipped_codec.decode(data[: up_to_structure + 5])
+    assert partial.info.missing == ("tone",)
+    assert partial.sketch.tobytes() == whole.sketch.tobytes()
+    assert partial.image.tobytes() != whole.image.tobytes()
+    assert shipped_codec.decode(data[: up_to_structure - 3]).info.missing == ("structure", "tone")
+    with pytest.raises(TruncatedStream):
+        shipped_codec.decode(data[:20])
+
+
+def test_corruption_is_caught(tiny_codec, photo):
+    data = bytearray(tiny_codec.encode(photo, quality=3.0).data)
+    data[len(data) // 2] ^= 0x10
+    with pytest.raises(CorruptStream):
+        tiny_codec.decode(bytes(data))
+
+
+def test_another_model_is_refused(tiny_codec, photo, tmp_path):
+    path = tmp_path / "other.safetensors"
+    other_id = export_weights(build_tiny_model(seed=5), path, {})
+    assert other_id != tiny_codec.model_id
+    data = tiny_codec.encode(photo, quality=1.0).data
+    with pytest.raises(ModelMismatch, match=f"{tiny_codec.model_id:#06x}"):
+        load_codec(path, device="cpu").decode(data)
+
+
+def test_stages(tiny_codec, photo):
+    data = tiny_codec.encode(photo, quality=1.0).data
+    sketch = tiny_codec.decode(data, stage="sketch")
+    assert sketch.image.tobytes() == sketch.sketch.tobytes()
+    assert sketch.preview is None
+    with pytest.raises(WeightsError, match="refiner"):
+        tiny_codec.decode(data, stage="refined")
+    with pytest.raises(ArgumentError, match="sketch, preview, refined"):
+        tiny_codec.decode(data, stage="final")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"quality": 7.0}, "quality"),
+        ({"bpp": 0.0}, "bpp"),
+        ({"bpp": float("nan")}, "bpp"),
+        ({"max_bytes": -3}, "max_bytes"),
+        ({"bpp": 0.1, "quality": 1.0}, "exclude"),
+    ],
+)
+def test_bad_arguments_name_themselves(tiny_codec, photo, arguments, named):
+    with pytest.raises(ArgumentError, match=named):
+        tiny_codec.encode(photo, **arguments)
+
+
+def test_pixel_limit(tiny_codec, photo):
+    with pytest.raises(ImageError, match="max_pixels"):
+        tiny_codec.encode(photo, max_pixels=100)
+    data = tiny_codec.encode(photo, quality=0.0).data
+    with pytest.raises(SketchFusionError, match="max_pixels"):
+        tiny_codec.decode(data, max_pixels=100)
+
+
+def test_info_needs_no_model(tiny_codec, photo):
+    encoded = tiny_codec.encode(photo, quality=2.0)
+    info = read_info(encoded.data)
+    assert info == tiny_codec.decode(encoded.data).info
+    assert info.model_id == tiny_codec.model_id
+    assert info.quality == pytest.approx(2.0, abs=0.01)
+
+
+def test_saved_file_is_the_stream(tiny_codec, photo, tmp_path):
+    encoded = tiny_codec.encode(photo, quality=2.0)
+    path = encoded.save(tmp_path / "photo.skf")
+    assert path.read_bytes() == encoded.data
+    assert path.stat().st_size * 8 == pytest.approx(encoded.bpp * photo[0, 0].numel())
+
+
+def test_weights_that_are_no_weights(tmp_path):
+    with pytest.raises(WeightsError, match="not found"):
+        load_codec(tmp_path / "none.safetensors")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"\x80\x04 not safetensors at all")
+    with pytest.raises(WeightsError, match=r"broken\.safetensors"):
+        load_codec(broken)
+
+
+def test_public_names_exist():
+    for name in sketchfusion_lite.__all__:
+        assert getattr(sketchfusion_lite, name) is not None
+    assert dataclasses.is_dataclass(sketchfusion_lite.Encoded)
