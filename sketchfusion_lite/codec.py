@@ -30,6 +30,9 @@ from .weights_io import load_weights, part, save_weights
 STAGES = ("sketch", "preview", "refined")
 STRIDE = 16
 DEFAULT_BPP = 0.045
+_TRAINING_ONLY = tuple(
+    f"entropy.{part}." for part in ("prior", "synthesis", "structure_context", "tone_context")
+)
 _CLOSE_ENOUGH = 0.985  # the rate search stops this near below the budget
 
 
@@ -66,7 +69,7 @@ class StreamInfo:
         model_id: 16-bit id of the entropy model that made it.
         bpp: bits per pixel of the data at hand.
         section_bytes: every byte by use: header, crc, hyper, structure, tone.
-        missing: sections that a truncated stream lacks, else empty.
+        missing: sections that a truncated stream lacks (or that are damaged), else empty.
     """
 
     width: int
@@ -199,6 +202,7 @@ class SketchFusionCodec:
         stage: str = "preview",
         *,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        keep_going: bool = False,
         name: str = "stream",
     ) -> Decoded:
         """Decompress a stream, or the start of one.
@@ -207,6 +211,7 @@ class SketchFusionCodec:
             data: the ``.skf`` bytes; a truncated stream decodes to what arrived, see ``info.missing``.
             stage: ``"sketch"``, ``"preview"`` or ``"refined"``.
             max_pixels: refuse larger pictures.
+            keep_going: decode without a damaged structure or tone section instead of raising.
             name: what error messages call the stream.
 
         Raises:
@@ -218,7 +223,7 @@ class SketchFusionCodec:
             raise ArgumentError(f"stage={stage!r}: choose one of {', '.join(STAGES)}.")
         if stage == "refined":
             raise WeightsError("these weights hold no refiner; decode with stage='preview'.")
-        stream = bitstream.parse(data, max_pixels, name)
+        stream = bitstream.parse(data, max_pixels, name, keep_going)
         header = stream.header
         if header.model_id != self.model_id:
             raise ModelMismatch.between(header.model_id, self.model_id, name)
@@ -374,8 +379,12 @@ def load_codec(
         raise WeightsError(f"{name}: holds no codec; train one with the recipe 'codec'")
     entropy = IntegerEntropyModel(part(tensors, "integer", name))
     with torch.device("meta"):  # no time for an initialisation that is overwritten at once
-        model = SketchFusionModel(ModelConfig.from_dict(config["model"]))
-    floats = {k: t for k, t in tensors.items() if not k.startswith("integer.")}
+        model = SketchFusionModel(ModelConfig.from_dict(config["model"]), trainable=False)
+    floats = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if not name.startswith(("integer.", *_TRAINING_ONLY))
+    }
     try:
         model.load_state_dict(floats, assign=True)
     except RuntimeError as error:

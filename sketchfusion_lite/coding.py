@@ -16,12 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from compressai.ans import BufferedRansEncoder, RansDecoder
 from torch import Tensor
 
 from .bitstream import WORD_BYTES
 from .entropy import checkerboard
 from .integer import UNITS_PER_Y, IntegerEntropyModel
+from .rans import BufferedRansEncoder, RansDecoder
 
 SYMBOL_LIMIT = 2**13  # symbols are clipped here; trained models stay below 50
 _FLUSH_WORDS = 2  # rANS's final state

@@ -2,7 +2,6 @@
 
     fetch("lpips")  -> <cache>/lpips/lpips_alex.safetensors, lpips_vgg.safetensors
     fetch("kodak")  -> <cache>/kodak/kodim01.png ... kodim24.png
-    sample("coffee") -> a photo that an installed package ships; nothing is downloaded
 
 ``manifests/*.json`` name every file with its hash, sources and licence. The cache folder is
 ``SKETCHFUSION_HOME``, or the user's cache directory. A folder named by ``SKETCHFUSION_MIRROR`` is
@@ -11,7 +10,6 @@ tried before any network: ``<mirror>/<set>/<file>``, or ``<mirror>/<file>``.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from dataclasses import dataclass
@@ -24,20 +22,11 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from . import trunks
-from .downloads import Progress, Report, download, exclusive, not_writable, sha256_of
-from .errors import ArgumentError, DependencyMissing, DownloadError, OutputError
+from .downloads import Progress, Report, download, exclusive, sha256_of
+from .errors import ArgumentError, DownloadError
 from .files import atomic_write_bytes
 
-__all__ = ["SAMPLES", "Manifest", "cache_home", "fetch", "lpips_trunk", "manifest", "names", "sample"]
-
-# Photos that installed packages ship: name -> (package, path inside it).
-SAMPLES = {
-    "astronaut": ("skimage", "data/astronaut.png"),
-    "cat": ("skimage", "data/chelsea.png"),
-    "coffee": ("skimage", "data/coffee.png"),
-    "rocket": ("skimage", "data/rocket.jpg"),
-    "motorcycle": ("skimage", "data/motorcycle_left.png"),
-}
+__all__ = ["Manifest", "cache_home", "fetch", "lpips_trunk", "manifest", "names"]
 
 
 @dataclass(frozen=True)
@@ -89,9 +78,7 @@ def manifest(name: str) -> Manifest:
     return Manifest(**{**fields, "files": tuple(fields["files"])})
 
 
-def fetch(
-    name: str, *, report: Report | None = None, progress: Progress | None = None
-) -> Path:
+def fetch(name: str, *, report: Report | None = None, progress: Progress | None = None) -> Path:
     """Make sure that a set is in the cache; nothing is downloaded when it is there and intact.
 
     Safe to call from many processes at once: one fetches, the others wait and find it done.
@@ -169,9 +156,7 @@ def _fetch_files(
         failures = []
         for url in urls:
             try:
-                download(
-                    url, target, entry["sha256"], max_bytes=entry["bytes"], progress=progress
-                )
+                download(url, target, entry["sha256"], max_bytes=entry["bytes"], progress=progress)
                 break
             except DownloadError as error:
                 failures.append(str(error))
@@ -189,8 +174,8 @@ def _fetch_trunks(
     """Fetch the trunks from the first source that delivers the pinned tensors."""
     failures: list[str] = []
     for source in ("mirror", "torchvision", "sdist"):
-        if source == "mirror" and not os.environ.get("SKETCHFUSION_MIRROR"):
-            continue
+        if source == "mirror" and not all(_mirrored_trunk(chosen, entry) for entry in missing):
+            continue  # a mirror need not hold every set
         if failures:
             report(f"lpips: falling back to {source}")
         try:
@@ -201,21 +186,26 @@ def _fetch_trunks(
         else:
             report(f"lpips: trunks from {source}, all tensors as pinned")
             return
-    raise DownloadError(f"lpips: no source delivers the trunks: {' '.join(failures)} {_remedy(chosen)}")
+    raise DownloadError(
+        f"lpips: no source delivers the trunks: {' '.join(failures)} {_remedy(chosen)}"
+    )
+
+
+def _mirrored_trunk(chosen: Manifest, entry: dict[str, Any]) -> Path | None:
+    """A converted trunk, or the source archive, in the mirror."""
+    files = (entry["name"], entry["sdist"]["archive"])
+    return next((p for file in files if (p := _mirrored(chosen, file))), None)
 
 
 def _trunks_from_mirror(
     chosen: Manifest, missing: list[dict[str, Any]], progress: Progress | None
 ) -> None:
     for entry in missing:
-        if (local := _mirrored(chosen, entry["name"])) is not None:
-            tensors = _read_trunk(local, entry)
-            if tensors is None:
-                raise DownloadError(f"{local}: not the trunk expected. Remove it.")
-        elif (local := _mirrored(chosen, entry["sdist"]["archive"])) is not None:
+        local = _mirrored_trunk(chosen, entry)
+        if local.name != entry["name"]:
             tensors = _trunk_from_archive(local, entry)
-        else:
-            raise DownloadError(f"the mirror has no {entry['name']}.")
+        elif (tensors := _read_trunk(local, entry)) is None:
+            raise DownloadError(f"{local}: not the trunk expected. Remove it.")
         _save_trunk(chosen, entry, tensors)
 
 
@@ -296,21 +286,3 @@ def lpips_trunk(net: str) -> dict[str, np.ndarray]:
     if tensors is None:
         raise DownloadError(f"{path}: vanished or changed while it was read. Try again.")
     return tensors
-
-
-def sample(name: str) -> Path:
-    """Path of a sample photo that an installed package ships.
-
-    Raises:
-        ArgumentError: no sample of this name.
-        DependencyMissing: the package that ships it is not installed.
-    """
-    if name not in SAMPLES:
-        raise ArgumentError(f"no sample photo {name!r}; there are: {', '.join(SAMPLES)}")
-    package, inside = SAMPLES[name]
-    spec = importlib.util.find_spec(package)
-    for folder in spec.submodule_search_locations or [] if spec else []:
-        if (path := Path(folder) / inside).is_file():
-            return path
-    distribution = {"skimage": "scikit-image"}[package]
-    raise DependencyMissing.for_extra(distribution, "workbook", f"the sample photo {name!r}")

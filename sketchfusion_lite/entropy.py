@@ -25,7 +25,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
 from .blocks import downsample
@@ -166,14 +165,25 @@ class EntropyModel(nn.Module):
     Args:
         structure_channels, tone_channels: sizes of the two ordered groups of the latent.
         hyper_channels: channels of ``z``.
+        trainable: with false only ``analysis`` exists, all that a codec needs beside the integer export.
     """
 
-    def __init__(self, structure_channels: int, tone_channels: int, hyper_channels: int) -> None:
+    def __init__(
+        self,
+        structure_channels: int,
+        tone_channels: int,
+        hyper_channels: int,
+        trainable: bool = True,
+    ) -> None:
         super().__init__()
         self.structure_channels = structure_channels
         self.tone_channels = tone_channels
         channels = structure_channels + tone_channels
         self.analysis = HyperAnalysis(channels, hyper_channels)
+        if not trainable:
+            return
+        from compressai.entropy_models import EntropyBottleneck  # takes seconds to import
+
         self.prior = EntropyBottleneck(hyper_channels)
         self.synthesis = HyperSynthesis(hyper_channels)
         self.structure_context = GroupContext(structure_channels, structure_channels)

@@ -45,12 +45,14 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | bytearray | m
     target = Path(os.path.realpath(path))  # replace what a link points at, not the link
     if target.is_dir():
         raise OutputError(f"{path}: is a folder. Name a file inside it.")
-    if not target.parent.is_dir():
+    # Through the unresolved path: what /dev/stdout resolves to need not exist as a path.
+    is_device = path.exists() and not path.is_file()
+    if not is_device and not target.parent.is_dir():
         raise OutputError(f"{path}: the folder {path.parent} does not exist. Create it first.")
     try:
-        if target.exists() and not target.is_file():
+        if is_device:
             # Renaming over a device would replace the device itself.
-            with open(target, "wb") as device:
+            with open(path, "wb") as device:
                 device.write(data)
         else:
             _write_and_rename(target, data)

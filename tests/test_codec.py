@@ -83,7 +83,7 @@ def test_exif_orientation_is_applied(tiny_codec, photo, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
     picture.save(tmp_path / "turned.png", exif=exif)
-    info = tiny_codec.decode(tiny_codec.encode(tmp_path / "turned.png").data).info
+    info = tiny_codec.decode(tiny_codec.encode(tmp_path / "turned.png", quality=1.0).data).info
     assert (info.width, info.height) == (picture.height, picture.width)
 
 
@@ -162,6 +162,15 @@ def test_corruption_is_caught(tiny_codec, photo):
     data[len(data) // 2] ^= 0x10
     with pytest.raises(CorruptStream):
         tiny_codec.decode(bytes(data))
+
+
+def test_a_damaged_tone_section_can_be_left_out(tiny_codec, photo):
+    data = bytearray(tiny_codec.encode(photo, quality=3.0).data)
+    whole = tiny_codec.decode(bytes(data))
+    data[-6] ^= 0x01
+    rest = tiny_codec.decode(bytes(data), keep_going=True)
+    assert rest.info.missing == ("tone",)
+    assert rest.sketch.tobytes() == whole.sketch.tobytes()
 
 
 def test_another_model_is_refused(tiny_codec, photo, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,9 @@ def test_list_images(tmp_path):
     ]
     with pytest.raises(ImageError, match="no such folder"):
         list_images(tmp_path / "a.png")
+
+
+def test_a_pipe_behind_dev_stdout_receives_the_bytes():
+    code = "from sketchfusion_lite.files import atomic_write_bytes as w; w('/dev/stdout', b'abc')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == b"abc"

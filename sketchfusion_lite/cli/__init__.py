@@ -7,7 +7,7 @@ What a script can rely on:
   (see :mod:`sketchfusion_lite.errors`; 2 also stands for wrong options, 130 for Ctrl-C);
 * an output file is whole or absent, and is replaced only with ``--force``.
 
-``--help`` and ``info`` never import torch: every heavy import sits inside the command that needs it.
+``--help`` and ``info`` never import torch: heavy imports sit inside the commands that need them.
 """
 
 from __future__ import annotations

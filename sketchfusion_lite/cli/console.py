@@ -45,7 +45,7 @@ def note(text: str) -> None:
 
 
 def report(error: SketchFusionError, name: str = "") -> None:
-    """Print an error on one line of stderr, after the ``name`` of the file if it does not say it."""
+    """Print an error on one line of stderr, led by the file's ``name`` unless it says it itself."""
     message = " ".join(str(error).splitlines())
     note(f"error: {message}" if name in message else f"error: {name}: {message}")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Weights = Annotated[
     Path | None,
-    typer.Option(help="Weights file (.safetensors); default: the ones that come with the package."),
+    typer.Option(help="Weights file (.safetensors). Default: the one that comes with the package."),
 ]
 Device = Annotated[
     str,
@@ -65,7 +65,7 @@ def encode(
     bpp: Annotated[
         float | None,
         typer.Option(
-            help="Budget in bits per pixel of the whole file, never exceeded.  [default: 0.045]",
+            help="Budget in bits per pixel of the whole file, never exceeded. Default: 0.045.",
             show_default=False,
         ),
     ] = None,
@@ -131,11 +131,11 @@ def decode(
         Stage,
         typer.Option(help="How far: the line drawing, the fast preview, or the refined picture."),
     ] = Stage.PREVIEW,
-    format: Annotated[  # noqa: A002
+    format: Annotated[
         Format | None,
         typer.Option(
             help="Kind of the pictures of a folder; png and webp are lossless, jpg has quality 95. "
-            "A single file's kind is its name's.  [default: png]",
+            "A single file's kind is its name's. Default: png.",
             show_default=False,
         ),
     ] = None,

@@ -28,7 +28,7 @@ _TILE_PIXELS = 1 << 12  # bitstream bounds a section per tile of 64x64 pixels
 def read_stream(path: Path, max_pixels: int = bitstream.DEFAULT_MAX_PIXELS) -> bytes:
     """Read a ``.skf`` file, but never much more than a stream of this size may hold.
 
-    The first 64 kB are checked before the rest is read, so a film renamed to ``.skf`` costs nothing.
+    The first 64 kB are checked before the rest is read, so a film renamed to ``.skf`` is cheap.
 
     Raises:
         StreamError: cannot be read, or is no intact stream.
@@ -64,7 +64,7 @@ def info(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Weights file (.safetensors) to check the stream against; default: the shipped ones."
+            help="Weights file (.safetensors) whose model id to compare. Default: the shipped one."
         ),
     ] = None,
     max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import pickle
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    DownloadColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from ..errors import ArgumentError, WeightsError
 from .batch import check_target
@@ -16,14 +22,6 @@ from .console import needs_extra, note, progress_bar, say
 
 if TYPE_CHECKING:
     from ..training.loop import TrainingRun
-
-
-class Download(StrEnum):
-    """What ``fetch`` knows."""
-
-    KODAK = "kodak"
-    LPIPS = "lpips"
-    ALL = "all"
 
 
 def train(
@@ -36,7 +34,7 @@ def train(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Run folder.  [default: runs/RECIPE]", show_default=False),
+        typer.Option(help="Run folder. Default: runs/RECIPE.", show_default=False),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")
@@ -48,12 +46,12 @@ def train(
         float | None,
         typer.Option(min=0.01, help="Length of the run in minutes of training, instead of steps."),
     ] = None,
-    compile: Annotated[  # noqa: A002
+    compile: Annotated[
         bool | None,
         typer.Option(
             "--compile/--no-compile",
-            help="Compile the model with torch.compile: a slow start, then faster steps.  "
-            "[default: as the recipe says]",
+            help="Compile the model with torch.compile: a slow start, then faster steps. "
+            "Default: as the recipe says.",
             show_default=False,
         ),
     ] = None,
@@ -72,21 +70,22 @@ def train(
     """
     if steps is not None and minutes is not None:
         raise ArgumentError("--steps and --minutes exclude each other: pass one of them.")
+    from ..training.recipe import load_recipe
+
+    plan = load_recipe(
+        recipe,
+        photos=[str(folder) for folder in photos] if photos else None,
+        steps=steps,
+        minutes=0.0 if steps is not None else minutes,  # minutes would win over steps
+        compile=compile,
+        detector=str(detector) if detector else None,
+    )
+    folder = out or Path("runs") / Path(recipe).name.removesuffix(".toml")
+    if resume and not (folder / "checkpoint.pt").exists():
+        note(f"note: {folder} holds no checkpoint; the run starts from the beginning")
     with needs_extra("train", "training"):
         from ..training.loop import TrainingRun
-        from ..training.recipe import load_recipe
 
-        plan = load_recipe(
-            recipe,
-            photos=[str(folder) for folder in photos] if photos else None,
-            steps=steps,
-            minutes=0.0 if steps is not None else minutes,  # minutes would win over steps
-            compile=compile,
-            detector=str(detector) if detector else None,
-        )
-        folder = out or Path("runs") / Path(recipe).name.removesuffix(".toml")
-        if resume and not (folder / "checkpoint.pt").exists():
-            note(f"note: {folder} holds no checkpoint; the run starts from the beginning")
         run = TrainingRun(plan, folder, resume)
     try:
         _watch(run, str(folder))
@@ -182,20 +181,27 @@ def _load_checkpoint(path: Path) -> dict[str, Any]:
 
 def fetch(
     name: Annotated[
-        Download,
+        str,
         typer.Argument(
-            help="kodak: 24 test photos; lpips: networks that training and evaluation need."
+            metavar="NAME",
+            help="kodak: 24 photos for evaluation; lpips: networks that training and evaluation "
+            "need; all: everything.",
         ),
     ],
 ) -> None:
     """Download what is too large or not ours to ship, checked by its sha256, into the cache folder.
 
-    What is there already is not downloaded again. Prints the paths.
+    What is there already is not downloaded again. Prints the folder.
     """
     from .. import datasets
 
-    names = [d for d in Download if d is not Download.ALL] if name is Download.ALL else [name]
-    for each in names:
-        fetched = datasets.fetch(each.value)
-        for path in [fetched] if isinstance(fetched, Path) else fetched:
-            say(str(path))
+    with progress_bar(DownloadColumn(), TimeRemainingColumn()) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def on_bytes(file: str, done: int, total: int) -> None:
+            if file not in tasks:
+                tasks[file] = bar.add_task(file)
+            bar.update(tasks[file], completed=done, total=total or None)
+
+        folder = datasets.fetch(name, report=note, progress=on_bytes)
+    say(str(folder))

@@ -57,7 +57,8 @@ class TrainingRun:
         self.step, self.seconds = 0, 0.0
         if self.checkpoint_path.exists():
             self._load()
-        elif self.accelerator.is_main_process:
+        if self.accelerator.is_main_process:
+            self._forget_after(self.step)
             text = json.dumps(dataclasses.asdict(recipe), indent=1)
             atomic_write_bytes(self.folder / "recipe.json", text.encode())
 
@@ -156,6 +157,14 @@ class TrainingRun:
             if is_new:
                 writer.writeheader()
             writer.writerow(row)
+
+    def _forget_after(self, step: int) -> None:
+        """Drop log rows of steps that a resumed run will do again."""
+        for path in (self.folder / "log.csv", self.folder / "validation.csv"):
+            if path.exists():
+                head, *rows = path.read_text(encoding="utf-8").splitlines()
+                kept = [row for row in rows if int(row.split(",")[0]) <= step]
+                atomic_write_bytes(path, "\n".join([head, *kept, ""]).encode())
 
     def _state(self) -> dict:
         modules = {name: module.state_dict() for name, module in self.task.modules_to_train()}

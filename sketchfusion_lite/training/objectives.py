@@ -9,6 +9,8 @@ References
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,24 +18,39 @@ from torch import Tensor, nn
 from ..sketch import interpolate_levels
 
 
+LOG_LAMBDA_RANGE = (math.log(2.0), math.log(250.0))
+
+
 class PerceptualLoss(nn.Module):
-    """LPIPS on randomly shifted views.
+    """LPIPS on randomly shifted, sometimes magnified views.
 
     AlexNet's first layer has stride 4: always aligned with the decoder's own pixel lattice it cannot see some
     periodic patterns, and a decoder learns to leave exactly those (a woven texture). A random shift of 0 to 3
-    pixels per step takes the alignment away.
+    pixels per step takes the alignment away, and a random window seen at twice its size shows the network
+    the finest structure, which it otherwise passes over.
+
+    Args:
+        net: LPIPS network of images in [-1, 1].
+        zoom: probability of a magnified view.
     """
 
-    def __init__(self, net: nn.Module) -> None:
+    def __init__(self, net: nn.Module, zoom: float = 0.0) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.zoom = net, zoom
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Mean distance per image ``(B,)`` of images ``(B, 3, H, W)`` in about [0, 1]."""
         top, left = torch.randint(4, (2,)).tolist()
         bottom, right = image.shape[-2] - (4 - top), image.shape[-1] - (4 - left)
-        image, reference = (x[..., top:bottom, left:right] * 2 - 1 for x in (image, reference))
-        return self.net(image, reference).flatten()
+        magnify = float(torch.rand(())) < self.zoom
+        if magnify:
+            height, width = image.shape[-2] // 2, image.shape[-1] // 2
+            top, left = (int(torch.randint(side + 1, ())) for side in (height, width))
+            bottom, right = top + height, left + width
+        views = [x[..., top:bottom, left:right] * 2 - 1 for x in (image, reference)]
+        if magnify:
+            views = [F.interpolate(v, scale_factor=2, mode="bilinear") for v in views]
+        return self.net(*views).flatten()
 
 
 def sketch_loss(logits: Tensor, boundaries: Tensor) -> Tensor:
@@ -72,7 +89,8 @@ class RateController(nn.Module):
         super().__init__()
         self.gain = gain
         log_targets = torch.tensor(targets).log()
-        self.register_buffer("log_targets", log_targets)
+        # Not in checkpoints: a resumed run may aim at other targets.
+        self.register_buffer("log_targets", log_targets, persistent=False)
         self.register_buffer("log_lambda", (0.5 / torch.tensor(targets)).log())
 
     def weight(self, quality: Tensor) -> Tensor:
@@ -92,3 +110,5 @@ class RateController(nn.Module):
         levels = torch.arange(len(self.log_lambda), device=quality.device)
         share = (1 - (quality[:, None] - levels).abs()).clamp_min(0)  # (B, L)
         self.log_lambda += self.gain * (share * error[:, None]).sum(dim=0)
+        # A level that cannot meet its target must not drown the others in its rate term.
+        self.log_lambda.clamp_(*LOG_LAMBDA_RANGE)

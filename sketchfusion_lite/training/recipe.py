@@ -37,6 +37,7 @@ class Recipe:
         anneal_factor: see ``anneal``.
         mse_weight: weight of the squared error (pixel values 0..255).
         lpips_weight, lpips_vgg_weight: weights of LPIPS with AlexNet and VGG16 trunks; 0 leaves it out.
+        lpips_zoom: probability of a magnified view, see :class:`.objectives.PerceptualLoss`.
         sketch_weight: weight of the line drawing's cross entropy.
         drop_tone: fraction of crops decoded from predicted tone, as after truncation.
         focus_quality: a quality level that gets ``focus`` of all crops, the rest are uniform.
@@ -60,13 +61,14 @@ class Recipe:
     warmup_steps: int = 100
     decay_start: float = 0.5
     bpp_targets: list[float] = field(
-        default_factory=lambda: [0.030, 0.045, 0.068, 0.105, 0.150, 0.225]
+        default_factory=lambda: [0.010, 0.020, 0.040, 0.075, 0.130, 0.220]
     )
     anneal: float = 0.1
     anneal_factor: float = 3.0
     mse_weight: float = 0.0015
     lpips_weight: float = 4.0
     lpips_vgg_weight: float = 0.0
+    lpips_zoom: float = 0.0
     sketch_weight: float = 0.05
     drop_tone: float = 0.05
     focus_quality: float = 2.0

@@ -1,0 +1,94 @@
+# SketchFusion-Lite. `make help` lists what there is. Needs Python 3.11 or 3.12 and a package registry.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV     ?= .venv
+EXTRAS   ?= workbook,train,test
+NOTEBOOK ?= notebooks/00_tour.ipynb
+RECIPE   ?= codec
+ARGS     ?=
+
+BIN   := $(VENV)/bin
+PY    := $(BIN)/python
+comma := ,
+STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
+
+# Nothing here talks to a model hub; without a network its client would retry for half a minute.
+export HF_HUB_OFFLINE ?= 1
+# Data sets may lie beside the project; what is not there is downloaded, checked by sha256 either way.
+export SKETCHFUSION_MIRROR ?= $(wildcard ../shared/data)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install fetch workbook lab test lint format bench train clean distclean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Variables: EXTRAS=$(EXTRAS) NOTEBOOK=$(NOTEBOOK) RECIPE=$(RECIPE) ARGS='options of the command'"
+
+install: $(STAMP)  ## virtual environment in .venv with the package and all it needs (about 5 GB)
+
+# Some launchers exist without their Python, and some Pythons lack venv: only running one tells.
+$(STAMP): pyproject.toml
+	@if ! $(PY) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null; then \
+	  python=; \
+	  for each in $(PYTHON) python3.11 python3.12 python3 python; do \
+	    if "$$each" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+	      >/dev/null 2>&1; then python="$$each"; break; fi; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo "error: no Python 3.11 or 3.12 with the venv module found. Install one, or name it: make PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Creating $(VENV) with $$("$$python" -c 'import sys; print(sys.executable, "%d.%d.%d" % sys.version_info[:3])')"; \
+	  "$$python" -m venv --clear $(VENV); \
+	fi
+	@echo "Installing .[$(EXTRAS)]: a few minutes the first time; log in $(VENV)/install.log"
+	@$(PY) -m pip install --progress-bar off -e '.[$(EXTRAS)]' >$(VENV)/install.log 2>&1 || { \
+	  tail -n 15 $(VENV)/install.log >&2; \
+	  echo "error: the installation failed, see $(VENV)/install.log; run make again once the cause is gone" >&2; \
+	  exit 1; }
+	@$(PY) -c 'import compressai, lpips, torchvision' 2>>$(VENV)/install.log || { \
+	  tail -n 3 $(VENV)/install.log >&2; \
+	  echo "error: torch and torchvision do not fit each other; try: make distclean install" >&2; \
+	  exit 1; }
+	@touch $@
+
+fetch: $(STAMP)  ## LPIPS trunks (64 MB) into the cache folder, checked by sha256
+	@$(BIN)/sketchfusion fetch lpips >/dev/null
+
+workbook: export OMP_NUM_THREADS ?= 2
+workbook: install fetch  ## execute the tour notebook; says where it and its HTML page lie
+	@$(PY) tools/run_workbook.py $(NOTEBOOK) $(ARGS)
+
+lab: install fetch  ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab $(ARGS) notebooks
+
+test: export OMP_NUM_THREADS ?= 2
+test: install fetch lint  ## lint, all tests, and all notebooks executed
+	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env $(wildcard notebooks/*.ipynb)
+
+lint: $(STAMP)  ## ruff: errors, import order, format (of notebooks too)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "error: not formatted; run: make format" >&2; exit 1; }
+
+format: $(STAMP)  ## put everything into the format that lint wants
+	@$(BIN)/ruff check --quiet --fix . || true
+	@$(BIN)/ruff format .
+
+bench: export OMP_NUM_THREADS ?= 2
+bench: install fetch  ## measure quality, bytes and time on Kodak; updates data/results
+	$(PY) -m benchmarks $(ARGS)
+
+train: install fetch  ## train RECIPE (cues, codec); resumes where it stopped
+	$(BIN)/sketchfusion train $(RECIPE) $(ARGS)
+
+clean:  ## remove what make built, except the virtual environment
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## remove the virtual environment too
+	rm -rf $(VENV)

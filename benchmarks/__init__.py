@@ -1,0 +1,1 @@
+"""Measurements that take time or depend on the machine: never part of the tests."""

@@ -1,0 +1,26 @@
+"""Run every benchmark: ``python -m benchmarks [kodak|speed|cues]``, or ``make bench``.
+
+Results go to ``data/results`` and from there into the tables of README.md and the model card.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from . import cues, kodak, speed, tables
+
+BENCHMARKS = {"speed": speed.main, "cues": cues.main, "kodak": kodak.main}
+
+
+def main(names: list[str]) -> None:
+    unknown = set(names) - set(BENCHMARKS)
+    if unknown:
+        sys.exit(f"unknown benchmark {sorted(unknown)}; there are: {', '.join(BENCHMARKS)}")
+    for name in names or BENCHMARKS:
+        print(f"## {name}", flush=True)
+        BENCHMARKS[name]()
+    tables.main()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,34 @@
+"""Copy the result tables from ``data/results`` into README.md and the model card.
+
+Each table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; running a benchmark renews it, and a test
+compares the documents with the files, so that no number there can drift from what was measured.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+from .common import RESULTS, markdown
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = (ROOT / "README.md", ROOT / "sketchfusion_lite" / "weights" / "MODEL_CARD.md")
+_BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(name: str) -> str:
+    """The result file ``NAME.csv`` as Markdown."""
+    with (RESULTS / f"{name}.csv").open(encoding="utf-8") as file:
+        return markdown(list(csv.DictReader(file)))
+
+
+def renewed(text: str) -> str:
+    """A document with all its tables as the result files have them."""
+    return _BLOCK.sub(lambda m: f"{m[1]}{table(m[2])}\n{m[3]}", text)
+
+
+def main() -> None:
+    for document in DOCUMENTS:
+        document.write_text(renewed(document.read_text(encoding="utf-8")), encoding="utf-8")
+        print(f"tables of {document.name} renewed")

@@ -1,0 +1,1 @@
+"""How good a decoded photo is: metrics, peers, curves."""

@@ -1,0 +1,289 @@
+"""Image quality metrics, all on 8-bit RGB: PSNR, MS-SSIM, LPIPS (AlexNet and VGG16 trunks), DISTS.
+
+    reference --> 8 bit --+
+                          +--> psnr (dB, up)  ms_ssim (up)  lpips_* (down)  dists (down)
+    image     --> 8 bit --+
+
+A codec delivers 8-bit pictures, so that is what is measured, whatever precision the tensors have.
+LPIPS and DISTS use trained trunks from the cache (:func:`sketchfusion_lite.datasets.fetch`); a
+random trunk is never used in their place.
+
+References
+    [1] Wang et al., "Multiscale structural similarity for image quality assessment", Asilomar 2003.
+    [2] Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
+    [3] Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity", TPAMI 2020.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..datasets import lpips_trunk
+from ..errors import ArgumentError, DependencyMissing, WeightsError
+from ..images import ImageSource, load_image, to_uint8
+
+__all__ = [
+    "METRICS",
+    "MIN_SIDE",
+    "Metrics",
+    "dists",
+    "load_dists",
+    "load_lpips",
+    "lpips_distance",
+    "measure",
+    "ms_ssim",
+    "psnr",
+]
+
+METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
+
+# Smallest shorter side: MS-SSIM halves the picture four times under an 11-pixel window.
+MIN_SIDE = {"psnr": 1, "ms_ssim": 161, "lpips_alex": 32, "lpips_vgg": 32, "dists": 32}
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Quality of one picture. ``nan``: not asked for, or the picture is too small for the metric.
+
+    Attributes:
+        psnr: peak signal-to-noise ratio of 8-bit RGB in dB; infinite for equal pictures.
+        ms_ssim: multi-scale structural similarity on RGB, 1 for equal pictures.
+        lpips_alex, lpips_vgg: LPIPS 0.1 distances, 0 for equal pictures.
+        dists: DISTS distance, 0 for equal pictures.
+    """
+
+    psnr: float = math.nan
+    ms_ssim: float = math.nan
+    lpips_alex: float = math.nan
+    lpips_vgg: float = math.nan
+    dists: float = math.nan
+
+    def as_dict(self) -> dict[str, float]:
+        """The values by name, for a table row."""
+        return asdict(self)
+
+
+def measure(
+    reference: ImageSource,
+    image: ImageSource,
+    only: Iterable[str] = METRICS,
+    device: str | torch.device = "cpu",
+) -> Metrics:
+    """Compare a decoded picture with its original.
+
+    The two VGG16 metrics take most of the time, and memory in proportion to the pixels: some
+    seconds and 1 GB for 768x512 on a CPU.
+
+    Args:
+        reference: the original, as :func:`sketchfusion_lite.images.load_image` takes it.
+        image: what came back, of the same size.
+        only: names out of ``METRICS``.
+        device: where to run the networks.
+
+    Raises:
+        ArgumentError: different sizes, or an unknown metric.
+        DownloadError: the trunks are neither in the cache nor to be had.
+    """
+    chosen = tuple(only)
+    if unknown := set(chosen) - set(METRICS):
+        raise ArgumentError(f"unknown metrics {sorted(unknown)}; there are: {', '.join(METRICS)}")
+    first, second = _as_8_bit(reference).to(device), _as_8_bit(image).to(device)
+    _check_sizes(first, second)
+    side = min(first.shape[-2:])
+    compute = {
+        "psnr": psnr,
+        "ms_ssim": ms_ssim,
+        "lpips_alex": lambda a, b: lpips_distance(a, b, "alex"),
+        "lpips_vgg": lambda a, b: lpips_distance(a, b, "vgg"),
+        "dists": dists,
+    }
+    return Metrics(**{n: compute[n](first, second) for n in chosen if side >= MIN_SIDE[n]})
+
+
+def psnr(reference: Tensor, image: Tensor) -> float:
+    """PSNR in dB of 8-bit RGB.
+
+    Args:
+        reference, image: ``(1, 3, H, W)`` in [0, 1], rounded to 8 bits here.
+    """
+    first, second = _pair(reference, image, "psnr")
+    mse = (first.double() - second.double()).square().mean().item()
+    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+
+
+def ms_ssim(reference: Tensor, image: Tensor) -> float:
+    """MS-SSIM [1] of 8-bit RGB, mean over the channels.
+
+    Args:
+        reference, image: ``(1, 3, H, W)`` in [0, 1], rounded to 8 bits here; sides above 160.
+    """
+    from pytorch_msssim import ms_ssim as multi_scale
+
+    first, second = _pair(reference, image, "ms_ssim")
+    return multi_scale(first.float(), second.float(), data_range=255).item()
+
+
+@torch.no_grad()
+def lpips_distance(reference: Tensor, image: Tensor, net: str = "alex") -> float:
+    """LPIPS 0.1 [2] of 8-bit RGB.
+
+    Args:
+        reference, image: ``(1, 3, H, W)`` in [0, 1], rounded to 8 bits here; sides from 32.
+        net: ``"alex"`` or ``"vgg"``.
+    """
+    if net not in ("alex", "vgg"):
+        raise ArgumentError(f"no LPIPS net {net!r}; there are: alex, vgg")
+    first, second = _pair(reference, image, f"lpips_{net}")
+    return _cached_lpips(net, str(first.device))(first / 127.5 - 1, second / 127.5 - 1).item()
+
+
+@torch.no_grad()
+def dists(reference: Tensor, image: Tensor) -> float:
+    """DISTS [3] of 8-bit RGB, at full size.
+
+    Args:
+        reference, image: ``(1, 3, H, W)`` in [0, 1], rounded to 8 bits here; sides from 32.
+    """
+    first, second = _pair(reference, image, "dists")
+    return _cached_dists(str(first.device))(first / 255, second / 255).item()
+
+
+def load_lpips(net: str = "alex") -> nn.Module:
+    """The LPIPS network with its trained trunk and heads: frozen, in evaluation mode, on the CPU.
+
+    Each call returns a fresh module. Its ``forward(a, b)`` is that of the ``lpips`` package:
+    ``a, b`` are ``(B, 3, H, W)`` **in [-1, 1]** (not [0, 1]), the result is ``(B, 1, 1, 1)``;
+    gradients flow to the inputs.
+
+    Args:
+        net: ``"alex"`` or ``"vgg"``.
+
+    Raises:
+        ArgumentError: another net.
+        DownloadError: the trunk is neither in the cache nor to be had.
+    """
+    trunk = lpips_trunk(net)  # first: a wrong name or a missing file should say so at once
+    try:
+        import lpips
+    except ImportError as error:
+        raise DependencyMissing.for_extra("lpips", "train", "LPIPS") from error
+
+    # On "meta" nothing is allocated or initialised: every value below is a loaded one.
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision: "pretrained" is deprecated
+        model = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
+    model.scaling_layer = lpips.ScalingLayer()
+    file = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
+    heads = torch.load(file, map_location="cpu", weights_only=True)
+    state = dict(model.scaling_layer.named_buffers(prefix="scaling_layer"))
+    for name in model.state_dict():
+        if name.startswith("net.slice"):  # net.slice2.3.weight is torchvision's features.3.weight
+            state[name] = torch.from_numpy(trunk["features." + name.split(".", 2)[2]])
+        elif name.startswith("lin"):  # lin0.model.1.weight; again as lins.0.model.1.weight
+            state[name] = heads[name.replace("lins.", "lin")]
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"LPIPS ({net}): the weights do not fit the installed lpips package ({error}). "
+            "Install lpips 0.1.4."
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+def load_dists() -> nn.Module:
+    """The DISTS network with trained trunk and weights: frozen, in evaluation mode, on the CPU.
+
+    Its ``forward(a, b, require_grad=False)`` takes ``(B, 3, H, W)`` in [0, 1]. The published class
+    downloads its trunk while it is built, so the layers are put together here, from the VGG16 in the
+    cache; forward pass and weights are the published ones.
+    """
+    trunk = lpips_trunk("vgg")
+    try:
+        from DISTS_pytorch import DISTS, DISTS_pt
+    except ImportError as error:
+        raise DependencyMissing.for_extra("dists-pytorch", "train", "DISTS") from error
+
+    model = DISTS.__new__(DISTS)
+    nn.Module.__init__(model)
+    channels = [trunk[f"features.{i}.bias"].shape[0] for i in (0, 5, 10, 17, 24)]
+    # Max pooling is replaced by blurred L2 pooling [3]; indices as in torchvision's VGG16.
+    starts = (0, 4, 9, 16, 23, 30)
+    for stage, (first, last) in enumerate(pairwise(starts), start=1):
+        layers = nn.Sequential()
+        for index in range(first, last):
+            if index == first and stage > 1:
+                layer: nn.Module = DISTS_pt.L2pooling(channels=channels[stage - 2])
+            elif f"features.{index}.weight" in trunk:
+                layer = _convolution(trunk, index)
+            else:
+                layer = nn.ReLU(inplace=True)
+            layers.add_module(str(index), layer)
+        model.add_module(f"stage{stage}", layers)
+    model.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, -1, 1, 1))
+    model.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, -1, 1, 1))
+    model.chns = [3, *channels]
+    file = Path(DISTS_pt.__file__).with_name("weights.pt")
+    weights = torch.load(file, map_location="cpu", weights_only=True)
+    for name in ("alpha", "beta"):
+        model.register_parameter(name, nn.Parameter(weights[name]))
+    return model.eval().requires_grad_(False)
+
+
+def _convolution(trunk: dict, index: int) -> nn.Conv2d:
+    weight = torch.from_numpy(trunk[f"features.{index}.weight"])  # (O, I, 3, 3)
+    layer = nn.utils.skip_init(nn.Conv2d, weight.shape[1], weight.shape[0], 3, padding=1)
+    layer.load_state_dict(
+        {"weight": weight, "bias": torch.from_numpy(trunk[f"features.{index}.bias"])}
+    )
+    return layer
+
+
+@cache
+def _cached_lpips(net: str, device: str) -> nn.Module:
+    return load_lpips(net).to(device)
+
+
+@cache
+def _cached_dists(device: str) -> nn.Module:
+    return load_dists().to(device)
+
+
+def _as_8_bit(source: ImageSource) -> Tensor:
+    image = source if isinstance(source, Tensor) else load_image(source)
+    image = image[None] if image.ndim == 3 else image
+    return image if image.dtype == torch.uint8 else to_uint8(image)
+
+
+def _pair(reference: Tensor, image: Tensor, metric: str) -> tuple[Tensor, Tensor]:
+    """Both as uint8, checked."""
+    first, second = _as_8_bit(reference), _as_8_bit(image)
+    _check_sizes(first, second)
+    if min(first.shape[-2:]) < MIN_SIDE[metric]:
+        raise ArgumentError(
+            f"{metric} needs a shorter side of at least {MIN_SIDE[metric]} pixels; "
+            f"this picture has {first.shape[-1]}x{first.shape[-2]}."
+        )
+    return first, second
+
+
+def _check_sizes(first: Tensor, second: Tensor) -> None:
+    for tensor in (first, second):
+        if tensor.ndim != 4 or tensor.shape[:2] != (1, 3):
+            raise ArgumentError(
+                f"one RGB picture (1, 3, H, W) expected, not {tuple(tensor.shape)}."
+            )
+    if first.shape != second.shape:
+        raise ArgumentError(
+            "the pictures differ in size: "
+            f"{first.shape[-1]}x{first.shape[-2]} and {second.shape[-1]}x{second.shape[-2]}."
+        )

@@ -1,0 +1,111 @@
+"""Real photos that installed packages bring along: no download, no copy in this repository.
+
+    "coffee"       --> the file inside scikit-image --+--> Photo(name, image, credit, licence)
+    "holiday.jpg"  --> your own picture --------------+
+
+Only photos that ship *inside* their package are listed; scikit-image fetches its others on demand.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from .errors import DependencyMissing, ImageError
+from .images import load_image, to_pil
+
+__all__ = ["SAMPLES", "Photo", "Sample", "load_photo", "sample_path"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Where a sample photo lies, and whose it is.
+
+    Attributes:
+        module, file: the package as imported, and the path inside it.
+        package: the package as installed.
+        credit, licence: as its package states them.
+    """
+
+    module: str
+    file: str
+    package: str
+    credit: str
+    licence: str
+
+
+def _skimage(file: str, credit: str, licence: str) -> Sample:
+    return Sample("skimage", f"data/{file}", "scikit-image", credit, licence)
+
+
+def _sklearn(file: str, credit: str) -> Sample:
+    return Sample("sklearn", f"datasets/images/{file}", "scikit-learn", credit, "CC BY 2.0")
+
+
+SAMPLES = {
+    "coffee": _skimage("coffee.png", "Rachel Michetti", "CC0"),
+    "astronaut": _skimage("astronaut.png", "NASA", "public domain"),
+    "chelsea": _skimage("chelsea.png", "Stefan van der Walt", "CC0"),
+    "rocket": _skimage("rocket.jpg", "SpaceX", "public domain"),
+    "china": _sklearn("china.jpg", "danielbuechele"),
+    "flower": _sklearn("flower.jpg", "danielbuechele, vultilion"),
+}
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A loaded photo.
+
+    Attributes:
+        name: short name, fit for file names.
+        image: upright, 8-bit RGB.
+        credit, licence: of a sample photo, else empty.
+    """
+
+    name: str
+    image: Image.Image
+    credit: str = ""
+    licence: str = ""
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.image.width * self.image.height
+
+
+def sample_path(name: str) -> Path:
+    """Path of a sample photo, one of ``SAMPLES``.
+
+    Raises:
+        ImageError: no sample of this name.
+        DependencyMissing: its package is not installed, or ships without it.
+    """
+    if name not in SAMPLES:
+        raise ImageError(f"no sample photo {name!r}. There are: {', '.join(SAMPLES)}.")
+    sample = SAMPLES[name]
+    spec = importlib.util.find_spec(sample.module)  # does not import the package
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (path := Path(folder) / sample.file).is_file():
+            return path
+    raise DependencyMissing.for_extra(sample.package, "workbook", f"the sample photo {name!r}")
+
+
+def load_photo(photo: str | Path) -> Photo:
+    """Load a sample photo by its name, or any picture file by its path.
+
+    Raises:
+        ImageError: neither a sample nor a readable picture.
+        DependencyMissing: the package of the sample is not installed.
+    """
+    if str(photo) in SAMPLES:
+        sample = SAMPLES[str(photo)]
+        image = to_pil(load_image(sample_path(str(photo))))
+        return Photo(str(photo), image, sample.credit, sample.licence)
+    if not Path(photo).exists():
+        raise ImageError(
+            f"{photo}: neither a file nor a sample photo. The samples are: {', '.join(SAMPLES)}."
+        )
+    return Photo(Path(photo).stem, to_pil(load_image(photo)))

@@ -1,0 +1,253 @@
+"""Metrics against formulas and independent implementations, on synthetic pictures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from sketchfusion_lite import datasets
+from sketchfusion_lite.errors import ArgumentError, DownloadError, ImageError
+from sketchfusion_lite.evaluation import metrics
+from sketchfusion_lite.evaluation.metrics import METRICS, Metrics, measure
+from sketchfusion_lite.images import to_uint8
+from sketchfusion_lite.trunks import LAYERS
+
+
+def picture(height: int = 192, width: int = 208) -> Tensor:
+    """Waves, a disc and a checkerboard ``(1, 3, H, W)``: the same values on every machine."""
+    y = torch.arange(height, dtype=torch.float64)[:, None]
+    x = torch.arange(width, dtype=torch.float64)[None, :]
+    waves = torch.stack([(x * f / 31 + y * (3 - f) / 17).sin() for f in (0.5, 1.0, 2.0)])
+    disc = ((x - 90).square() + (y - 70).square() < 50**2).double()
+    board = ((x // 8 + y // 8) % 2) * (x > 130) * (y > 100)
+    return (0.5 + 0.3 * waves + 0.2 * disc - 0.25 * board).clamp(0, 1).float()[None]
+
+
+def damaged(image: Tensor) -> Tensor:
+    """What a bad codec makes of it: blurred, and each 8x8 block shifted in tone."""
+    blurred = F.avg_pool2d(F.pad(image, (2, 2, 2, 2), mode="replicate"), 5, 1)
+    blocks = F.avg_pool2d(blurred, 8) * 7.3 % 0.1 - 0.05
+    return (blurred + F.interpolate(blocks, scale_factor=8.0)).clamp(0, 1)
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[Tensor, Tensor]:
+    first = picture()
+    return first, damaged(first)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _trunks() -> None:
+    try:
+        datasets.fetch("lpips")
+    except DownloadError as error:  # pragma: no cover
+        pytest.fail(f"these tests need the LPIPS trunks; run: sketchfusion fetch lpips ({error})")
+
+
+def test_identity(pair: tuple[Tensor, Tensor]) -> None:
+    result = measure(pair[0], pair[0])
+    assert result.psnr == math.inf
+    assert result.ms_ssim == pytest.approx(1, abs=1e-6)
+    assert result.lpips_alex == result.lpips_vgg == 0
+    assert result.dists == pytest.approx(0, abs=1e-5)
+
+
+def test_psnr_formula() -> None:
+    first = torch.zeros(1, 3, 4, 5)
+    second = torch.full((1, 3, 4, 5), 10 / 255)
+    assert metrics.psnr(first, second) == pytest.approx(20 * math.log10(255 / 10))
+    second[0, 0] = 0  # one of three channels right: a third less squared error
+    assert metrics.psnr(first, second) == pytest.approx(
+        20 * math.log10(255 / 10) + 10 * math.log10(1.5)
+    )
+
+
+def test_psnr_against_numpy(pair: tuple[Tensor, Tensor]) -> None:
+    first, second = (to_uint8(x).numpy().astype(np.int64) for x in pair)
+    expected = 10 * np.log10(255**2 / np.mean((first - second) ** 2))
+    assert metrics.psnr(*pair) == pytest.approx(expected, rel=1e-12)
+
+
+def test_eight_bits_are_measured(pair: tuple[Tensor, Tensor]) -> None:
+    nearly = pair[0] + (to_uint8(pair[0]).float() / 255 - pair[0]) * 0.5  # rounds to the same
+    assert measure(pair[0], nearly, ("psnr",)).psnr == math.inf
+    over = pair[0] * 3 - 1  # clamped, as when it is saved
+    assert measure(over, over.clamp(0, 1), ("psnr",)).psnr == math.inf
+
+
+def test_every_kind_of_picture(pair: tuple[Tensor, Tensor]) -> None:
+    eight_bit = to_uint8(pair[1])
+    array = eight_bit[0].permute(1, 2, 0).numpy()
+    expected = measure(*pair, ("psnr",))
+    for image in (eight_bit, pair[1][0], array, Image.fromarray(array)):
+        assert measure(pair[0], image, ("psnr",)) == expected
+
+
+def reference_ms_ssim(first: Tensor, second: Tensor) -> float:
+    """Wang, Simoncelli and Bovik (2003), written out in double precision."""
+    weights = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+    x = torch.arange(11, dtype=torch.float64) - 5
+    line = (-x.square() / (2 * 1.5**2)).exp()
+    window = (line[:, None] * line[None, :] / line.sum().square()).expand(3, 1, 11, 11)
+    a, b = (to_uint8(image).double() for image in (first, second))
+
+    def blur(image: Tensor) -> Tensor:
+        return F.conv2d(image, window, groups=3)
+
+    result = torch.ones(3, dtype=torch.float64)
+    for level, weight in enumerate(weights):
+        mean_a, mean_b = blur(a), blur(b)
+        var_a, var_b = blur(a * a) - mean_a**2, blur(b * b) - mean_b**2
+        covariance = blur(a * b) - mean_a * mean_b
+        term = (2 * covariance + 58.5225) / (var_a + var_b + 58.5225)  # (0.03 * 255)^2
+        if level == len(weights) - 1:
+            term = term * (2 * mean_a * mean_b + 6.5025) / (mean_a**2 + mean_b**2 + 6.5025)
+        result *= term.mean(dim=(0, 2, 3)).clamp_min(0) ** weight
+        # Odd sides are padded by one zero row, as the common implementations do.
+        padding = [side % 2 for side in a.shape[2:]]
+        a, b = (F.avg_pool2d(image, 2, padding=padding) for image in (a, b))
+    return result.mean().item()
+
+
+def test_ms_ssim_against_formula(pair: tuple[Tensor, Tensor]) -> None:
+    assert metrics.ms_ssim(*pair) == pytest.approx(reference_ms_ssim(*pair), abs=1e-5)
+
+
+def reference_lpips(net: str, first: Tensor, second: Tensor) -> float:
+    """LPIPS 0.1 from the trunk's tensors alone, in double precision."""
+    import lpips
+
+    trunk = {k: torch.from_numpy(v).double() for k, v in datasets.lpips_trunk(net).items()}
+    file = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
+    heads = torch.load(file, map_location="cpu", weights_only=True)
+    shift = torch.tensor([-0.030, -0.088, -0.188], dtype=torch.float64).view(3, 1, 1)
+    scale = torch.tensor([0.458, 0.448, 0.450], dtype=torch.float64).view(3, 1, 1)
+    x = torch.cat([to_uint8(image).double() / 127.5 - 1 for image in (first, second)])
+    x = (x - shift) / scale
+    if net == "alex":
+        pools, taps, window, strides = {3, 6}, (0, 3, 6, 8, 10), 3, {0: 4}
+    else:
+        pools, taps, window, strides = {5, 10, 17, 24}, (2, 7, 14, 21, 28), 2, {}
+    distance = 0.0
+    for index in LAYERS[net]:
+        weight = trunk[f"features.{index}.weight"]
+        if index in pools:
+            x = F.max_pool2d(x, window, 2)
+        padding = 2 if weight.shape[-1] in (5, 11) else 1
+        x = F.conv2d(x, weight, trunk[f"features.{index}.bias"], strides.get(index, 1), padding)
+        x = x.relu()
+        if index in taps:
+            unit = x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
+            head = heads[f"lin{taps.index(index)}.model.1.weight"].double()
+            distance += ((unit[:1] - unit[1:]).square() * head).sum(1).mean().item()
+    return distance
+
+
+# Values of this pair, pinned: what any correct LPIPS 0.1 and DISTS give.
+PINNED = {"lpips_alex": 0.177544, "lpips_vgg": 0.274297, "dists": 0.229708}
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_lpips_against_formula_and_pin(net: str, pair: tuple[Tensor, Tensor]) -> None:
+    value = metrics.lpips_distance(*pair, net=net)
+    assert value == pytest.approx(reference_lpips(net, *pair), rel=1e-4)
+    assert value == pytest.approx(PINNED[f"lpips_{net}"], rel=1e-4)
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_load_lpips_is_the_package_with_a_trained_trunk(net: str) -> None:
+    model = metrics.load_lpips(net)
+    assert not model.training
+    assert not any(p.requires_grad for p in model.parameters())
+    assert not any(t.is_meta for t in model.state_dict().values())
+    image = (picture(64, 64) * 2 - 1).requires_grad_()
+    distance = model(image, -image.detach())
+    assert distance.shape == (1, 1, 1, 1)
+    distance.sum().backward()
+    assert image.grad is not None and image.grad.abs().sum() > 0
+    assert metrics.load_lpips(net) is not model, "a caller may move or change its own"
+
+
+@pytest.mark.filterwarnings("ignore:.*pretrained|.*weight enum:UserWarning")
+def test_lpips_heads_are_the_packages() -> None:
+    import lpips
+
+    ours = metrics.load_lpips("alex").state_dict()
+    theirs = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).state_dict()
+    assert ours.keys() == theirs.keys()
+    for name, values in theirs.items():
+        if not name.startswith("net."):
+            assert torch.equal(ours[name], values), name
+
+
+def test_dists_is_the_published_class(
+    pair: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from DISTS_pytorch import DISTS_pt
+    from torchvision.models import VGG, vgg16
+
+    def from_cache(pretrained: bool) -> VGG:
+        with torch.device("meta"):
+            network = vgg16(weights=None)
+        trunk = {k: torch.from_numpy(v) for k, v in datasets.lpips_trunk("vgg").items()}
+        network.load_state_dict(trunk, strict=False, assign=True)
+        return network
+
+    monkeypatch.setattr(DISTS_pt.models, "vgg16", from_cache)
+    theirs = DISTS_pt.DISTS(load_weights=False)
+    ours = metrics.load_dists()
+    theirs.alpha, theirs.beta = ours.alpha, ours.beta
+    assert ours.alpha.sum() + ours.beta.sum() == pytest.approx(1, abs=1e-5)
+    assert list(ours.state_dict()) and ours.state_dict().keys() == theirs.state_dict().keys()
+    first, second = (to_uint8(x).float() / 255 for x in pair)
+    assert ours(first, second).item() == theirs(first, second).item()
+    assert metrics.dists(*pair) == pytest.approx(PINNED["dists"], rel=1e-4)
+
+
+def test_worse_pictures_measure_worse(pair: tuple[Tensor, Tensor]) -> None:
+    mild = measure(pair[0], pair[0] * 0.8 + pair[1] * 0.2)
+    strong = measure(*pair)
+    assert mild.psnr > strong.psnr and mild.ms_ssim > strong.ms_ssim
+    assert mild.lpips_alex < strong.lpips_alex and mild.lpips_vgg < strong.lpips_vgg
+    assert mild.dists < strong.dists
+
+
+def test_small_pictures() -> None:
+    small = picture(160, 168)
+    result = measure(small, damaged(small), ("psnr", "ms_ssim", "lpips_alex"))
+    assert math.isnan(result.ms_ssim) and result.psnr > 0 and result.lpips_alex > 0
+    with pytest.raises(ArgumentError, match=r"ms_ssim needs .* at least 161 pixels.*168x160"):
+        metrics.ms_ssim(small, small)
+    tiny = picture(1, 1)
+    assert measure(tiny, 1 - tiny).as_dict().keys() == set(METRICS)
+    with pytest.raises(ArgumentError, match="at least 32 pixels"):
+        metrics.lpips_distance(tiny, tiny)
+    smallest = picture(32, 33)
+    values = measure(smallest, 1 - smallest, ("lpips_alex", "lpips_vgg", "dists"))
+    assert min(values.lpips_alex, values.lpips_vgg, values.dists) > 0
+
+
+def test_wrong_arguments(pair: tuple[Tensor, Tensor]) -> None:
+    with pytest.raises(ArgumentError, match="differ in size: 208x192 and 200x192"):
+        measure(pair[0], pair[1][..., :200])
+    with pytest.raises(ArgumentError, match=r"unknown metrics.*fid.*there are: psnr"):
+        measure(*pair, ("psnr", "fid"))
+    with pytest.raises(ArgumentError, match="alex, vgg"):
+        metrics.lpips_distance(*pair, net="squeeze")
+    with pytest.raises(ArgumentError, match="one RGB picture"):
+        measure(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8))
+    with pytest.raises(ImageError):
+        measure(pair[0], "no-such-picture.png")
+
+
+def test_only_what_was_asked_for(pair: tuple[Tensor, Tensor]) -> None:
+    result = measure(*pair, ("psnr",))
+    assert isinstance(result, Metrics)
+    assert [k for k, v in result.as_dict().items() if not math.isnan(v)] == ["psnr"]

@@ -1,0 +1,225 @@
+"""The workbook: committed executed and tidy, and it runs with other parameters.
+
+``make test`` also executes every notebook with its defaults under nbval.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("papermill")
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+TOUR = next((path for path in NOTEBOOKS if path.stem == "00_tour"), None)
+ABSOLUTE = re.compile(r"(?<![\w.:/~])/(?:home|root|work|tmp|usr|Users|opt|var)/|[A-Z]:\\\\?Users")
+MAX_LINES, MAX_BYTES = 30, 1_000_000
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list[Any]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def outputs(path: Path) -> list[Any]:
+    return [output for cell in code_cells(path) for output in cell.outputs]
+
+
+def test_there_are_notebooks():
+    assert TOUR is not None
+
+
+# --------------------------------------------------------------------------------------------------
+# As committed
+
+
+@every_notebook
+def test_is_valid_and_names_a_plain_kernel(path: Path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert notebook.metadata.kernelspec.language == "python", "papermill needs it"
+    assert "papermill" not in notebook.metadata, "traces of a papermill run"
+    assert path.stat().st_size < MAX_BYTES
+
+
+@every_notebook
+def test_parameters_are_commented_literals(path: Path):
+    tagged = [c for c in code_cells(path) if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    (cell,) = tagged
+    names = []
+    for statement in ast.parse(cell.source).body:
+        assert isinstance(statement, ast.AnnAssign), "write name: type = literal"
+        ast.literal_eval(statement.value)
+        assert ast.unparse(statement.annotation) in {"str", "int", "float", "bool"}
+        names.append(statement.target.id)
+    assert all("  # " in line for line in cell.source.splitlines()), "explain each"
+    assert "results_path" in names
+
+
+@every_notebook
+def test_is_committed_executed_without_errors(path: Path):
+    counts = [cell.execution_count for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1)), "run all cells in order, from a fresh kernel"
+    kinds = {(output.output_type, output.get("name")) for output in outputs(path)}
+    assert not [k for k in kinds if k[0] == "error" or k[1] == "stderr"]
+
+
+@every_notebook
+def test_nothing_of_the_authors_machine_shows(path: Path):
+    text = json.dumps([cell.source for cell in read(path).cells])
+    for output in outputs(path):
+        shown = {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
+        text += json.dumps([output.get("text", ""), shown])
+    assert not ABSOLUTE.search(text), ABSOLUTE.search(text)
+
+
+@every_notebook
+def test_cells_are_short_and_enough(path: Path):
+    lengths = sorted(len(cell.source.splitlines()) for cell in code_cells(path))
+    assert 15 <= len(lengths) <= 26
+    assert lengths[-1] <= MAX_LINES, "move the longest cell to the library"
+    assert lengths[len(lengths) // 2] <= 12
+
+
+@every_notebook
+def test_figures_have_alt_text(path: Path):
+    pictures = 0
+    for output in outputs(path):
+        for kind in ("image/png", "image/jpeg"):
+            if kind in output.get("data", {}):
+                assert len(output.metadata[kind]["alt"]) > 20
+                pictures += 1
+    assert pictures >= 3
+
+
+@every_notebook
+def test_opening_says_what_why_and_how_long(path: Path):
+    opening = read(path).cells[0]
+    assert opening.cell_type == "markdown" and opening.source.startswith("# ")
+    for word in ("**Goals**", "**Prerequisites**", "**Time**", "**Produces**"):
+        assert word in opening.source
+
+
+@every_notebook
+def test_prose_has_length_exercises_and_references(path: Path):
+    prose = "\n".join(c.source for c in read(path).cells if c.cell_type == "markdown")
+    assert 900 <= len(prose.split()) <= 2600
+    assert prose.count("<details>") == prose.count("</details>") >= 3, "solutions are folded away"
+    for needed in ("**Predict", "**Checkpoint", "**References**", "$$"):
+        assert needed in prose
+
+
+# --------------------------------------------------------------------------------------------------
+# Executed
+
+
+def run(
+    notebook: Path, folder: Path, parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Execute with papermill and return the results row."""
+    import papermill
+    from traitlets.config import Config
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        known = papermill.inspect_notebook(str(notebook))
+    if unknown := set(parameters) - set(known):
+        raise ValueError(f"unknown parameters {sorted(unknown)}")  # papermill would only warn
+    # Sockets, not ports, against races of parallel runs (papermill #511); kept in a folder of their
+    # own, since by default their names are relative and the same for all.
+    sockets = folder / "s"
+    sockets.mkdir()
+    config = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "k")}})
+    row = folder / "row.json"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    papermill.execute_notebook(
+        str(notebook),
+        str(folder / "executed.ipynb"),
+        parameters={**parameters, "results_path": str(row)},
+        cwd=str(notebook.parent),
+        progress_bar=False,
+        config=config if len(str(sockets)) < 90 else None,  # a limit of the operating system
+        execution_timeout=600,
+    )
+    return json.loads(row.read_text())
+
+
+def with_solutions(notebook: Path, target: Path) -> Path:
+    """A copy whose exercises are solved: the folded code follows the text as cells."""
+    copy = read(notebook)
+    cells = []
+    for cell in copy.cells:
+        cells.append(cell)
+        if cell.cell_type == "markdown":
+            blocks = re.findall(r"```python\n(.*?)```", cell.source, flags=re.DOTALL)
+            cells += [nbformat.v4.new_code_cell(block) for block in blocks]
+    assert len(cells) > len(copy.cells), "no solution holds code"
+    copy.cells = cells
+    nbformat.write(copy, target)
+    return target
+
+
+def test_unknown_parameters_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ValueError, match="bbp"):
+        run(TOUR, tmp_path, {"bbp": 0.1}, monkeypatch)
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
+def test_tour_with_another_photo_and_rate_and_solved_exercises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    solved = with_solutions(TOUR, tmp_path / "solved.ipynb")
+    parameters = {"photo": "chelsea", "bpp": 0.09, "output_dir": str(tmp_path / "out")}
+    row = run(solved, tmp_path, parameters, monkeypatch)
+
+    assert row["photo"] == "chelsea" and (row["width"], row["height"]) == (451, 300)
+    assert row["budget"] == int(0.09 * 451 * 300 / 8)
+    assert row["bytes"] <= row["budget"] and row["avif_bytes"] <= row["budget"]
+    assert row["bytes"] == (tmp_path / "out" / "chelsea.skf").stat().st_size
+    assert row["bytes"] == sum(row["section_bytes"].values())
+    assert math.isclose(row["bpp"], row["bytes"] * 8 / (451 * 300))
+    assert row["estimated_bpp"] < row["bpp"]
+    assert row["summary"].startswith("chelsea: ")
+    for codec in ("", "avif_"):
+        assert 15 < row[f"{codec}psnr"] < 40 and 0.3 < row[f"{codec}ms_ssim"] < 1
+        for metric in ("lpips_alex", "lpips_vgg", "dists"):
+            assert 0 < row[f"{codec}{metric}"] < 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "chelsea.skf",
+        "chelsea_preview.png",
+        "chelsea_sketch.png",
+    }
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
+def test_tour_within_a_budget_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A picture of one's own, of an odd size, and bytes in place of bits per pixel."""
+    from PIL import Image
+
+    from sketchfusion_lite.samples import load_photo
+
+    name = tmp_path / "mine.jpg"
+    load_photo("astronaut").image.crop((100, 0, 337, 203)).save(name, quality=95)
+    parameters = {"photo": str(name), "max_bytes": 1400, "output_dir": str(tmp_path / "out")}
+    row = run(TOUR, tmp_path, parameters, monkeypatch)
+    assert (row["photo"], row["width"], row["height"]) == ("mine", 237, 203)
+    assert row["bytes"] <= row["budget"] == 1400
+    with Image.open(tmp_path / "out" / "mine_preview.png") as preview:
+        assert preview.size == (237, 203)

@@ -1,0 +1,51 @@
+"""Draw the picture at the top of the README: ``python tools/make_overview.py [PHOTO ...]``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from sketchfusion_lite import load_codec
+from sketchfusion_lite.samples import load_photo
+
+TARGET = Path(__file__).parents[1] / "docs" / "overview.jpg"
+WIDTH, MARGIN, CAPTION = 400, 6, 24
+
+
+def row(codec, name: str) -> list[tuple[str, Image.Image]]:  # noqa: ANN001
+    """Captioned pictures of one photo: original, sketch, preview."""
+    photo = load_photo(name)
+    encoded = codec.encode(photo.image, bpp=0.045)
+    decoded = codec.decode(encoded.data)
+    size = f"{len(encoded.data):,} bytes"
+    return [
+        (f"{name}, {photo.image.width}x{photo.image.height}", photo.image),
+        (f"sketch, from part of {size}", decoded.sketch.convert("RGB")),
+        (f"preview, from {size}", decoded.preview),
+    ]
+
+
+def main(names: list[str]) -> None:
+    codec = load_codec(device="cpu")
+    rows = [row(codec, name) for name in names]
+    heights = [round(WIDTH * r[0][1].height / r[0][1].width) for r in rows]
+    canvas = Image.new(
+        "RGB", (3 * WIDTH + 4 * MARGIN, sum(heights) + len(rows) * (CAPTION + MARGIN) + MARGIN), "white"
+    )
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
+    top = MARGIN
+    for pictures, height in zip(rows, heights, strict=True):
+        for column, (caption, picture) in enumerate(pictures):
+            left = MARGIN + column * (WIDTH + MARGIN)
+            canvas.paste(picture.resize((WIDTH, height), Image.Resampling.LANCZOS), (left, top))
+            draw.text((left + 2, top + height + 3), caption, fill="black", font=font)
+        top += height + CAPTION + MARGIN
+    TARGET.parent.mkdir(exist_ok=True)
+    canvas.save(TARGET, quality=85)
+    print(f"{TARGET.name}: {TARGET.stat().st_size // 1024} kB")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["coffee", "chelsea"])

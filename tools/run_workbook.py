@@ -1,0 +1,237 @@
+"""Execute a notebook, turn it into a page that opens without a network, and say what came out.
+
+    notebooks/00_tour.ipynb --papermill--> build/workbook/00_tour.ipynb --nbconvert--> 00_tour.html
+                                 |
+                                 +--results_path--> 00_tour.json --> one line on the terminal
+
+Usage: ``python tools/run_workbook.py notebooks/00_tour.ipynb [-o FOLDER] [-p name=value ...]``.
+Exit status: 0 done, 1 a cell failed or the notebook gave no result, 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import logging
+import os
+import re
+import sys
+import time
+import warnings
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from traitlets.config import Config
+
+SKIPPED_IN_SUMMARY = ("time", "date", "version", "model_id", "run_id")
+
+
+class WorkbookError(Exception):
+    """The notebook cannot be run, or a cell of it failed."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; see the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("-o", "--out", type=Path, default=Path("build/workbook"), metavar="FOLDER")
+    parser.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+    options = parser.parse_args(argv)
+    started = time.perf_counter()
+    try:
+        parameters = dict(parse_parameter(text) for text in options.parameter)
+        executed, row = execute(options.notebook, options.out, parameters)
+        page = export_html(executed)
+    except WorkbookError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"notebook  {executed}")
+    print(f"page      {page}")
+    print(f"result    {summary(row)} ({time.perf_counter() - started:.0f} s)")
+    return 0
+
+
+def parse_parameter(text: str) -> tuple[str, Any]:
+    """``"steps=4"`` -> ``("steps", 4)``; what is no Python literal stays a string."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise WorkbookError(f"parameter {text!r}: write NAME=VALUE.")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+
+
+def execute(
+    notebook: Path, folder: Path, parameters: dict[str, Any]
+) -> tuple[Path, dict[str, Any]]:
+    """Run ``notebook`` in its own folder with ``parameters``.
+
+    Args:
+        notebook: the notebook.
+        folder: where the executed copy and the results row are put; created if absent.
+        parameters: values for its ``parameters`` cell. ``results_path`` is added.
+
+    Returns:
+        The executed notebook, and the row of results that it wrote.
+
+    Raises:
+        WorkbookError: no such notebook, an unknown parameter, a failed cell, or no result.
+    """
+    import papermill
+
+    if not notebook.is_file():
+        raise WorkbookError(f"{notebook}: no such notebook.")
+    # papermill only warns of a misspelt parameter, and then runs with the default.
+    known = declared_parameters(notebook)
+    if unknown := {*parameters, "results_path"} - set(known):
+        raise WorkbookError(
+            f"{notebook}: has no parameter {', '.join(sorted(unknown))}. "
+            f"It has: {', '.join(known) or 'none'}."
+        )
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    folder.mkdir(parents=True, exist_ok=True)
+    executed, results = folder / notebook.name, folder / f"{notebook.stem}.json"
+    results.unlink(missing_ok=True)  # a row of an earlier run must not pass for this one's
+    try:
+        papermill.execute_notebook(
+            str(notebook),
+            str(executed),
+            parameters={**parameters, "results_path": str(results.resolve())},
+            kernel_name="python3",
+            cwd=str(notebook.parent),
+            progress_bar=sys.stderr.isatty(),
+            config=kernel_config(),
+        )
+    except papermill.PapermillExecutionError as error:
+        raise WorkbookError(
+            f"{notebook}: cell {error.exec_count} failed: {error.ename}: {error.evalue}\n"
+            f"The notebook as far as it came: {executed}"
+        ) from error
+    return executed, read_row(results)
+
+
+def kernel_config() -> Config:
+    """Let the kernel talk through local sockets where there are any: no ports to race for."""
+    config = Config()
+    if os.name == "posix" and len(str(Path.home())) < 40:  # a socket's path is at most 107 bytes
+        config.KernelManager.transport = "ipc"
+    return config
+
+
+def declared_parameters(notebook: Path) -> list[str]:
+    """Names that the cell tagged ``parameters`` assigns.
+
+    Read as Python: papermill's own reader stumbles over some comments.
+    """
+    import nbformat
+
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+        tagged = [c.source for c in cells if "parameters" in c.metadata.get("tags", ())]
+        statements = ast.parse(tagged[0]).body if tagged else []
+    except Exception as error:  # nbformat and its JSON schema raise many kinds
+        raise WorkbookError(f"{notebook}: is no readable notebook ({error}).") from error
+    targets: list[ast.expr] = []
+    for statement in statements:
+        if isinstance(statement, ast.AnnAssign):
+            targets.append(statement.target)
+        elif isinstance(statement, ast.Assign):
+            targets += statement.targets
+    return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def read_row(path: Path) -> dict[str, Any]:
+    """The row of results that a notebook wrote, the last one if there are several lines."""
+    try:
+        text = path.read_text("utf-8").strip()
+    except OSError as error:
+        raise WorkbookError(f"{path}: the notebook wrote no results ({error.strerror}).") from error
+    for candidate in (text, text.rpartition("\n")[2]):
+        try:
+            row = json.loads(candidate)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict):
+            return row
+    raise WorkbookError(f"{path}: is no JSON object; the notebook's last cell should write one.")
+
+
+def summary(row: dict[str, Any]) -> str:
+    """One line of a results row: its ``summary`` if it has one, else its plain values."""
+    if isinstance(row.get("summary"), str):
+        return row["summary"]
+    shown = []
+    for name, value in row.items():
+        if isinstance(value, bool | str | int) and name not in SKIPPED_IN_SUMMARY:
+            shown.append(f"{name} {value}")
+        elif isinstance(value, float):
+            shown.append(f"{name} {value:.4g}")
+    return ", ".join(shown[:10]) or "no values"
+
+
+def export_html(executed: Path) -> Path:
+    """Write the executed notebook as one HTML file beside it, which needs nothing from elsewhere."""
+    from jinja2 import pass_context
+    from nbconvert import HTMLExporter
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    class Renderer(IPythonRenderer):
+        """Formulas as MathML, which browsers draw themselves."""
+
+        def block_math(self, body: str) -> str:
+            return formula(body, "block")
+
+        def inline_math(self, body: str) -> str:
+            return formula(body, "inline")
+
+        def latex_environment(self, name: str, body: str) -> str:
+            return formula(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
+
+    class OfflineExporter(HTMLExporter):
+        @pass_context
+        def markdown2html(self, context: Any, source: str) -> str:
+            cell = context.get("cell", {})
+            renderer = Renderer(
+                escape=False,
+                attachments=cell.get("attachments", {}),
+                embed_images=True,
+                path=context.get("resources", {}).get("metadata", {}).get("path", ""),
+                anchor_link_text=self.anchor_link_text,
+                exclude_anchor_links=self.exclude_anchor_links,
+            )
+            return MarkdownWithMath(renderer=renderer).render(source)
+
+    exporter = OfflineExporter(embed_images=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # images without alt text, of other people's outputs
+        html, _ = exporter.from_filename(str(executed))
+    page = executed.with_suffix(".html")
+    page.write_text(without_remote_scripts(html), "utf-8")
+    return page
+
+
+def formula(latex: str, display: str) -> str:
+    """LaTeX -> MathML; as plain code where the converter cannot."""
+    from latex2mathml.converter import convert
+
+    try:
+        return convert(latex.strip(), display=display)
+    except Exception:  # the converter raises a different error for each thing it does not know
+        return f"<code>{escape(latex.strip())}</code>"
+
+
+def without_remote_scripts(html: str) -> str:
+    """Remove scripts that a page would load from elsewhere (RequireJS, MathJax, Mermaid, widgets).
+
+    The page needs none of them: formulas are MathML, and every widget cell shows a picture too.
+    """
+    remote = re.compile(r"""\bsrc=["'](?:https?:)?//|cdnjs\.|unpkg\.|jsdelivr\.""")
+    scripts = re.compile(r"<script\b[^>]*>.*?</script>", re.DOTALL | re.IGNORECASE)
+    return scripts.sub(lambda m: "" if remote.search(m[0]) else m[0], html)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
