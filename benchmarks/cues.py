@@ -52,7 +52,7 @@ def main() -> None:
     print(f"{len(files)} photos\n{markdown(rows)}")
 
 
-def _images(files: list[Path]):  # noqa: ANN202
+def _images(files: list[Path]):
     return ((file, load_image(file)) for file in files)
 
 

@@ -21,7 +21,7 @@ ALL_METRICS_AT = (0.045,)  # the two VGG16 metrics take 10 s a photo
 QUICK = ("psnr", "ms_ssim", "lpips_alex")
 
 
-def measure_photo(codec, path, rate: float, only) -> dict:  # noqa: ANN001
+def measure_photo(codec, path, rate: float, only) -> dict:
     """Encode, decode and measure one photo; ``fits`` is false where quality 0 needs more than the rate."""
     try:
         encoded, fits = codec.encode(path, bpp=rate), True

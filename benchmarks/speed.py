@@ -30,7 +30,7 @@ print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-def median_seconds(action, repeats: int = 7) -> float:  # noqa: ANN001
+def median_seconds(action, repeats: int = 7) -> float:
     """Median wall time after one warm-up."""
     action()
     times = []

@@ -1,17 +1,18 @@
 """SketchFusionCodec: a photo becomes bytes, bytes become a sketch and a preview.
 
-    image --> boundaries --> y, once per image
-                              |  quality (searched for bpp= / max_bytes=)
-                              v
-    .skf <-- bitstream <-- rANS <-- symbols <-- integer entropy model
-      |
-      +--> symbols --> y_hat --+--> SketchRenderer  --> sketch
-                               +--> PreviewDecoder  --> preview
+image --> boundaries --> y, once per image
+                          |  quality (searched for bpp= / max_bytes=)
+                          v
+.skf <-- bitstream <-- rANS <-- symbols <-- integer entropy model
+  |
+  +--> symbols --> y_hat --+--> SketchRenderer  --> sketch
+                           +--> PreviewDecoder  --> preview
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, log
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from . import bitstream
-from .coding import SketchCoder, Symbols
+from .bitstream import WORD_BYTES
+from .coding import FLUSH_BYTES, SketchCoder, Symbols
 from .errors import ArgumentError, BudgetTooSmall, ImageError, ModelMismatch, WeightsError
 from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple, to_pil
 from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
@@ -191,7 +193,7 @@ class SketchFusionCodec:
         pixels = load_image(image, max_pixels)  # (1, 3, H, W)
         trial = _Trial(self, self._latent(pixels), *pixels.shape[-2:])
         if index is not None:
-            return trial(index)
+            return trial.encode(index)
         area = pixels.shape[-2] * pixels.shape[-1]
         budget = max_bytes if max_bytes is not None else int((bpp or DEFAULT_BPP) * area / 8)
         return _search_rate(trial, int(budget))
@@ -291,56 +293,69 @@ class SketchFusionCodec:
 
 
 class _Trial:
-    """Encode one latent at different qualities: the networks of the encoder ran before, once."""
+    """One latent at different qualities: the encoder network ran before, once."""
 
     def __init__(self, codec: SketchFusionCodec, y: Tensor, height: int, width: int) -> None:
         self.codec, self.y, self.height, self.width = codec, y, height, width
+        self._symbols: dict[int, Symbols] = {}
 
-    def __call__(self, index: int) -> Encoded:
-        symbols = self.codec._quantise(self.y, index)
-        header = bitstream.Header(self.width, self.height, index, self.codec.model_id)
+    def symbols(self, index: int) -> Symbols:
+        if index not in self._symbols:
+            self._symbols[index] = self.codec._quantise(self.y, index)
+        return self._symbols[index]
+
+    def size(self, index: int) -> float:
+        """Size of the file in bytes to within a few: code length, coder's flush, header, checksums."""
+        words = [ceil(bits / 32) for bits in self.symbols(index).bits]
+        rounding = WORD_BYTES * sum(words) - sum(self.symbols(index).bits) / 8
+        return bitstream.file_size(self.header(index), *words) - rounding + FLUSH_BYTES
+
+    def header(self, index: int) -> bitstream.Header:
+        return bitstream.Header(self.width, self.height, index, self.codec.model_id)
+
+    def encode(self, index: int) -> Encoded:
+        symbols, header = self.symbols(index), self.header(index)
         data = bitstream.pack(header, *self.codec.coder.encode(symbols))
         area = self.width * self.height
         return Encoded(data, len(data) * 8 / area, sum(symbols.bits) / area, header.quality)
 
 
 def _search_rate(trial: _Trial, max_bytes: int) -> Encoded:
-    """The best quality whose file fits: secant on the logarithm of the size, kept inside a bracket.
+    """The finest quality whose file fits: secant on the logarithm of the size, kept inside a bracket.
+
+    The search goes by code length, which is the size to within a few bytes; the last word has the file.
 
     Raises:
         BudgetTooSmall: quality 0 does not fit.
     """
-    low, high = 0, 255  # low fits (once tried), high is the largest that may fit
-    best: Encoded | None = None
-    sizes: dict[int, int] = {}
+    low, high = 0, 255
+    sizes: dict[int, float] = {}
     index = 102  # quality 2
     while low <= high:
-        encoded = trial(index)
-        sizes[index] = len(encoded.data)
-        if sizes[index] <= max_bytes:
-            if best is None or len(encoded.data) >= len(best.data):
-                best = encoded
-            if sizes[index] >= _CLOSE_ENOUGH * max_bytes or index == 255:
-                return best
+        sizes[index] = size = trial.size(index)
+        if size <= max_bytes:
             low = index + 1
+            if size >= _CLOSE_ENOUGH * max_bytes:
+                break
         else:
             high = index - 1
         index = min(max(_guess(sizes, max_bytes), low), high)
-    if best is None:
-        raise BudgetTooSmall.for_image(trial.width, trial.height, sizes[0], max_bytes)
-    return best
+    for fitting in range(max(low - 1, 0), -1, -1):
+        encoded = trial.encode(fitting)
+        if len(encoded.data) <= max_bytes:
+            return encoded
+    raise BudgetTooSmall.for_image(trial.width, trial.height, len(encoded.data), max_bytes)
 
 
-def _guess(sizes: dict[int, int], max_bytes: int) -> int:
+def _guess(sizes: dict[int, float], max_bytes: int) -> int:
     """Index at which the size should meet the budget, from the two nearest trials."""
-    logs = {i: torch.tensor(float(s)).log().item() for i, s in sizes.items()}
-    target = torch.tensor(float(max_bytes) * (1 + _CLOSE_ENOUGH) / 2).log().item()
-    nearest = sorted(logs, key=lambda i: abs(logs[i] - target))[:2]
-    slope = 0.008  # typical relative growth per index
-    if len(nearest) == 2:
-        measured = (logs[nearest[0]] - logs[nearest[1]]) / (nearest[0] - nearest[1])
-        slope = max(measured, 0.001)
-    return round(nearest[0] + (target - logs[nearest[0]]) / slope)
+    target = log(max(max_bytes, 1) * (1 + _CLOSE_ENOUGH) / 2)
+    logs = {index: log(size) for index, size in sizes.items()}
+    first, *others = sorted(logs, key=lambda i: abs(logs[i] - target))
+    slope = 0.01  # typical relative growth per index
+    if others:
+        slope = max((logs[first] - logs[others[0]]) / (first - others[0]), 0.001)
+    return round(first + (target - logs[first]) / slope)
 
 
 def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -> int:

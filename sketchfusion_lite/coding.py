@@ -24,7 +24,7 @@ from .integer import UNITS_PER_Y, IntegerEntropyModel
 from .rans import BufferedRansEncoder, RansDecoder
 
 SYMBOL_LIMIT = 2**13  # symbols are clipped here; trained models stay below 50
-_FLUSH_WORDS = 2  # rANS's final state
+FLUSH_BYTES = 8  # rANS's final state
 _GROUPS = ("structure", "tone")
 
 
@@ -95,7 +95,7 @@ class SketchCoder:
                     self.tables.offset_list,
                 )
             stream = coder.flush()
-            sizes.append(len(stream) - _FLUSH_WORDS * WORD_BYTES)
+            sizes.append(len(stream) - FLUSH_BYTES)
         tone_start = len(stream) - sizes[0]
         structure_start = len(stream) - sizes[1]
         return stream[:structure_start], stream[structure_start:tone_start], stream[tone_start:]

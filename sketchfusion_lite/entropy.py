@@ -205,9 +205,7 @@ class EntropyModel(nn.Module):
         psi = self.synthesis(z_hat, quality)[..., : y.shape[-2], : y.shape[-1]]  # (B, P, h, w)
         y_s, y_t = y[:, :s], y[:, s:]
         structure, _, bits_s = self._code_group(self.structure_context, psi, y_s, None, anchors)
-        tone, tone_means, bits_t = self._code_group(
-            self.tone_context, psi, y_t, structure, anchors
-        )
+        tone, tone_means, bits_t = self._code_group(self.tone_context, psi, y_t, structure, anchors)
         bits_z = -self.hyper_likelihood(z_hat).log2().sum(dim=(1, 2, 3))
         sections = torch.stack([bits_z, bits_s, bits_t], dim=1)  # (B, 3)
         return Quantised(

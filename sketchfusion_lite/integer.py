@@ -68,7 +68,7 @@ class IntegerConv(nn.Module):
     def quantise(conv: nn.Conv2d) -> dict[str, Tensor]:
         """Fixed-point tensors of a float convolution, at the finest scale that 16 bits hold."""
         weight = conv.weight.detach().double()
-        shift = int(math.floor(math.log2(LIMIT / weight.abs().max().clamp_min(1e-3).item())))
+        shift = math.floor(math.log2(LIMIT / weight.abs().max().clamp_min(1e-3).item()))
         bias = (conv.bias.detach().double() * 2.0 ** (ACTIVATION_BITS + shift)).round()
         return {
             "weight": (weight * 2.0**shift).round().to(torch.int16),
@@ -119,7 +119,9 @@ def export_entropy_model(model: EntropyModel) -> dict[str, Tensor]:
 @torch.no_grad()
 def _hyper_tables(model: EntropyModel) -> dict[str, Tensor]:
     """Cumulative frequencies of each hyper channel's factorised prior."""
-    from compressai._CXX import pmf_to_quantized_cdf  # takes seconds to import; only exporting needs it
+    from compressai._CXX import (
+        pmf_to_quantized_cdf,
+    )  # takes seconds to import; only exporting needs it
 
     channels = model.prior.channels
     symbols = torch.arange(-HYPER_RADIUS, HYPER_RADIUS + 1)  # (S,)
@@ -179,7 +181,9 @@ class IntegerEntropyModel(nn.Module):
                 tensors["tables.cdf"], tensors["tables.length"], tensors["tables.offset"]
             )
         except KeyError as error:
-            raise WeightsError(f"weights: integer tensor {error} is missing; export them again") from error
+            raise WeightsError(
+                f"weights: integer tensor {error} is missing; export them again"
+            ) from error
         self.hyper_channels = self.synthesis["conv1"].weight.shape[1] - 1
         self.structure_channels = self.structure_context["head"].weight.shape[0] // 2
         self.tone_channels = self.tone_context["head"].weight.shape[0] // 2
@@ -288,8 +292,6 @@ def model_id(tensors: Mapping[str, Tensor]) -> int:
 
 
 __all__ = [
-
-
     "IntegerConv",
     "IntegerEntropyModel",
     "Tables",

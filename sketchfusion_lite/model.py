@@ -1,11 +1,11 @@
 """The trainable model: every learned part of the signal path, wired as training sees it.
 
-    image --+-> BoundaryDetector (frozen) -+
-            |                              v
-            +----------------------> SketchFusionNet --> y --gain--> EntropyModel --> y_hat, bits
-                                                                          |
-                            sketch <-- SketchRenderer <--- structure -----+
-                            preview <-- PreviewDecoder <-- inverse gain --+
+image --+-> BoundaryDetector (frozen) -+
+        |                              v
+        +----------------------> SketchFusionNet --> y --gain--> EntropyModel --> y_hat, bits
+                                                                      |
+                        sketch <-- SketchRenderer <--- structure -----+
+                        preview <-- PreviewDecoder <-- inverse gain --+
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ def load_weights(path: str | Path | None = None) -> tuple[dict[str, Tensor], dic
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path.name}: damaged or not safetensors ({error}); fetch it again") from error
+        raise WeightsError(
+            f"{path.name}: damaged or not safetensors ({error}); fetch it again"
+        ) from error
     if metadata.get("format") != FORMAT:
         raise WeightsError(
             f"{path.name}: format {metadata.get('format')!r}, this library reads {FORMAT!r}"
@@ -77,7 +79,9 @@ def part(tensors: dict[str, Tensor], prefix: str, name: str = "weights") -> dict
     start = f"{prefix}."
     found = {key[len(start) :]: t for key, t in tensors.items() if key.startswith(start)}
     if not found:
-        raise WeightsError(f"{name}: holds no {prefix!r}; it has {sorted({k.split('.')[0] for k in tensors})}")
+        raise WeightsError(
+            f"{name}: holds no {prefix!r}; it has {sorted({k.split('.')[0] for k in tensors})}"
+        )
     return found
 
 

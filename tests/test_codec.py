@@ -95,7 +95,9 @@ def test_decoding_repeats_exactly_and_needs_the_bytes_alone(tiny_weights, tiny_c
     assert first.sketch.tobytes() == second.sketch.tobytes()
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(budget=st.integers(100, 3000), seed=st.integers(0, 3))
 def test_the_budget_is_never_exceeded(shipped_codec, budget, seed):
     picture = smooth_picture(128, 192, seed)

@@ -262,7 +262,7 @@ def test_kill_and_resume(photo_folder, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     state = torch.load(checkpoint, weights_only=True)
-    assert 0 < state["step"]
+    assert state["step"] > 0
     recipe = Recipe(**{**state["recipe"], "steps": state["step"] + 3})
     run = TrainingRun(recipe, tmp_path, resume=True)
     assert run.step == state["step"]
@@ -288,7 +288,9 @@ def test_the_codec_recipe_trains_validates_with_real_bytes_and_exports(
     run.run()
     after = run.task.model.state_dict()
     for part in ("encoder", "entropy", "preview", "renderer", "gain"):
-        changed = [k for k in weights if k.startswith(part) and not torch.equal(weights[k], after[k])]
+        changed = [
+            k for k in weights if k.startswith(part) and not torch.equal(weights[k], after[k])
+        ]
         assert changed, f"{part} did not learn"
     frozen = [k for k in weights if k.startswith("boundary_detector")]
     assert all(torch.equal(weights[k], after[k]) for k in frozen)

@@ -14,7 +14,7 @@ TARGET = Path(__file__).parents[1] / "docs" / "overview.jpg"
 WIDTH, MARGIN, CAPTION = 400, 6, 24
 
 
-def row(codec, name: str) -> list[tuple[str, Image.Image]]:  # noqa: ANN001
+def row(codec, name: str) -> list[tuple[str, Image.Image]]:
     """Captioned pictures of one photo: original, sketch, preview."""
     photo = load_photo(name)
     encoded = codec.encode(photo.image, bpp=0.045)
@@ -32,7 +32,9 @@ def main(names: list[str]) -> None:
     rows = [row(codec, name) for name in names]
     heights = [round(WIDTH * r[0][1].height / r[0][1].width) for r in rows]
     canvas = Image.new(
-        "RGB", (3 * WIDTH + 4 * MARGIN, sum(heights) + len(rows) * (CAPTION + MARGIN) + MARGIN), "white"
+        "RGB",
+        (3 * WIDTH + 4 * MARGIN, sum(heights) + len(rows) * (CAPTION + MARGIN) + MARGIN),
+        "white",
     )
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
     top = MARGIN

@@ -72,9 +72,7 @@ def dilate(mask: Tensor, radius: int) -> Tensor:
     return F.conv2d(mask.float(), disc, padding=radius) > 0.5
 
 
-def boundary_f_measure(
-    pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3
-) -> BoundaryScore:
+def boundary_f_measure(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -> BoundaryScore:
     """Score predictions against human boundary maps.
 
     Args:

@@ -46,7 +46,9 @@ def training_files(folders: Sequence[str | Path]) -> list[Path]:
     files: list[Path] = []
     for folder in map(Path, folders):
         if not folder.is_dir():
-            raise RecipeError(f"photo folder {folder} does not exist; pass --photos FOLDER with your own photos")
+            raise RecipeError(
+                f"photo folder {folder} does not exist; pass --photos FOLDER with your own photos"
+            )
         files += [f for f in list_images(folder) if not f.stem.endswith(BOUNDARY_SUFFIX)]
     if not files:
         raise RecipeError(f"no pictures in {', '.join(map(str, folders))}; pass --photos FOLDER")
@@ -93,7 +95,9 @@ def human_boundaries(file: Path, image: Tensor) -> Tensor:
     """
     path = file.with_name(f"{file.stem}{BOUNDARY_SUFFIX}.png")
     if not path.exists():
-        raise RecipeError(f"{path.name} is missing beside {file.name}; the cues recipe needs human boundaries")
+        raise RecipeError(
+            f"{path.name} is missing beside {file.name}; the cues recipe needs human boundaries"
+        )
     boundaries = load_image(path)[:, :1]  # (1, 1, H, W)
     return resize_short_side(boundaries, min(image.shape[-2:]))
 

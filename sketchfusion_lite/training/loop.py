@@ -85,18 +85,20 @@ class TrainingRun:
         last_step = None if max_steps is None else self.step + max_steps
         last_validation = last_checkpoint = time.monotonic()
         sums: dict[str, float] = {}
+        summed = 0  # fewer than LOG_EVERY after a resume
         tick = time.monotonic()
         while self.progress < 1 and self.step != last_step:
             logs = self._train_step()
             for key, value in logs.items():
                 sums[key] = sums.get(key, 0.0) + float(value)
             self.step += 1
+            summed += 1
             now = time.monotonic()
             self.seconds += now - tick
             tick = now
             if self.step % LOG_EVERY == 0:
-                numbers = {key: value / LOG_EVERY for key, value in sums.items()}
-                sums = {}
+                numbers = {key: value / summed for key, value in sums.items()}
+                sums, summed = {}, 0
                 self._log("log.csv", numbers)
                 if on_log:
                     on_log(self.step, self.progress, numbers)

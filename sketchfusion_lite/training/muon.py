@@ -46,7 +46,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:  # noqa: ANN001 - torch's signature
+    def step(self, closure=None) -> None:
         for group in self.param_groups:
             # Weights of one shape go through Newton-Schulz together.
             by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
@@ -67,7 +67,10 @@ class Muon(torch.optim.Optimizer):
 
 
 def build_optimizers(
-    modules: Iterable[tuple[str, nn.Module]], muon_lr: float, adamw_lr: float, adamw_only: tuple[str, ...]
+    modules: Iterable[tuple[str, nn.Module]],
+    muon_lr: float,
+    adamw_lr: float,
+    adamw_only: tuple[str, ...],
 ) -> list[torch.optim.Optimizer]:
     """Split parameters: convolution weights to Muon, the rest to AdamW.
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from ..sketch import interpolate_levels
 
-
 LOG_LAMBDA_RANGE = (math.log(2.0), math.log(250.0))
 
 
@@ -105,7 +104,9 @@ class RateController(nn.Module):
             quality, bpp: ``(B,)``.
             factor: multiplies the targets (annealing from a generous rate).
         """
-        target = interpolate_levels(self.log_targets.unsqueeze(1), quality).squeeze(1).exp() * factor
+        target = (
+            interpolate_levels(self.log_targets.unsqueeze(1), quality).squeeze(1).exp() * factor
+        )
         error = ((bpp - target) / target).clamp(-1, 1)  # (B,)
         levels = torch.arange(len(self.log_lambda), device=quality.device)
         share = (1 - (quality[:, None] - levels).abs()).clamp_min(0)  # (B, L)

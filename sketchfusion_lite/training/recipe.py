@@ -107,7 +107,9 @@ def load_recipe(name: str | Path, **overrides: object) -> Recipe:
     shipped = resources.files("sketchfusion_lite.training") / "recipes" / f"{name}.toml"
     path = Path(str(shipped)) if shipped.is_file() else Path(name)
     if not path.is_file():
-        raise RecipeError(f"no recipe {str(name)!r}: give 'cues', 'codec' or the path of a TOML file")
+        raise RecipeError(
+            f"no recipe {str(name)!r}: give 'cues', 'codec' or the path of a TOML file"
+        )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

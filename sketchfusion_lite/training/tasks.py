@@ -1,8 +1,8 @@
 """What a recipe trains: a task owns modules, data and objective; the loop owns time.
 
-    Task.modules()            -> the (name, module) pairs to optimise
-    Task.loss(step, progress) -> scalar loss and a dict of numbers to log
-    Task.validate()           -> a dict of numbers on held-out photos
+Task.modules()            -> the (name, module) pairs to optimise
+Task.loss(step, progress) -> scalar loss and a dict of numbers to log
+Task.validate()           -> a dict of numbers on held-out photos
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class CuesTask(nn.Module):
         losses = []
         for photo in self.held:
             pixels = photo.pixels.to(device).float().div(255).unsqueeze(0)  # (1, 4, H, W)
-            losses.append(balanced_boundary_loss(self.detector(pixels[:, :3]), pixels[:, 3:]).item())
+            losses.append(
+                balanced_boundary_loss(self.detector(pixels[:, :3]), pixels[:, 3:]).item()
+            )
         return {"val_loss": sum(losses) / len(losses)}
 
     def export(self, folder: Path) -> Path:
@@ -90,7 +92,9 @@ class CodecTask(nn.Module):
         torch.manual_seed(recipe.seed)
         config = ModelConfig.from_dict(recipe.model)
         self.model = SketchFusionModel(config).to(memory_format=torch.channels_last)
-        self.model.boundary_detector.load_state_dict(load_part(recipe.detector or None, "boundary_detector"))
+        self.model.boundary_detector.load_state_dict(
+            load_part(recipe.detector or None, "boundary_detector")
+        )
         self.rate = RateController(recipe.bpp_targets)
         from ..evaluation.metrics import load_lpips  # fetches the trunks: only this task needs them
 
@@ -106,7 +110,9 @@ class CodecTask(nn.Module):
         self.photos = data.load_photos(train, self._boundaries, smallest, recipe.short_side)
         self.held = data.load_photos(held, self._boundaries, 64, max(VALIDATION_SIZE))
         self.sampler = data.CropSampler(self.photos, recipe.seed + 7919 * rank)
-        self.forward_model = torch.compile(self.model, dynamic=False) if recipe.compile else self.model
+        self.forward_model = (
+            torch.compile(self.model, dynamic=False) if recipe.compile else self.model
+        )
 
     def modules_to_train(self) -> list[tuple[str, nn.Module]]:
         return [("model", self.model)]
