@@ -23,7 +23,8 @@ from sketchfusion_lite.errors import (
     TruncatedStream,
     WeightsError,
 )
-from sketchfusion_lite.images import to_pil
+from sketchfusion_lite.images import load_image, to_pil
+from sketchfusion_lite.samples import load_photo
 from tests.conftest import build_tiny_model
 
 
@@ -46,13 +47,12 @@ def test_round_trip_of_any_size(shipped_codec, size):
 
 
 def test_the_preview_looks_like_the_photo(shipped_codec):
-    """Trained weights: far nearer to the photo than its mean colour is."""
-    picture = smooth_picture(256, 384)
-    preview = shipped_codec.decode(shipped_codec.encode(picture, bpp=0.1).data).image
-    restored = torch.from_numpy(np.array(preview)).permute(2, 0, 1)[None] / 255
-    error = (restored - picture).square().mean()
+    """Trained weights on a real photo: far nearer to it than its mean colour is."""
+    picture = load_image(load_photo("chelsea").image)
+    preview = load_image(shipped_codec.decode(shipped_codec.encode(picture, bpp=0.1).data).image)
+    error = (preview - picture).square().mean()
     mean_colour = picture.mean(dim=(2, 3), keepdim=True)
-    assert error < 0.1 * (mean_colour - picture).square().mean()
+    assert error < 0.2 * (mean_colour - picture).square().mean()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK", "1", "I;16"])

@@ -120,3 +120,17 @@ def test_only_remote_scripts_are_removed() -> None:
 def test_formula_that_cannot_be_converted() -> None:
     assert "<math" in run_workbook.formula(r"\hat{y} = \frac{a}{b}", "block")
     assert "&lt;" in run_workbook.formula(r"a < \begin{", "inline")
+
+
+def test_figures_of_the_page_carry_the_notebooks_alt_texts(tmp_path: Path) -> None:
+    outputs = [
+        nbformat.v4.new_output(
+            "display_data", {"image/png": "x"}, metadata={"image/png": {"alt": a}}
+        )
+        for a in ('a "red" line', "two dots")
+    ]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=outputs)])
+    nbformat.write(book, tmp_path / "book.ipynb")
+    html = '<img alt="No description has been provided for this image">' * 2
+    page = run_workbook.with_alt_texts(html, tmp_path / "book.ipynb")
+    assert page == '<img alt="a &quot;red&quot; line"><img alt="two dots">'

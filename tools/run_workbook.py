@@ -27,6 +27,8 @@ from traitlets.config import Config
 
 SKIPPED_IN_SUMMARY = ("time", "date", "version", "model_id", "run_id")
 
+_NO_ALT = "No description has been provided for this image"  # nbconvert's words
+
 
 class WorkbookError(Exception):
     """The notebook cannot be run, or a cell of it failed."""
@@ -209,8 +211,25 @@ def export_html(executed: Path) -> Path:
         warnings.simplefilter("ignore")  # images without alt text, of other people's outputs
         html, _ = exporter.from_filename(str(executed))
     page = executed.with_suffix(".html")
-    page.write_text(without_remote_scripts(html), "utf-8")
+    page.write_text(with_alt_texts(without_remote_scripts(html), executed), "utf-8")
     return page
+
+
+def with_alt_texts(html: str, notebook: Path) -> str:
+    """Describe the page's figures with the alt texts of the notebook's outputs, which nbconvert drops."""
+    outputs = [
+        output
+        for cell in json.loads(notebook.read_text("utf-8"))["cells"]
+        for output in cell.get("outputs", [])
+    ]
+    images = [
+        (mime, output)
+        for output in outputs
+        for mime in output.get("data", {})
+        if mime in ("image/png", "image/jpeg")
+    ]
+    texts = iter(output["metadata"].get(mime, {}).get("alt", _NO_ALT) for mime, output in images)
+    return re.sub(f'alt="{_NO_ALT}"', lambda _: f'alt="{escape(next(texts, _NO_ALT))}"', html)
 
 
 def formula(latex: str, display: str) -> str:

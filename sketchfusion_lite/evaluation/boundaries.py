@@ -54,7 +54,7 @@ def thin(boundaries: Tensor) -> Tensor:
     # Across a ridge the second derivative is most negative: its direction from the Hessian.
     angle = 0.5 * torch.atan2(2 * rc, cc - rr) + torch.pi / 2  # (H, W), of the normal
     sector = torch.round(angle / (torch.pi / 4)).long() % 4
-    padded = F.pad(smooth, (1, 1, 1, 1))[0, 0]
+    padded = F.pad(smooth, (1, 1, 1, 1), mode="replicate")[0, 0]
     height, width = smooth.shape[-2:]
     ridge = torch.zeros(height, width, dtype=torch.bool)
     for index, (dy, dx) in enumerate(((0, 1), (1, 1), (1, 0), (1, -1))):
