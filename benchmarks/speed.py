@@ -25,7 +25,7 @@ loaded = time.perf_counter() - started
 import torch
 picture = torch.nn.functional.interpolate(
     torch.rand(1, 3, 32, 48), size=(512, 768), mode="bicubic").clamp(0, 1)
-codec.decode(codec.encode(picture, bpp=0.045).data)
+codec.decode(codec.encode(picture, quality=2.0).data)
 print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 

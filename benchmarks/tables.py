@@ -18,7 +18,9 @@ _BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(name: str) -> str:
-    """The result file ``NAME.csv`` as Markdown."""
+    """The result file ``NAME.csv`` as Markdown, or a line that says how to make it."""
+    if not (RESULTS / f"{name}.csv").exists():
+        return f"(not measured yet: `python -m benchmarks {name}`)"
     with (RESULTS / f"{name}.csv").open(encoding="utf-8") as file:
         return markdown(list(csv.DictReader(file)))
 

@@ -206,7 +206,7 @@ def test_thinning_keeps_the_ridge():
     assert ridge[0, 0, 15, 5:25].all()
     assert not ridge[0, 0, :13].any()
     assert not ridge[0, 0, 18:].any()
-    assert dilate(ridge, 2)[0, 0, 13, 10]
+    assert dilate(ridge, 2)[0, 0, 13, 10] == 1
 
 
 def test_loading_a_codec_does_not_import_all_of_compressai(tiny_weights):

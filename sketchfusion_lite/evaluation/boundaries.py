@@ -65,11 +65,25 @@ def thin(boundaries: Tensor) -> Tensor:
     return boundaries * ridge
 
 
-def dilate(mask: Tensor, radius: int) -> Tensor:
-    """Grow a boolean ``(1, 1, H, W)`` mask by a disc."""
-    offsets = torch.arange(-radius, radius + 1).float()
-    disc = (offsets[:, None] ** 2 + offsets**2 <= radius**2).float()[None, None]
-    return F.conv2d(mask.float(), disc, padding=radius) > 0.5
+def dilate(values: Tensor, radius: int) -> Tensor:
+    """Grey dilation by a disc: each pixel of ``(1, 1, H, W)`` takes the largest value within ``radius``."""
+    height, width = values.shape[-2:]
+    padded = F.pad(values.float(), (radius,) * 4)
+    grown = torch.zeros_like(values, dtype=torch.float32)
+    for dy in range(-radius, radius + 1):
+        for dx in range(-radius, radius + 1):
+            if dy * dy + dx * dx <= radius * radius:
+                top, left = radius + dy, radius + dx
+                torch.maximum(
+                    grown, padded[..., top : top + height, left : left + width], out=grown
+                )
+    return grown
+
+
+def count_above(values: Tensor) -> Tensor:
+    """How many values exceed each of ``THRESHOLDS``."""
+    ordered = values.flatten().sort().values
+    return (len(ordered) - torch.searchsorted(ordered, THRESHOLDS, right=True)).float()
 
 
 def boundary_f_measure(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -> BoundaryScore:
@@ -86,13 +100,13 @@ def boundary_f_measure(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 
     for prediction, human in pairs:
         ridges = thin(prediction)
         truth = human > 0
-        near_truth = dilate(truth, tolerance)
+        near_truth = dilate(truth, tolerance) > 0
         marked += float(truth.sum())
-        for k, threshold in enumerate(THRESHOLDS):
-            lines = ridges > threshold
-            drawn[k] += lines.sum()
-            right[k] += (lines & near_truth).sum()
-            found[k] += (truth & dilate(lines, tolerance)).sum()
+        # A marked pixel is found at every threshold below the strongest ridge near it.
+        reach = dilate(ridges, tolerance)
+        drawn += count_above(ridges)
+        right += count_above(ridges[near_truth])
+        found += count_above(reach[truth])
     precision = right / drawn.clamp_min(1)
     recall = found / max(marked, 1.0)
     f = 2 * precision * recall / (precision + recall).clamp_min(1e-9)
