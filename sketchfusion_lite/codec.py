@@ -11,13 +11,11 @@ image --> boundaries --> y, once per image
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil, log
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from . import bitstream
@@ -27,7 +25,18 @@ from .errors import ArgumentError, BudgetTooSmall, ImageError, ModelMismatch, We
 from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple, to_pil
 from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
 from .model import ModelConfig, SketchFusionModel
+from .results import Decoded, Encoded, StreamInfo, describe, read_info
 from .weights_io import load_weights, part, save_weights
+
+__all__ = [
+    "Decoded",
+    "Encoded",
+    "SketchFusionCodec",
+    "StreamInfo",
+    "export_weights",
+    "load_codec",
+    "read_info",
+]
 
 STAGES = ("sketch", "preview", "refined")
 STRIDE = 16
@@ -36,92 +45,6 @@ _TRAINING_ONLY = tuple(
     f"entropy.{part}." for part in ("prior", "synthesis", "structure_context", "tone_context")
 )
 _CLOSE_ENOUGH = 0.985  # the rate search stops this near below the budget
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A compressed photo.
-
-    Attributes:
-        data: the whole ``.skf`` file.
-        bpp: ``len(data) * 8 / (height * width)``: what is on disk.
-        estimated_bpp: ideal code length ``-log2 p`` of the model, without header and checksums.
-        quality: in [0, 5], as stored in the stream.
-    """
-
-    data: bytes
-    bpp: float
-    estimated_bpp: float
-    quality: float
-
-    def save(self, path: str | Path) -> Path:
-        """Write the file; under its name there is never half a stream."""
-        from .files import atomic_write_bytes
-
-        return atomic_write_bytes(path, self.data)
-
-
-@dataclass(frozen=True)
-class StreamInfo:
-    """What a stream says of itself.
-
-    Attributes:
-        width, height: pixels.
-        quality: in [0, 5].
-        model_id: 16-bit id of the entropy model that made it.
-        bpp: bits per pixel of the data at hand.
-        section_bytes: every byte by use: header, crc, hyper, structure, tone.
-        missing: sections that a truncated stream lacks (or that are damaged), else empty.
-    """
-
-    width: int
-    height: int
-    quality: float
-    model_id: int
-    bpp: float
-    section_bytes: dict[str, int]
-    missing: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A decompressed photo.
-
-    Attributes:
-        image: the picture of the stage asked for.
-        sketch: line drawing of the structure group (dark on light, mode "L").
-        preview: the first receiver stage's reconstruction (mode "RGB"), None at stage "sketch".
-        refined: the diffusion stage's reconstruction, None before stage "refined".
-        info: see :class:`StreamInfo`.
-    """
-
-    image: Image.Image
-    sketch: Image.Image
-    preview: Image.Image | None
-    refined: Image.Image | None
-    info: StreamInfo
-
-
-def read_info(data: bytes, name: str = "stream") -> StreamInfo:
-    """Describe a stream without decoding it; needs no weights.
-
-    Raises:
-        StreamError: not a stream, corrupt, or too short for header and hyper section.
-    """
-    return _describe(bitstream.parse(data, name=name), len(data))
-
-
-def _describe(stream: bitstream.Stream, size: int) -> StreamInfo:
-    header = stream.header
-    return StreamInfo(
-        header.width,
-        header.height,
-        header.quality,
-        header.model_id,
-        size * 8 / header.pixels,
-        stream.section_bytes,
-        stream.missing,
-    )
 
 
 class SketchFusionCodec:
@@ -236,7 +159,7 @@ class SketchFusionCodec:
         if stage == "preview":
             preview = to_pil(crop(self._preview(y_hat, quality), size))
         image = preview if preview is not None else sketch
-        return Decoded(image, sketch, preview, None, _describe(stream, len(data)))
+        return Decoded(image, sketch, preview, None, describe(stream, len(data)))
 
     @torch.inference_mode()
     def boundaries(self, image: ImageSource) -> Tensor:
