@@ -1,4 +1,4 @@
-"""SketchFusionCodec: a photo becomes bytes, bytes become a sketch and a preview.
+"""SketchFusionCodec: a photo becomes bytes, bytes become a sketch, a preview and a refined picture.
 
 image --> boundaries --> y, once per image
                           |  quality (searched for bpp= / max_bytes=)
@@ -6,13 +6,14 @@ image --> boundaries --> y, once per image
 .skf <-- bitstream <-- rANS <-- symbols <-- integer entropy model
   |
   +--> symbols --> y_hat --+--> SketchRenderer  --> sketch
-                           +--> PreviewDecoder  --> preview
+                           +--> PreviewDecoder  --> preview --> Refiner --> refined
 """
 
 from __future__ import annotations
 
 from math import ceil, log
 from pathlib import Path
+from zlib import crc32
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +22,13 @@ from torch import Tensor
 from . import bitstream
 from .bitstream import WORD_BYTES
 from .coding import FLUSH_BYTES, SketchCoder, Symbols
+from .conditioning import OnStep, RefinementCondition, Refiner
 from .errors import ArgumentError, BudgetTooSmall, ImageError, ModelMismatch, WeightsError
 from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple, to_pil
 from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
 from .model import ModelConfig, SketchFusionModel
 from .results import Decoded, Encoded, StreamInfo, describe, read_info
+from .tiling import DEFAULT_TILE, run_tiled
 from .weights_io import load_weights, part, save_weights
 
 __all__ = [
@@ -41,6 +44,9 @@ __all__ = [
 STAGES = ("sketch", "preview", "refined")
 STRIDE = 16
 DEFAULT_BPP = 0.045
+DEFAULT_STEPS = 2
+# Radii of receptive fields in pixels, rounded up to multiples of 16.
+DETECTOR_MARGIN, ENCODER_MARGIN, PREVIEW_MARGIN = 64, 96, 144
 _TRAINING_ONLY = tuple(
     f"entropy.{part}." for part in ("prior", "synthesis", "structure_context", "tone_context")
 )
@@ -55,6 +61,9 @@ class SketchFusionCodec:
         entropy: the integer entropy model exported from them.
         device: where the float networks run; entropy coding is always exact integer work on the CPU.
         dtype: of the float networks. It may change which symbols an encoder picks, never how they decode.
+        refiner: the second receiver stage, or the folder of one; None for the one that comes with the library. It
+            is loaded when it is first needed.
+        tile: side in pixels above which a picture is worked on in pieces, to bound the memory.
     """
 
     def __init__(
@@ -63,11 +72,15 @@ class SketchFusionCodec:
         entropy: IntegerEntropyModel,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        refiner: Refiner | str | Path | None = None,
+        tile: int = DEFAULT_TILE,
     ) -> None:
         self.model = model.eval().to(device, dtype, memory_format=torch.channels_last)
         self.entropy = entropy
         self.coder = SketchCoder(entropy)
         self.device, self.dtype = torch.device(device), dtype
+        self.tile = tile
+        self._refiner = refiner
 
     @classmethod
     def from_model(cls, model: SketchFusionModel) -> SketchFusionCodec:
@@ -80,6 +93,27 @@ class SketchFusionCodec:
     def model_id(self) -> int:
         """16-bit id that streams of this codec carry."""
         return self.entropy.model_id
+
+    @property
+    def refiner(self) -> Refiner:
+        """The second receiver stage.
+
+        Raises:
+            WeightsError: there is none, or it was trained for another codec.
+        """
+        if not isinstance(self._refiner, Refiner):
+            from .refinement import load_refiner  # diffusers takes seconds to import
+
+            refiner = load_refiner(self._refiner, self.device, self.dtype)
+            if refiner.codec_id != self.model_id:
+                raise WeightsError(
+                    f"{self._refiner or 'the shipped refiner'}: trained for codec {refiner.codec_id:#06x}, "
+                    f"but {self.model_id:#06x} is loaded. Train one for it with the recipe 'refiner', pass "
+                    "load_codec(refiner=FOLDER), or decode with stage='preview'."
+                )
+            refiner.tile = self.tile
+            self._refiner = refiner
+        return self._refiner
 
     def encode(
         self,
@@ -126,6 +160,9 @@ class SketchFusionCodec:
         data: bytes,
         stage: str = "preview",
         *,
+        steps: int = DEFAULT_STEPS,
+        realism: float = 1.0,
+        on_step: OnStep | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         keep_going: bool = False,
         name: str = "stream",
@@ -135,45 +172,70 @@ class SketchFusionCodec:
         Args:
             data: the ``.skf`` bytes; a truncated stream decodes to what arrived, see ``info.missing``.
             stage: ``"sketch"``, ``"preview"`` or ``"refined"``.
+            steps: stage ``"refined"``: sampling steps, 1 to 8 with our refiner.
+            realism: stage ``"refined"``: the dial in [0, 1] between fidelity and realism; 0 is the preview exactly,
+                1 the refiner's picture, and between them the two are mixed.
+            on_step: stage ``"refined"``: called as ``on_step(steps_done, picture)`` with the picture so far
+                ``(1, 3, H, W)`` in [0, 1], for progressive display; at realism 0 never.
             max_pixels: refuse larger pictures.
             keep_going: decode without a damaged structure or tone section instead of raising.
             name: what error messages call the stream.
 
         Raises:
-            ArgumentError: unknown stage.
+            ArgumentError: unknown stage, or a dial out of range.
             StreamError: not a stream, corrupt, too short, or of another model.
             WeightsError: stage ``"refined"`` without refiner weights.
         """
         if stage not in STAGES:
             raise ArgumentError(f"stage={stage!r}: choose one of {', '.join(STAGES)}.")
-        if stage == "refined":
-            raise WeightsError("these weights hold no refiner; decode with stage='preview'.")
+        if not 0 <= realism <= 1:
+            raise ArgumentError(f"realism={realism!r}: give a number from 0 (preview) to 1.")
+        if stage == "refined" and not 1 <= steps <= self.refiner.max_steps:
+            raise ArgumentError(f"steps={steps!r}: give 1 to {self.refiner.max_steps}.")
         stream = bitstream.parse(data, max_pixels, name, keep_going)
         header = stream.header
         if header.model_id != self.model_id:
             raise ModelMismatch.between(header.model_id, self.model_id, name)
         y_hat, quality = self._decode_latent(stream)
         size = (header.height, header.width)
-        sketch = to_pil(self._render(y_hat, size))
-        preview = None
+        lines = self._render(y_hat, size)
+        sketch, about = to_pil(lines), describe(stream, len(data))
+        if stage == "sketch":
+            return Decoded(sketch, sketch, None, None, about)
+        preview = crop(self._preview(y_hat, quality), size)  # (1, 3, H, W)
+        shown = to_pil(preview)
         if stage == "preview":
-            preview = to_pil(crop(self._preview(y_hat, quality), size))
-        image = preview if preview is not None else sketch
-        return Decoded(image, sketch, preview, None, describe(stream, len(data)))
+            return Decoded(shown, sketch, shown, None, about)
+        if realism == 0:
+            return Decoded(shown, sketch, shown, shown, about)
+        condition = RefinementCondition(preview.clamp(0, 1), y_hat, lines, quality, crc32(data))
+        refined = self.refiner.refine(condition, int(steps), on_step).float()
+        picture = to_pil(torch.lerp(preview, refined.to(preview.device), realism))
+        return Decoded(picture, sketch, shown, picture, about)
 
     @torch.inference_mode()
     def boundaries(self, image: ImageSource) -> Tensor:
         """Structural cue of an image: boundary probability ``(1, 1, H, W)`` in [0, 1]."""
-        pixels = load_image(image).to(self.device, self.dtype)
-        return self.model.boundary_detector(pixels).sigmoid().float()
+        pixels = load_image(image)
+        padded, size = pad_to_multiple(pixels.to(self.device, self.dtype), STRIDE)
+        return crop(self._detect(padded), size).float()
+
+    def _detect(self, padded: Tensor) -> Tensor:
+        """Boundary probability ``(1, 1, H, W)`` of ``(1, 3, H, W)``, sides multiples of 16."""
+
+        def network(pixels: Tensor) -> Tensor:
+            return self.model.boundary_detector(pixels).sigmoid()
+
+        return run_tiled(network, [(padded, 1)], 1, DETECTOR_MARGIN, self.tile)
 
     @torch.inference_mode()
     def _latent(self, pixels: Tensor) -> Tensor:
         """Unscaled latent ``(1, C, ceil(H/16), ceil(W/16))``: what the rate search reuses."""
         pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
-        boundaries = self.model.boundary_detector(pixels).sigmoid()
-        padded, _ = pad_to_multiple(torch.cat([pixels, boundaries], dim=1), STRIDE)
-        y = self.model.encoder(padded[:, :3], padded[:, 3:])
+        padded, size = pad_to_multiple(pixels, STRIDE)  # (1, 3, 16h, 16w)
+        boundaries, _ = pad_to_multiple(crop(self._detect(padded), size), STRIDE)
+        inputs = [(padded, 1), (boundaries, 1)]
+        y = run_tiled(self.model.encoder, inputs, STRIDE, ENCODER_MARGIN, self.tile)
         if not torch.isfinite(y).all():
             raise ImageError("the encoder returned non-finite values for this picture.")
         return y
@@ -208,7 +270,12 @@ class SketchFusionCodec:
     @torch.inference_mode()
     def _preview(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         """Preview ``(1, 3, 16h, 16w)``, not clamped."""
-        return self.model.preview(y_hat.to(memory_format=torch.channels_last), quality).float()
+
+        def network(piece: Tensor) -> Tensor:
+            return self.model.preview(piece.contiguous(memory_format=torch.channels_last), quality)
+
+        inputs = [(y_hat, STRIDE)]
+        return run_tiled(network, inputs, 1, PREVIEW_MARGIN, self.tile).float()
 
     def _quality_tensor(self, index: int) -> Tensor:
         value = bitstream.index_to_quality(index)
@@ -300,6 +367,7 @@ def load_codec(
     weights: str | Path | None = None,
     device: str | torch.device = "auto",
     dtype: torch.dtype = torch.float32,
+    refiner: Refiner | str | Path | None = None,
 ) -> SketchFusionCodec:
     """Load a codec.
 
@@ -307,6 +375,8 @@ def load_codec(
         weights: a ``.safetensors`` of this library; None for the weights that come with it.
         device: ``"auto"`` takes a GPU when there is one, else the CPU.
         dtype: of the float networks, e.g. ``torch.bfloat16`` where the hardware has it.
+        refiner: second receiver stage: a folder, an object such as
+            :func:`~sketchfusion_lite.priors.load_prior` returns, or None for the one that comes with the library.
 
     Raises:
         WeightsError: missing, damaged, or not a codec.
@@ -329,4 +399,4 @@ def load_codec(
         raise WeightsError(f"{name}: does not fit its own configuration ({error})") from error
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return SketchFusionCodec(model.requires_grad_(False), entropy, device, dtype)
+    return SketchFusionCodec(model.requires_grad_(False), entropy, device, dtype, refiner)

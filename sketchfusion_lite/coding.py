@@ -73,8 +73,9 @@ class SketchCoder:
 
         y_hat, coded = self._walk(z_hat, quality_index, *y.shape[-2:], rounded, _GROUPS)
         hyper = (z_hat.flatten(), self._hyper_rows(z_hat.shape))
+        none = torch.zeros(0, dtype=torch.int64)  # a lines-only codec has no tone
         sections = [hyper] + [
-            tuple(torch.cat([c[i] for c in coded[g]]) for i in range(2)) for g in _GROUPS
+            tuple(torch.cat([none, *(c[i] for c in coded[g])]) for i in range(2)) for g in _GROUPS
         ]
         symbols, rows = zip(*sections, strict=True)
         bits = tuple(float(self.tables.bits(s, r).sum()) for s, r in sections)
@@ -85,6 +86,9 @@ class SketchCoder:
         sizes = []
         stream = b""
         for first in (2, 1, 0):  # tone alone, structure + tone, all
+            if not any(map(len, symbols.symbols[first:])):  # flushing an empty coder crashes
+                sizes.append(0)
+                continue
             coder = BufferedRansEncoder()
             for s, r in zip(symbols.symbols[first:], symbols.rows[first:], strict=True):
                 coder.encode_with_indexes(
@@ -167,7 +171,7 @@ class SketchCoder:
         anchors = checkerboard(height, width)[0, 0]  # (h, w)
         everywhere, nowhere = torch.ones_like(anchors), torch.zeros_like(anchors)
         coded: dict[str, list[tuple[Tensor, Tensor]]] = {g: [] for g in _GROUPS}
-        for group in _GROUPS:
+        for group in _GROUPS if model.tone_channels else _GROUPS[:1]:
             own = channels[group]
             known = y_hat[:, : own.stop]  # a view: what is decoded appears in it
             passes = ((anchors, nowhere), (~anchors, anchors)) if group in groups else ()

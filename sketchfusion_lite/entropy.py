@@ -163,7 +163,7 @@ class EntropyModel(nn.Module):
     """Hyperprior with two channel groups and checkerboard context (float, for training).
 
     Args:
-        structure_channels, tone_channels: sizes of the two ordered groups of the latent.
+        structure_channels, tone_channels: sizes of the two ordered groups of the latent; tone may have none.
         hyper_channels: channels of ``z``.
         trainable: with false only ``analysis`` exists, all that a codec needs beside the integer export.
     """
@@ -187,7 +187,8 @@ class EntropyModel(nn.Module):
         self.prior = EntropyBottleneck(hyper_channels)
         self.synthesis = HyperSynthesis(hyper_channels)
         self.structure_context = GroupContext(structure_channels, structure_channels)
-        self.tone_context = GroupContext(channels, tone_channels)
+        if tone_channels:  # a lines-only codec has none
+            self.tone_context = GroupContext(channels, tone_channels)
 
     def hyper_likelihood(self, z_hat: Tensor) -> Tensor:
         """Probability of integer hyper symbols ``(B, Z, h, w)`` under the factorised prior [3]."""
@@ -205,7 +206,11 @@ class EntropyModel(nn.Module):
         psi = self.synthesis(z_hat, quality)[..., : y.shape[-2], : y.shape[-1]]  # (B, P, h, w)
         y_s, y_t = y[:, :s], y[:, s:]
         structure, _, bits_s = self._code_group(self.structure_context, psi, y_s, None, anchors)
-        tone, tone_means, bits_t = self._code_group(self.tone_context, psi, y_t, structure, anchors)
+        tone, tone_means, bits_t = y_t, y_t, torch.zeros_like(bits_s)  # if there are no channels
+        if self.tone_channels:
+            tone, tone_means, bits_t = self._code_group(
+                self.tone_context, psi, y_t, structure, anchors
+            )
         bits_z = -self.hyper_likelihood(z_hat).log2().sum(dim=(1, 2, 3))
         sections = torch.stack([bits_z, bits_s, bits_t], dim=1)  # (B, 3)
         return Quantised(

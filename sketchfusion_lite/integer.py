@@ -103,7 +103,7 @@ def export_entropy_model(model: EntropyModel) -> dict[str, Tensor]:
     """
     tensors: dict[str, Tensor] = {}
     for network, layers in _LAYERS.items():
-        for layer in layers:
+        for layer in layers if hasattr(model, network) else ():  # a lines-only model has no tone
             conv = getattr(getattr(model, network), layer)
             for key, value in IntegerConv.quantise(conv).items():
                 tensors[f"{network}.{layer}.{key}"] = value
@@ -169,7 +169,10 @@ class IntegerEntropyModel(nn.Module):
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         try:
+            has_tone = any(name.startswith("tone_context.") for name in tensors)
             for network, layers in _LAYERS.items():
+                if network == "tone_context" and not has_tone:
+                    continue  # a lines-only codec
                 convs = {}
                 for layer in layers:
                     prefix = f"{network}.{layer}"
@@ -187,7 +190,7 @@ class IntegerEntropyModel(nn.Module):
             ) from error
         self.hyper_channels = self.synthesis["conv1"].weight.shape[1] - 1
         self.structure_channels = self.structure_context["head"].weight.shape[0] // 2
-        self.tone_channels = self.tone_context["head"].weight.shape[0] // 2
+        self.tone_channels = self.tone_context["head"].weight.shape[0] // 2 if has_tone else 0
         self.model_id = model_id(tensors)
 
     @torch.no_grad()

@@ -26,7 +26,8 @@ class ModelConfig:
     """Sizes of the model; stored in the weights file.
 
     Attributes:
-        structure_channels, tone_channels: the two ordered groups of the latent (stride 16).
+        structure_channels, tone_channels: the two ordered groups of the latent (stride 16); no tone channels
+            make a lines-only codec.
         hyper_channels: channels of the hyper latent (stride 64).
         levels: trained quality levels; ``quality`` runs over [0, levels - 1].
         encoder_widths, encoder_depths: at strides 4, 8, 16.
@@ -65,11 +66,13 @@ class TrainingOutput:
         preview: ``(B, 3, H, W)``, not clamped.
         sketch_logits: ``(B, 1, H/2, W/2)``.
         bits_sections: ``(B, 3)`` bits of hyper, structure and tone.
+        y_hat: quantised latent after inverse gain ``(B, C, H/16, W/16)``, what the decoder saw.
     """
 
     preview: Tensor
     sketch_logits: Tensor
     bits_sections: Tensor
+    y_hat: Tensor
 
 
 class SketchFusionModel(nn.Module):
@@ -117,5 +120,5 @@ class SketchFusionModel(nn.Module):
         y_hat = y_hat * inverse_gain
         structure = y_hat[:, : self.config.structure_channels]
         return TrainingOutput(
-            self.preview(y_hat, quality), self.renderer(structure), quantised.bits_sections
+            self.preview(y_hat, quality), self.renderer(structure), quantised.bits_sections, y_hat
         )

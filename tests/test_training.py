@@ -27,7 +27,7 @@ from sketchfusion_lite.training.objectives import (
     RateController,
     balanced_boundary_loss,
 )
-from sketchfusion_lite.training.recipe import Recipe, load_recipe
+from sketchfusion_lite.training.recipe import Recipe, load_recipe, shipped_recipes
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -69,8 +69,14 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_shipped_recipes_load():
-    for name in ("cues", "codec"):
-        assert load_recipe(name).task == name
+    tasks = {name: load_recipe(name).task for name in shipped_recipes()}
+    assert tasks == {
+        "adversarial": "codec",
+        "codec": "codec",
+        "cues": "cues",
+        "lines": "codec",
+        "refiner": "refiner",
+    }
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,30 @@ def decode(
         Stage,
         typer.Option(help="How far: the line drawing, the fast preview, or the refined picture."),
     ] = Stage.PREVIEW,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stage refined: sampling steps, 1 to 8; more take longer. Default: 2.",
+            show_default=False,
+        ),
+    ] = None,
+    realism: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Stage refined: from 0 (the preview exactly) to 1 (all invented detail). Default: 1.",
+            show_default=False,
+        ),
+    ] = None,
+    refiner: Annotated[
+        Path | None,
+        typer.Option(
+            help="Stage refined: folder of a refiner. Default: the one that comes with the package.",
+            show_default=False,
+        ),
+    ] = None,
     format: Annotated[
         Format | None,
         typer.Option(
@@ -151,16 +175,27 @@ def decode(
     """
     if format is not None and not source.is_dir() and target.suffix.lower() != f".{format}":
         raise ArgumentError(f"{target}: not named .{format}. Drop --format, or rename the output.")
+    dials = {"--steps": steps, "--realism": realism, "--refiner": refiner}
+    if stage is not Stage.REFINED and (given := [k for k, v in dials.items() if v is not None]):
+        raise ArgumentError(f"{given[0]} belongs to the refined stage. Add --stage refined.")
     suffix = f".{format or Format.PNG}"
     plan = make_plan(source, target, suffix, force, _list_streams, StreamError)
-    codec = _load(weights, device) if plan.jobs else None
+    codec = _load(weights, device, refiner) if plan.jobs else None
 
     def work(job: Job) -> Done:
+        from ..codec import DEFAULT_STEPS
         from ..images import save_image
 
         start = time.perf_counter()
         data = read_stream(job.source, max_pixels)
-        decoded = codec.decode(data, stage.value, max_pixels=max_pixels, name=str(job.source))
+        decoded = codec.decode(
+            data,
+            stage.value,
+            steps=DEFAULT_STEPS if steps is None else steps,
+            realism=1.0 if realism is None else realism,
+            max_pixels=max_pixels,
+            name=str(job.source),
+        )
         save_image(decoded.image, job.target)
         seconds = time.perf_counter() - start
         about = decoded.info
@@ -183,7 +218,7 @@ def _list_streams(folder: Path) -> list[Path]:
     )
 
 
-def _load(weights: Path | None, device: str) -> SketchFusionCodec:
+def _load(weights: Path | None, device: str, refiner: Path | None = None) -> SketchFusionCodec:
     """Load a codec.
 
     Raises:
@@ -193,7 +228,7 @@ def _load(weights: Path | None, device: str) -> SketchFusionCodec:
     from ..codec import load_codec
 
     try:
-        return load_codec(weights, device)
+        return load_codec(weights, device, refiner=refiner)
     except (AssertionError, RuntimeError) as error:  # how torch refuses a device
         reason = str(error).splitlines()[0]
         raise ArgumentError(

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="cues, codec, or the path of a recipe (.toml).")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="cues, codec, adversarial, refiner, lines, or the path of a recipe (.toml).",
+        ),
     ],
     photos: Annotated[
         list[Path] | None,
@@ -62,6 +66,20 @@ def train(
             "from, instead of the recipe's."
         ),
     ] = None,
+    codec: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights file of the codec that a refiner run refines. Default: the shipped one.",
+            show_default=False,
+        ),
+    ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder, checkpoint or weights file whose networks the run starts from, "
+            "instead of the recipe's."
+        ),
+    ] = None,
 ) -> None:
     """Train by a recipe; stop it at any moment and go on with --resume.
 
@@ -79,6 +97,8 @@ def train(
         minutes=0.0 if steps is not None else minutes,  # minutes would win over steps
         compile=compile,
         detector=str(detector) if detector else None,
+        codec=str(codec) if codec else None,
+        start_from=str(start_from) if start_from else None,
     )
     folder = out or Path("runs") / Path(recipe).name.removesuffix(".toml")
     if resume and not (folder / "checkpoint.pt").exists():
@@ -93,7 +113,9 @@ def train(
         note(f"stopped at step {run.step}; go on from the last checkpoint with --resume")
         raise
     if run.accelerator.is_main_process:
-        exported = ", ".join(str(path) for path in sorted(folder.glob("*.safetensors")))
+        exported = ", ".join(
+            str(p) for p in [*sorted(folder.glob("*.safetensors")), *folder.glob("refiner")]
+        )
         say(f"{folder}  {run.step} steps  {run.seconds / 60:.1f} minutes  weights: {exported}")
 
 
@@ -149,7 +171,8 @@ def export(
         raise WeightsError(f"{path}: does not fit the model of this release ({reason})") from error
     # Others shall learn what was trained on, not where it lay on this machine.
     recipe["photos"] = [Path(folder).name for folder in recipe["photos"]]
-    recipe["detector"] = Path(recipe["detector"]).name
+    for key in ("detector", "start_from", "codec"):
+        recipe[key] = Path(recipe.get(key, "")).name
     training = {
         "recipe": recipe,
         "steps": state["step"],

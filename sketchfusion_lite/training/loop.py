@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from ..errors import RecipeError
 from ..files import atomic_write_bytes
@@ -53,6 +54,13 @@ class TrainingRun:
         self.optimizers = build_optimizers(
             self.task.modules_to_train(), recipe.muon_lr, recipe.adamw_lr, self.task.adamw_only
         )
+        self.adversary = self.task.adversary()
+        if self.adversary is not None:
+            self.optimizers.append(
+                torch.optim.Adam(
+                    self.adversary.parameters(), lr=recipe.adversarial_lr, betas=(0.5, 0.9)
+                )
+            )
         self.base_rates = [o.param_groups[0]["lr"] for o in self.optimizers]
         self.step, self.seconds = 0, 0.0
         if self.checkpoint_path.exists():
@@ -168,15 +176,21 @@ class TrainingRun:
                 kept = [row for row in rows if int(row.split(",")[0]) <= step]
                 atomic_write_bytes(path, "\n".join([head, *kept, ""]).encode())
 
-    def _state(self) -> dict:
-        modules = {name: module.state_dict() for name, module in self.task.modules_to_train()}
+    def _stateful(self) -> dict[str, nn.Module]:
+        """Everything a checkpoint must hold, by name."""
+        modules = dict(self.task.modules_to_train())
         if hasattr(self.task, "rate"):
-            modules["rate"] = self.task.rate.state_dict()
+            modules["rate"] = self.task.rate
+        if self.adversary is not None:
+            modules["adversary"] = self.adversary
+        return modules
+
+    def _state(self) -> dict:
         return {
             "recipe": dataclasses.asdict(self.recipe),
             "step": self.step,
             "seconds": self.seconds,
-            "modules": modules,
+            "modules": {name: module.state_dict() for name, module in self._stateful().items()},
             "optimizers": [o.state_dict() for o in self.optimizers],
             "torch_rng": torch.get_rng_state(),
         }
@@ -191,16 +205,13 @@ class TrainingRun:
 
     def _load(self) -> None:
         state = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
-        for key in ("task", "model"):
+        for key in ("task", "model", "adversarial_weight"):
             if state["recipe"][key] != getattr(self.recipe, key):
                 raise RecipeError(
                     f"{self.checkpoint_path} was trained with {key} = {state['recipe'][key]!r}, the recipe says "
                     f"{getattr(self.recipe, key)!r}; use another folder"
                 )
-        modules = dict(self.task.modules_to_train())
-        if hasattr(self.task, "rate"):
-            modules["rate"] = self.task.rate
-        for name, module in modules.items():
+        for name, module in self._stateful().items():
             module.load_state_dict(state["modules"][name])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ..errors import RecipeError
 
-TASKS = ("cues", "codec")
+TASKS = ("cues", "codec", "refiner")
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,11 @@ class Recipe:
     """A training run.
 
     Attributes:
-        task: ``"cues"`` (boundary detector) or ``"codec"`` (encoder, entropy model, preview, renderer).
+        task: ``"cues"`` (boundary detector), ``"codec"`` (encoder, entropy model, preview, renderer) or
+            ``"refiner"`` (the second receiver stage of a trained codec).
+        start_from: run folder, ``checkpoint.pt`` or weights file whose networks the run starts from; unlike a
+            resumed run, it begins at step 0 with fresh optimisers. For task ``"refiner"``, of a refiner.
+        codec: weights file of the codec that task ``"refiner"`` refines; empty = shipped weights.
         photos: folders of training photos.
         hold_out: photos, by file name in sorted order, kept from the last folder for validation.
         short_side: photos are shrunk to this short side.
@@ -38,11 +42,19 @@ class Recipe:
         mse_weight: weight of the squared error (pixel values 0..255).
         lpips_weight, lpips_vgg_weight: weights of LPIPS with AlexNet and VGG16 trunks; 0 leaves it out.
         lpips_zoom: probability of a magnified view, see :class:`.objectives.PerceptualLoss`.
+        adversarial_weight: weight of the generator's hinge loss; 0 trains without a discriminator.
+        adversarial_start: fraction of the run at which the discriminator joins; its weight is ramped up over
+            the ``adversarial_ramp`` that follows.
+        adversarial_ramp: see ``adversarial_start``.
+        adversarial_lr: learning rate of the discriminator.
+        flow_fraction: task ``"refiner"``: fraction of the run spent on plain flow matching, before the few-step
+            sampler itself is fine-tuned.
         sketch_weight: weight of the line drawing's cross entropy.
         drop_tone: fraction of crops decoded from predicted tone, as after truncation.
         focus_quality: a quality level that gets ``focus`` of all crops, the rest are uniform.
         focus: see ``focus_quality``.
-        model: overrides of :class:`~sketchfusion_lite.model.ModelConfig`.
+        model: overrides of :class:`~sketchfusion_lite.model.ModelConfig`, or for task ``"refiner"`` of
+            :class:`~sketchfusion_lite.refiner.RefinerUNet`.
         detector: weights file with a trained boundary detector (task ``codec``); empty = shipped weights.
         validate_minutes, checkpoint_minutes: intervals.
         compile: compile the training step with ``torch.compile``.
@@ -51,6 +63,8 @@ class Recipe:
 
     task: str
     photos: list[str]
+    start_from: str = ""
+    codec: str = ""
     hold_out: int = 12
     short_side: int = 512
     steps: int = 20000
@@ -69,6 +83,11 @@ class Recipe:
     lpips_weight: float = 4.0
     lpips_vgg_weight: float = 0.0
     lpips_zoom: float = 0.0
+    adversarial_weight: float = 0.0
+    adversarial_start: float = 0.0
+    adversarial_ramp: float = 0.3
+    adversarial_lr: float = 2e-4
+    flow_fraction: float = 0.25
     sketch_weight: float = 0.05
     drop_tone: float = 0.05
     focus_quality: float = 2.0
@@ -88,17 +107,32 @@ class Recipe:
         if not self.phases or self.phases[0][0] != 0:
             raise RecipeError("recipe: the first row of phases must start at 0")
 
+    def adversarial_factor(self, progress: float) -> float:
+        """Weight of the adversarial term at ``progress`` in [0, 1]: zero, a ramp, ``adversarial_weight``."""
+        if progress < self.adversarial_start:
+            return 0.0
+        ramp = (progress - self.adversarial_start) / max(1e-9, self.adversarial_ramp)
+        return self.adversarial_weight * min(1.0, ramp)
+
     def phase(self, progress: float) -> tuple[int, int]:
         """Crop side and batch size at ``progress`` in [0, 1]."""
         _, crop, batch = [row for row in self.phases if row[0] <= progress][-1]
         return int(crop), int(batch)
 
 
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the library."""
+    folder = resources.files("sketchfusion_lite.training") / "recipes"
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
 def load_recipe(name: str | Path, **overrides: object) -> Recipe:
     """Read a recipe by the name of a shipped one or the path of a TOML file.
 
     Args:
-        name: ``"cues"``, ``"codec"``, or a path.
+        name: one of :func:`shipped_recipes`, or a path.
         overrides: fields that replace the file's; None means keep.
 
     Raises:
@@ -108,7 +142,7 @@ def load_recipe(name: str | Path, **overrides: object) -> Recipe:
     path = Path(str(shipped)) if shipped.is_file() else Path(name)
     if not path.is_file():
         raise RecipeError(
-            f"no recipe {str(name)!r}: give 'cues', 'codec' or the path of a TOML file"
+            f"no recipe {str(name)!r}: give {', '.join(map(repr, shipped_recipes()))} or the path of a TOML file"
         )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -136,3 +170,12 @@ _TYPES = {
     "list": list,
     "dict": dict,
 }
+
+
+def describe(recipe: Recipe) -> dict:
+    """What a weights file says of its training; folders by name only, whose paths are nobody's business."""
+    values = dataclasses.asdict(recipe)
+    values["photos"] = [Path(folder).name for folder in recipe.photos]
+    for key in ("detector", "start_from", "codec"):
+        values[key] = Path(values[key]).name
+    return {"recipe": values}

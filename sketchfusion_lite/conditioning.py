@@ -1,0 +1,55 @@
+"""What the first receiver stage hands to the second: all that a refiner may know of the photo.
+
+    bytes --> sketch, y_hat, preview --> RefinementCondition --> Refiner --> refined picture
+
+Everything here comes out of the stream, the noise seed included, so a refiner can neither see the original nor
+change the rate, and the same bytes give the same picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+OnStep = Callable[[int, Tensor], None]  # (steps done, picture so far (1, 3, H, W) in [0, 1])
+
+
+@dataclass(frozen=True)
+class RefinementCondition:
+    """The decoded stream, as tensors.
+
+    Attributes:
+        preview: ``(1, 3, H, W)`` in [0, 1], the picture's size.
+        y_hat: decoded latent after inverse gain, ``(1, C, ceil(H/16), ceil(W/16))``.
+        sketch: line drawing ``(1, 1, H, W)`` in [0, 1], dark lines on white.
+        quality: ``(1,)`` in [0, 5].
+        seed: 32-bit seed of the noise, a checksum of the stream.
+    """
+
+    preview: Tensor
+    y_hat: Tensor
+    sketch: Tensor
+    quality: Tensor
+    seed: int
+
+
+@runtime_checkable
+class Refiner(Protocol):
+    """The second receiver stage: our own small one, or an adapter to a large pretrained prior."""
+
+    max_steps: int
+
+    def refine(
+        self, condition: RefinementCondition, steps: int, on_step: OnStep | None = None
+    ) -> Tensor:
+        """Restore detail: a picture ``(1, 3, H, W)`` in [0, 1] of the preview's size.
+
+        Args:
+            condition: what the stream says.
+            steps: sampling steps, 1 to ``max_steps``.
+            on_step: called after every step, for progressive display.
+        """
+        ...

@@ -1,0 +1,83 @@
+"""Run a convolutional network on a large picture piece by piece, with the result of running it whole.
+
+    +-----------------------+     Every tile is computed with a margin of the network's receptive field around it
+    | margin                |     and then cut back to its core. What a core pixel can see is the same as in the
+    |   +-------------+     |     whole picture, so there is no seam to hide and nothing to blend: the results
+    |   |    core     |     |     differ only by rounding of floating-point sums.
+    |   +-------------+     |
+    +-----------------------+     Memory then depends on the tile, not on the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from .errors import ArgumentError
+
+CELL = 16  # pixels per latent position: tiles start and end on these
+DEFAULT_TILE = 1024
+
+
+def cores(length: int, tile: int) -> Iterator[tuple[int, int]]:
+    """Cut ``length`` cells into pieces of at most ``tile``, as equal as can be."""
+    count = -(-length // tile)
+    bounds = [round(i * length / count) for i in range(count + 1)]
+    return pairwise(bounds)
+
+
+def run_tiled(
+    network: Callable[..., Tensor],
+    inputs: Sequence[tuple[Tensor, int]],
+    out_stride: int,
+    margin: int,
+    tile: int = DEFAULT_TILE,
+) -> Tensor:
+    """Apply a network tile by tile.
+
+    Args:
+        network: called with a piece of every input; uses nothing that looks at the whole picture (no global
+            pooling, no attention, no normalisation over space).
+        inputs: ``(tensor (B, C, H / stride, W / stride), stride)``, all of one picture whose sides ``H, W`` divide
+            by 16; strides divide 16.
+        out_stride: stride of the result.
+        margin: pixels around a core, a multiple of 16, at least the radius of the receptive field.
+        tile: pixels per side of a core, a multiple of 16.
+
+    Returns:
+        ``(B, C_out, H / out_stride, W / out_stride)``; a picture of at most one tile is run whole.
+
+    Raises:
+        ArgumentError: tile or margin is not a multiple of 16.
+    """
+    if tile < CELL or tile % CELL or margin < 0 or margin % CELL:
+        raise ArgumentError(f"tile={tile}, margin={margin}: give multiples of {CELL}, tile above 0.")
+    first, stride = inputs[0]
+    rows, columns = (side * stride // CELL for side in first.shape[-2:])
+    if max(rows, columns) * CELL <= tile:
+        return network(*(tensor for tensor, _ in inputs))
+    reach, side, scale = margin // CELL, tile // CELL, CELL // out_stride
+    result: Tensor | None = None
+    for top, bottom in cores(rows, side):
+        for left, right in cores(columns, side):
+            above, below = max(top - reach, 0), min(bottom + reach, rows)
+            before, behind = max(left - reach, 0), min(right + reach, columns)
+            pieces = (
+                tensor[..., above * k : below * k, before * k : behind * k]
+                for tensor, k in ((t, CELL // s) for t, s in inputs)
+            )
+            piece = network(*pieces)
+            core = piece[
+                ...,
+                (top - above) * scale : (bottom - above) * scale,
+                (left - before) * scale : (right - before) * scale,
+            ]
+            if result is None:
+                shape = (*piece.shape[:2], rows * scale, columns * scale)
+                result = torch.empty(shape, dtype=piece.dtype, device=piece.device)
+            result[..., top * scale : bottom * scale, left * scale : right * scale] = core
+    assert result is not None
+    return result

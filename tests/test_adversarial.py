@@ -1,0 +1,318 @@
+"""The adversarial stage, the lines-only codec, and the refiner's training."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sketchfusion_lite.codec import load_codec
+from sketchfusion_lite.errors import RecipeError
+from sketchfusion_lite.evaluation.metrics import load_lpips
+from sketchfusion_lite.images import to_pil
+from sketchfusion_lite.refinement import load_refiner
+from sketchfusion_lite.training.adversarial import (
+    FeatureDiscriminator,
+    PatchDiscriminator,
+    diff_augment,
+    hinge_game,
+)
+from sketchfusion_lite.training.loop import TrainingRun
+from sketchfusion_lite.training.objectives import SparseLoss, draw_quality
+from sketchfusion_lite.training.recipe import Recipe, load_recipe
+from tests.conftest import TINY
+
+
+@pytest.fixture(scope="module")
+def photo_folder(tmp_path_factory) -> Path:
+    """Four small pictures, made here."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = torch.Generator().manual_seed(0)
+    for i in range(4):
+        coarse = torch.rand(1, 3, 5, 7, generator=generator)
+        picture = torch.nn.functional.interpolate(coarse, size=(80, 112), mode="bicubic")
+        picture[..., 20 + i : 60, 30:70] = 1 - picture[..., 20 + i : 60, 30:70]
+        to_pil(picture).save(folder / f"photo{i}.png")
+    return folder
+
+
+def codec_recipe(folder: Path, detector: Path, **changes) -> Recipe:
+    fields = {
+        "photos": [str(folder)],
+        "hold_out": 1,
+        "steps": 3,
+        "phases": [[0.0, 64, 2]],
+        "model": TINY.to_dict(),
+        "detector": str(detector),
+        "validate_minutes": 60.0,
+        "lpips_vgg_weight": 0.0,
+        "lpips_zoom": 0.0,
+        "warmup_steps": 1,
+    }
+    return load_recipe(changes.pop("name", "codec"), **(fields | changes))
+
+
+@pytest.fixture(scope="module")
+def trained(photo_folder, tiny_weights, tmp_path_factory) -> Path:
+    """The folder of a tiny codec's run."""
+    folder = tmp_path_factory.mktemp("runs") / "codec"
+    TrainingRun(codec_recipe(photo_folder, tiny_weights), folder).run()
+    return folder
+
+
+def last_row(path: Path) -> dict[str, str]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))[-1]
+
+
+# --------------------------------------------------------------------------------------------------
+# Discriminators
+
+
+@pytest.mark.parametrize("side", [64, 96])
+def test_patch_discriminator_judges_patches(side: int):
+    torch.manual_seed(0)
+    discriminator = PatchDiscriminator(condition_channels=6).eval()
+    image, y_hat = torch.rand(2, 3, side, side), torch.randn(2, 6, side // 16, side // 16)
+    logits = discriminator(image, y_hat)
+    assert logits.shape == (2, 1, side // 8, side // 8)
+    changed = image.clone()
+    changed[..., -4:, -4:] = 0
+    away = (discriminator(changed, y_hat) - logits).abs()[0, 0]
+    assert away[-1, -1] > 0 and away[0, 0] == 0, "a corner is no business of the opposite one"
+    assert not torch.allclose(discriminator(image, y_hat + 1), logits), "it is conditional"
+
+
+def test_spectral_norm_bounds_the_discriminator():
+    """However large the weights, a layer cannot stretch its input."""
+    torch.manual_seed(0)
+    discriminator = PatchDiscriminator(condition_channels=2)
+    layer = discriminator.coarse[2]
+    layer.parametrizations.weight.original.data.mul_(1000)
+    for _ in range(30):
+        layer(torch.rand(1, 128, 8, 8))
+    singular = torch.linalg.svdvals(layer.weight.flatten(1))
+    assert singular[0].item() == pytest.approx(1, abs=0.05)
+
+
+def test_augmentation_keeps_picture_and_condition_aligned_and_passes_gradients():
+    image = torch.zeros(1, 3, 96, 96, requires_grad=True)
+    moved = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        where = torch.zeros(1, 1, 6, 6)
+        where[..., 2, 3] = 1
+        marked = image + where.repeat_interleave(16, 2).repeat_interleave(16, 3)
+        augmented, condition = diff_augment(marked, where)
+        assert augmented.shape == image.shape
+        spot = condition[0, 0].nonzero()[0].tolist()
+        moved.add(tuple(spot))
+        block = augmented[0, :, spot[0] * 16 : spot[0] * 16 + 16, spot[1] * 16 : spot[1] * 16 + 16]
+        if block.abs().min() > 0:  # else cut out
+            rest = augmented.detach().clone()
+            rest[..., spot[0] * 16 : spot[0] * 16 + 16, spot[1] * 16 : spot[1] * 16 + 16] = -9
+            assert block.min() > rest.max(), "the mark moves with its latent"
+        (gradient,) = torch.autograd.grad(augmented.sum(), image)
+        assert gradient.abs().sum() > 0
+    assert len(moved) > 3
+
+
+def test_the_game_trains_each_player_only_for_itself():
+    torch.manual_seed(0)
+    discriminator = PatchDiscriminator(condition_channels=2)
+    real, y_hat = torch.rand(2, 3, 32, 32), torch.randn(2, 2, 2, 2)
+    fake = torch.rand(2, 3, 32, 32, requires_grad=True)
+    generator_loss, discriminator_loss = hinge_game(discriminator, (real, y_hat), (fake, y_hat))
+    generator_loss.backward()
+    assert fake.grad.abs().sum() > 0
+    assert all(p.grad is None for p in discriminator.parameters())
+    fake.grad = None
+    discriminator_loss.backward()
+    assert fake.grad is None
+    assert all(p.grad is not None for p in discriminator.parameters())
+
+
+def test_the_discriminator_learns_to_tell_photos_from_blur():
+    torch.manual_seed(0)
+    discriminator = FeatureDiscriminator(load_lpips("alex"))
+    optimizer = torch.optim.Adam(discriminator.parameters(), lr=1e-3, betas=(0.5, 0.9))
+    for _ in range(25):
+        real = torch.rand(4, 3, 64, 64)
+        fake = torch.nn.functional.avg_pool2d(real, 3, stride=1, padding=1)
+        _, loss = hinge_game(discriminator, (real,), (fake,))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    real = torch.rand(4, 3, 64, 64)
+    fake = torch.nn.functional.avg_pool2d(real, 3, stride=1, padding=1)
+    assert discriminator(real).mean() > discriminator(fake).mean() + 0.3
+    assert not [n for n, _ in discriminator.named_parameters() if not n.startswith("heads")]
+
+
+def test_sparse_loss_is_unbiased_over_its_steps():
+    class Mean(torch.nn.Module):
+        def forward(self, image, reference):
+            return (image - reference).mean(dim=(1, 2, 3))
+
+    sparse = SparseLoss(Mean(), every=4)
+    image = torch.full((6, 3, 16, 16), 0.5)
+    values = [sparse(image, torch.zeros_like(image), step).item() for step in range(8)]
+    assert [v > 0 for v in values] == [True, False, False, False] * 2
+    assert sum(values) / len(values) == pytest.approx(0.5)
+
+
+def test_qualities_are_drawn_by_step_and_focused():
+    recipe = Recipe(task="codec", photos=[], focus=0.5, focus_quality=2.1)
+    drawn = torch.cat([draw_quality(recipe, step, 8) for step in range(100)])
+    assert 0.4 < (drawn == 2.1).float().mean() < 0.6
+    assert drawn.min() >= 0 and drawn.max() <= 5
+    assert torch.equal(draw_quality(recipe, 3, 8), draw_quality(recipe, 3, 8))
+
+
+# --------------------------------------------------------------------------------------------------
+# Runs
+
+
+@pytest.mark.parametrize(
+    "progress,weight", [(0.0, 0), (0.39, 0), (0.5, 0.05), (0.6, 0.1), (1.0, 0.1)]
+)
+def test_the_adversarial_weight_is_ramped(progress: float, weight: float):
+    recipe = Recipe(
+        task="codec",
+        photos=[],
+        adversarial_weight=0.1,
+        adversarial_start=0.4,
+        adversarial_ramp=0.2,
+    )
+    assert recipe.adversarial_factor(progress) == pytest.approx(weight, abs=1e-9)
+
+
+def test_the_adversarial_stage_goes_on_from_a_run_and_resumes(
+    photo_folder, tiny_weights, trained, tmp_path
+):
+    recipe = codec_recipe(
+        photo_folder,
+        tiny_weights,
+        name="adversarial",
+        start_from=str(trained),
+        adversarial_start=0.0,
+        adversarial_ramp=0.01,
+        steps=4,
+    )
+    run = TrainingRun(recipe, tmp_path / "gan")
+    first = torch.load(trained / "checkpoint.pt", weights_only=True)["modules"]["model"]
+    state = run.task.model.state_dict()
+    assert all(torch.equal(state[k], first[k]) for k in first)
+    judge = {k: v.clone() for k, v in run.task.discriminator.state_dict().items()}
+    run.run(max_steps=2)
+    after = run.task.discriminator.state_dict()
+    assert any(not torch.equal(judge[k], after[k]) for k in judge)
+    resumed = TrainingRun(recipe, tmp_path / "gan", resume=True)
+    assert resumed.step == 2
+    again = resumed.task.discriminator.state_dict()
+    assert all(torch.equal(after[k], again[k]) for k in after)
+    resumed.run()
+    codec = load_codec(tmp_path / "gan" / "codec.safetensors", device="cpu")
+    picture = Image.open(photo_folder / "photo0.png")
+    assert codec.decode(codec.encode(picture, quality=2.0).data).image.size == picture.size
+
+
+def test_a_run_may_start_from_a_weights_file(photo_folder, tiny_weights, trained, tmp_path):
+    weights = trained / "codec.safetensors"
+    recipe = codec_recipe(photo_folder, tiny_weights, start_from=str(weights))
+    run = TrainingRun(recipe, tmp_path / "run")
+    first = torch.load(trained / "checkpoint.pt", weights_only=True)["modules"]["model"]
+    key = "preview.stem.weight"
+    assert torch.allclose(run.task.model.state_dict()[key], first[key], atol=1e-3)  # float16
+
+
+def test_a_start_that_does_not_fit_is_refused(photo_folder, tiny_weights, trained, tmp_path):
+    for start, message in (
+        (tmp_path / "nowhere", "does not exist"),
+        (photo_folder / "photo0.png", "damaged or no checkpoint"),
+    ):
+        recipe = codec_recipe(photo_folder, tiny_weights, start_from=str(start))
+        with pytest.raises(RecipeError, match=message):
+            TrainingRun(recipe, tmp_path / "run")
+    other = TINY.to_dict() | {"structure_channels": 6}
+    recipe = codec_recipe(photo_folder, tiny_weights, start_from=str(trained), model=other)
+    with pytest.raises(RecipeError, match="does not fit"):
+        TrainingRun(recipe, tmp_path / "run")
+
+
+def test_the_lines_only_codec_knows_nothing_but_lines(photo_folder, tiny_weights, tmp_path):
+    lines = load_recipe("lines").model
+    assert lines == {"cues": "structural", "tone_channels": 0}
+    recipe = codec_recipe(photo_folder, tiny_weights, model=TINY.to_dict() | lines)
+    TrainingRun(recipe, tmp_path / "lines").run()
+    codec = load_codec(tmp_path / "lines" / "codec.safetensors", device="cpu")
+    torch.manual_seed(1)
+    data = codec.encode(torch.rand(3, 70, 90), quality=4).data
+    info = codec.decode(data).info
+    assert info.section_bytes["tone"] == 0 and info.section_bytes["structure"] > 0
+    assert info.missing == () and codec.decode(data).preview.size == (90, 70)
+
+    class Same(torch.nn.Module):
+        """The same lines, whatever the photo."""
+
+        def forward(self, image):
+            columns = torch.arange(image.shape[-1]).view(1, 1, 1, -1)
+            return ((columns % 16) - 8.0).expand_as(image[:, :1])
+
+    codec.model.boundary_detector = Same()
+    colours = [torch.rand(3, 64, 64), torch.zeros(3, 64, 64)]
+    first, second = (codec.encode(x, quality=3).data for x in colours)
+    assert first == second, "colour reached the stream of a lines-only codec"
+
+
+@pytest.fixture(scope="module")
+def refiner_run(photo_folder, trained, tmp_path_factory) -> tuple[TrainingRun, dict]:
+    recipe = load_recipe(
+        "refiner",
+        photos=[str(photo_folder)],
+        codec=str(trained / "codec.safetensors"),
+        hold_out=1,
+        steps=8,
+        phases=[[0.0, 64, 2]],
+        flow_fraction=0.5,
+        adversarial_start=0.6,
+        adversarial_ramp=0.1,
+        lpips_vgg_weight=0.0,
+        warmup_steps=1,
+        model={"widths": [8, 8, 8], "depths": [1, 1, 1]},
+        validate_minutes=60.0,
+    )
+    run = TrainingRun(recipe, tmp_path_factory.mktemp("refine"))
+    before = {k: v.clone() for k, v in run.task.codec.state_dict().items()}
+    run.run(max_steps=5)
+    run = TrainingRun(recipe, run.folder, resume=True)
+    assert run.step == 5, "training resumes"
+    run.run()
+    return run, before
+
+
+def test_the_refiner_trains_and_leaves_the_codec_alone(refiner_run):
+    run, before = refiner_run
+    after = run.task.codec.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before), "refining changed the codec"
+    assert run.task.unet.to_pixels.weight.abs().sum() > 0
+    row = last_row(run.folder / "validation.csv")
+    assert float(row["psnr_preview"]) > 5 and float(row["lpips_refined2"]) > 0
+
+
+def test_the_exported_refiner_decodes_with_its_codec(refiner_run, trained, photo_folder):
+    run, _ = refiner_run
+    folder = run.folder / "refiner"
+    codec = load_codec(trained / "codec.safetensors", device="cpu", refiner=folder)
+    assert load_refiner(folder).codec_id == codec.model_id
+    picture = Image.open(photo_folder / "photo0.png")
+    decoded = codec.decode(codec.encode(picture, quality=2.0).data, "refined")
+    assert (
+        decoded.image.size == picture.size and decoded.image.tobytes() != decoded.preview.tobytes()
+    )
+    told = json.loads((folder / "training.json").read_text())
+    assert told["recipe"]["task"] == "refiner" and "/" not in told["recipe"]["codec"]

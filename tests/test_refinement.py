@@ -1,0 +1,416 @@
+"""The second receiver stage: pipeline, dial, determinism, tiles, and what it may know."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sketchfusion_lite.codec import SketchFusionCodec, load_codec
+from sketchfusion_lite.conditioning import RefinementCondition, Refiner
+from sketchfusion_lite.errors import ArgumentError, WeightsError
+from sketchfusion_lite.refinement import (
+    FlowRefiner,
+    RefinementPipeline,
+    load_refiner,
+    shipped_refiner,
+)
+from sketchfusion_lite.refiner import RefinerUNet
+
+LATENT = 8  # channels of the tiny codec
+
+
+def tiny_unet(codec_id: int = 0, seed: int = 0) -> RefinerUNet:
+    """An untrained network that changes what it is given."""
+    torch.manual_seed(seed)
+    unet = RefinerUNet(
+        latent_channels=LATENT, widths=(8, 8, 8), depths=(1, 1, 1), codec_id=codec_id
+    ).eval()
+    torch.nn.init.normal_(unet.to_pixels.weight, std=0.1)
+    return unet
+
+
+@pytest.fixture
+def pipeline() -> RefinementPipeline:
+    pipeline = RefinementPipeline.of(tiny_unet())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture
+def inputs() -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    return {
+        "preview": torch.rand(1, 3, 50, 70),
+        "y_hat": torch.randn(1, LATENT, 4, 5),
+        "quality": torch.tensor([2.0]),
+    }
+
+
+@pytest.fixture(scope="module")
+def refiner_folder(tmp_path_factory: pytest.TempPathFactory, tiny_codec) -> Path:
+    folder = tmp_path_factory.mktemp("refiner")
+    RefinementPipeline.of(tiny_unet(tiny_codec.model_id)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_weights: Path, refiner_folder: Path) -> SketchFusionCodec:
+    return load_codec(tiny_weights, device="cpu", refiner=refiner_folder)
+
+
+@pytest.fixture(scope="module")
+def stream(codec: SketchFusionCodec) -> bytes:
+    torch.manual_seed(7)
+    return codec.encode(torch.rand(3, 75, 109), quality=3).data
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# --------------------------------------------------------------------------------------------------
+# The pipeline
+
+
+def test_untrained_network_returns_the_preview(inputs):
+    unet = RefinerUNet(latent_channels=LATENT, widths=(8, 8, 8), depths=(1, 1, 1)).eval()
+    pipeline = RefinementPipeline.of(unet)
+    images = pipeline(**inputs, generator=seeded(), output_type="pt").images
+    assert torch.allclose(images, inputs["preview"], atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 8])
+def test_steps_callbacks_and_network_calls_agree(pipeline, inputs, steps: int, monkeypatch):
+    calls, seen = [], []
+    forward = pipeline.unet.forward
+    monkeypatch.setattr(
+        pipeline.unet, "forward", lambda *a: calls.append(float(a[1])) or forward(*a)
+    )
+
+    def callback(pipe, step, timestep, tensors):
+        assert pipe is pipeline and set(tensors) == {"denoised"}
+        seen.append(step)
+        return {}
+
+    pipeline(**inputs, num_inference_steps=steps, callback_on_step_end=callback)
+    assert seen == list(range(steps))
+    assert calls == pytest.approx([1 - k / steps for k in range(steps)])
+
+
+def test_a_callback_may_change_the_sample_and_stop(pipeline, inputs):
+    def stop(pipe, step, timestep, tensors):
+        pipe._interrupt = step == 1
+        return {"sample": torch.zeros_like(tensors["sample"])}
+
+    images = pipeline(
+        **inputs,
+        num_inference_steps=8,
+        output_type="pt",
+        callback_on_step_end=stop,
+        callback_on_step_end_tensor_inputs=["sample"],
+    ).images
+    assert torch.equal(images, torch.full_like(images, 0.5))
+
+
+def test_last_step_returns_the_last_prediction(pipeline, inputs):
+    """Euler's rule ends where the network says that the line ends."""
+    predictions = []
+    images = pipeline(
+        **inputs,
+        num_inference_steps=4,
+        output_type="pt",
+        callback_on_step_end=lambda p, s, t, k: predictions.append(k["denoised"]) or {},
+    ).images
+    last = (predictions[-1][..., :50, :70] * 0.5 + 0.5).clamp(0, 1)
+    assert torch.allclose(images, last, atol=1e-5)
+
+
+def test_one_step_by_hand(pipeline, inputs):
+    noise = torch.randn((1, 3, 64, 80), generator=seeded(3))
+    padded = torch.nn.functional.pad(inputs["preview"], (0, 10, 0, 14), mode="replicate") * 2 - 1
+    with torch.no_grad():
+        x0_hat = pipeline.unet(
+            padded + pipeline.unet.config.noise * noise,
+            torch.ones(1),
+            padded,
+            inputs["y_hat"],
+            inputs["quality"],
+        )
+    expected = (x0_hat * 0.5 + 0.5).clamp(0, 1)[..., :50, :70]
+    images = pipeline(**inputs, num_inference_steps=1, generator=seeded(3), output_type="pt").images
+    assert torch.allclose(images, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        diffusers.DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True
+        ),
+        diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+        diffusers.FlowMatchHeunDiscreteScheduler(shift=1.0),
+    ],
+    ids=lambda s: type(s).__name__,
+)
+def test_schedulers_can_be_swapped(inputs, scheduler):
+    """With a network that always names the same end, every solver of the flow must arrive there."""
+    unet = RefinerUNet(latent_channels=LATENT, widths=(8, 8, 8), depths=(1, 1, 1)).eval()
+    unet.to_pixels.bias.data.fill_(0.05)  # x0_hat = preview + 0.05
+    pipeline = RefinementPipeline(unet, scheduler)
+    images = pipeline(**inputs, num_inference_steps=4, generator=seeded(), output_type="pt").images
+    expected = (inputs["preview"] + 0.025).clamp(0, 1)
+    assert torch.allclose(images, expected, atol=2e-3)
+
+
+def test_save_and_load(pipeline, inputs, tmp_path: Path):
+    pipeline.save_pretrained(tmp_path)
+    assert not list(tmp_path.rglob("*.bin")) and list(tmp_path.rglob("*.safetensors"))
+    loaded = load_refiner(tmp_path).pipeline
+    for key in ("latent_channels", "noise", "codec_id"):
+        assert loaded.unet.config[key] == pipeline.unet.config[key]
+    first, second = (
+        p(**inputs, generator=seeded(), output_type="np").images for p in (pipeline, loaded)
+    )
+    assert np.allclose(first, second, atol=1e-5)
+
+
+def test_output_types(pipeline, inputs):
+    kinds = {
+        kind: pipeline(**inputs, generator=seeded(), output_type=kind).images
+        for kind in ("pil", "np", "pt")
+    }
+    assert isinstance(kinds["pil"][0], Image.Image) and kinds["pil"][0].size == (70, 50)
+    assert kinds["np"].shape == (1, 50, 70, 3) and kinds["pt"].shape == (1, 3, 50, 70)
+    assert np.abs(np.asarray(kinds["pil"][0]) / 255 - kinds["np"][0]).max() <= 0.5 / 255 + 1e-6
+    (images,) = pipeline(**inputs, generator=seeded(), output_type="pt", return_dict=False)
+    assert torch.equal(images, kinds["pt"])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"num_inference_steps": 0},
+        {"num_inference_steps": 9},
+        {"output_type": "jpeg"},
+        {"y_hat": torch.zeros(1, LATENT, 3, 5)},
+        {"y_hat": torch.zeros(1, LATENT + 1, 4, 5)},
+        {"callback_on_step_end_tensor_inputs": ["latents"]},
+    ],
+)
+def test_wrong_arguments_are_refused(pipeline, inputs, wrong):
+    with pytest.raises(ArgumentError):
+        pipeline(**(inputs | wrong))
+
+
+def test_tiles_leave_no_seam(pipeline):
+    torch.manual_seed(6)
+    inputs = {
+        "preview": torch.rand(1, 3, 333, 410),
+        "y_hat": torch.randn(1, LATENT, 21, 26),
+        "quality": torch.tensor([1.0]),
+    }
+    whole, tiled = (
+        pipeline(**inputs, generator=seeded(), output_type="pt", tile=tile).images
+        for tile in (1024, 96)
+    )
+    assert torch.allclose(whole, tiled, atol=1e-5)
+    assert (whole - inputs["preview"]).abs().mean() > 0.01, "there is something to compare"
+
+
+# --------------------------------------------------------------------------------------------------
+# In the codec
+
+
+def test_is_a_refiner(codec):
+    assert isinstance(codec.refiner, FlowRefiner) and isinstance(codec.refiner, Refiner)
+
+
+def test_realism_zero_is_the_preview_exactly(codec, stream):
+    preview = codec.decode(stream, "preview").preview
+    refined = codec.decode(stream, "refined", realism=0)
+    assert refined.refined.tobytes() == preview.tobytes() == refined.image.tobytes()
+
+
+def test_realism_moves_from_preview_to_refined(codec, stream):
+    preview = np.asarray(codec.decode(stream, "preview").preview, float)
+    dial = [0.25, 0.5, 1.0]
+    away = [
+        np.abs(np.asarray(codec.decode(stream, "refined", realism=r).image, float) - preview).mean()
+        for r in dial
+    ]
+    assert 0 < away[0] < away[1] < away[2]
+    assert away[0] / away[2] == pytest.approx(0.25, abs=0.05)
+
+
+def test_decodes_repeat_and_the_stream_sets_the_noise(codec, stream):
+    first, second = (codec.decode(stream, "refined", steps=3) for _ in range(2))
+    assert first.image.tobytes() == second.image.tobytes()
+    torch.manual_seed(999)  # no global state is asked
+    assert codec.decode(stream, "refined", steps=3).image.tobytes() == first.image.tobytes()
+    told = []
+    codec_refiner = codec.refiner
+    codec._refiner = Recorder(told)
+    try:
+        codec.decode(stream, "refined")
+        codec.decode(codec.encode(torch.rand(3, 75, 109), quality=3).data, "refined")
+    finally:
+        codec._refiner = codec_refiner
+    assert told[0].seed != told[1].seed
+
+
+class Recorder:
+    """A refiner that keeps what it is told."""
+
+    max_steps = 3
+
+    def __init__(self, told: list[RefinementCondition]) -> None:
+        self.told = told
+
+    def refine(self, condition, steps, on_step=None):
+        self.told.append(condition)
+        return condition.preview
+
+
+def test_any_refiner_can_be_plugged_in(tiny_weights, stream):
+    told: list[RefinementCondition] = []
+    codec = load_codec(tiny_weights, device="cpu", refiner=Recorder(told))
+    decoded = codec.decode(stream, "refined", steps=3)
+    (condition,) = told
+    assert condition.preview.shape == (1, 3, 75, 109) and condition.sketch.shape == (1, 1, 75, 109)
+    assert condition.y_hat.shape == (1, LATENT, 5, 7)
+    assert condition.preview.min() >= 0 and condition.preview.max() <= 1
+    assert decoded.image.tobytes() == decoded.preview.tobytes()
+    with pytest.raises(ArgumentError, match="1 to 3"):
+        codec.decode(stream, "refined", steps=4)
+
+
+def test_progress_is_shown_step_by_step(codec, stream):
+    seen: list[tuple[int, torch.Tensor]] = []
+    decoded = codec.decode(stream, "refined", steps=4, on_step=lambda n, x: seen.append((n, x)))
+    assert [n for n, _ in seen] == [1, 2, 3, 4]
+    assert all(x.shape == (1, 3, 75, 109) and x.min() >= 0 and x.max() <= 1 for _, x in seen)
+    last = seen[-1][1][0].permute(1, 2, 0).numpy() * 255
+    assert np.abs(np.asarray(decoded.refined, float) - last).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"realism": -0.1}, {"realism": 1.1}, {"realism": float("nan")}, {"steps": 0}, {"steps": 9}],
+)
+def test_dials_out_of_range(codec, stream, wrong):
+    with pytest.raises(ArgumentError):
+        codec.decode(stream, "refined", **wrong)
+
+
+def test_truncated_streams_are_refined_too(codec, stream):
+    info = codec.decode(stream).info
+    cut = len(stream) - info.section_bytes["tone"] - 2
+    decoded = codec.decode(stream[:cut], "refined")
+    assert decoded.info.missing == ("tone",) and decoded.refined.size == (109, 75)
+
+
+def test_large_pictures_in_pieces(codec, tiny_weights, refiner_folder):
+    """Encoding, preview and refinement of a picture in tiles equal those of the whole."""
+    torch.manual_seed(8)
+    image = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 20, 26), size=(330, 405), mode="bicubic"
+    )
+    image = image.clamp(0, 1)
+    pieces = load_codec(tiny_weights, device="cpu", refiner=refiner_folder)
+    pieces.tile = 96
+    data = codec.encode(image, quality=2).data
+    assert pieces.encode(image, quality=2).data == data
+    whole, tiled = (c.decode(data, "refined") for c in (codec, pieces))
+    for name in ("preview", "refined"):
+        first, second = (np.asarray(getattr(d, name), int) for d in (whole, tiled))
+        assert np.abs(first - second).max() <= 1  # rounding to 8 bits
+        assert (first != second).mean() < 1e-3
+
+
+def test_refiner_of_another_codec_is_refused(tiny_weights, stream, tmp_path: Path):
+    RefinementPipeline.of(tiny_unet(codec_id=0x0BAD)).save_pretrained(tmp_path)
+    with pytest.raises(WeightsError, match="0x0bad"):
+        load_codec(tiny_weights, device="cpu", refiner=tmp_path).decode(stream, "refined")
+
+
+def test_missing_and_damaged_refiners(tiny_weights, stream, refiner_folder, tmp_path: Path):
+    with pytest.raises(WeightsError, match="no refiner"):
+        load_codec(tiny_weights, refiner=tmp_path / "none").decode(stream, "refined")
+    import shutil
+
+    broken = tmp_path / "broken"
+    shutil.copytree(refiner_folder, broken)
+    (weights,) = broken.rglob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(WeightsError, match="damaged"):
+        load_refiner(broken)
+
+
+def test_pickled_weights_are_not_read(refiner_folder, tmp_path: Path):
+    import shutil
+
+    folder = tmp_path / "pickled"
+    shutil.copytree(refiner_folder, folder)
+    (weights,) = folder.rglob("*.safetensors")
+    torch.save(tiny_unet().state_dict(), weights.with_suffix(".bin"))
+    weights.unlink()
+    with pytest.raises(WeightsError):
+        load_refiner(folder)
+
+
+_ELSEWHERE = """
+import sys, hashlib
+from pathlib import Path
+from sketchfusion_lite import load_codec
+codec = load_codec(sys.argv[1], device="cpu", refiner=sys.argv[2])
+image = codec.decode(Path(sys.argv[3]).read_bytes(), "refined", steps=2).image
+print(hashlib.sha256(image.tobytes()).hexdigest())
+"""
+
+
+def test_a_fresh_process_with_nothing_but_the_bytes_agrees(
+    codec, stream, tiny_weights, refiner_folder, tmp_path: Path
+):
+    """The refiner never sees the original: the encoder's process has no advantage."""
+    import hashlib
+
+    path = tmp_path / "photo.skf"
+    path.write_bytes(stream)
+    command = [sys.executable, "-c", _ELSEWHERE, tiny_weights, refiner_folder, path]
+    there = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True)
+    here = codec.decode(stream, "refined", steps=2).image.tobytes()
+    assert there.stdout.strip() == hashlib.sha256(here).hexdigest()
+
+
+# --------------------------------------------------------------------------------------------------
+# As shipped
+
+
+def test_the_shipped_refiner_fits_the_shipped_codec(shipped_codec):
+    assert shipped_codec.refiner.codec_id == shipped_codec.model_id
+    size = sum(f.stat().st_size for f in shipped_refiner().rglob("*") if f.is_file())
+    assert size <= 10_000_000
+
+
+@pytest.mark.slow
+def test_the_shipped_refiner_restores_what_lpips_sees(shipped_codec):
+    """On a photo that it was not trained on, two steps bring the picture nearer to the original for LPIPS and DISTS."""
+    from sketchfusion_lite.evaluation.metrics import measure
+    from sketchfusion_lite.samples import load_photo
+
+    photo = load_photo("coffee").image
+    decoded = shipped_codec.decode(shipped_codec.encode(photo, bpp=0.045).data, "refined", steps=2)
+    before, after = (
+        measure(photo, image, only=("psnr", "lpips_alex", "dists"))
+        for image in (decoded.preview, decoded.refined)
+    )
+    assert after.lpips_alex < before.lpips_alex - 0.02
+    assert after.dists < before.dists - 0.01
+    assert after.psnr > before.psnr - 1.5
