@@ -1,4 +1,4 @@
-"""Run every benchmark: ``python -m benchmarks [kodak|speed|cues]``, or ``make bench``.
+"""Run every benchmark: ``python -m benchmarks [speed|scaling|cues|kodak]``, or ``make bench``.
 
 Results go to ``data/results`` and from there into the tables of README.md and the model card.
 """
@@ -7,9 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from . import cues, kodak, speed, tables
+from . import cues, kodak, scaling, speed, tables
 
-BENCHMARKS = {"speed": speed.main, "cues": cues.main, "kodak": kodak.main}
+BENCHMARKS = {
+    "speed": speed.main,
+    "scaling": scaling.main,
+    "cues": cues.main,
+    "kodak": kodak.main,
+}
 
 
 def main(names: list[str]) -> None:

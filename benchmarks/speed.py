@@ -55,6 +55,9 @@ def main() -> None:
             "encode, rate search": lambda p=picture: codec.encode(p, bpp=0.045),
             "decode sketch": lambda d=data: codec.decode(d, stage="sketch"),
             "decode preview": lambda d=data: codec.decode(d, stage="preview"),
+            "decode refined, 1 step": lambda d=data: codec.decode(d, stage="refined", steps=1),
+            "decode refined, 2 steps": lambda d=data: codec.decode(d, stage="refined", steps=2),
+            "decode refined, 4 steps": lambda d=data: codec.decode(d, stage="refined", steps=4),
         }
         for name, action in timings.items():
             seconds = median_seconds(action)

@@ -109,7 +109,9 @@ class GainUnit(nn.Module):
 
     def __init__(self, levels: int, channels: int, low: float, high: float) -> None:
         super().__init__()
-        ramp = torch.linspace(0, 1, levels).unsqueeze(1).expand(levels, channels)
+        # From a list: transformers 5 replaces torch.linspace in a way that escapes torch.device("meta").
+        steps = [level / max(1, levels - 1) for level in range(levels)]
+        ramp = torch.tensor(steps).unsqueeze(1).expand(levels, channels)
         log_gain = torch.tensor(low).log() * (1 - ramp) + torch.tensor(high).log() * ramp
         self.log_gain = nn.Parameter(log_gain.clone())
         self.log_inverse_gain = nn.Parameter(-log_gain.clone())

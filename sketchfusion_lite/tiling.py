@@ -1,11 +1,11 @@
 """Run a convolutional network on a large picture piece by piece, with the result of running it whole.
 
-    +-----------------------+     Every tile is computed with a margin of the network's receptive field around it
-    | margin                |     and then cut back to its core. What a core pixel can see is the same as in the
-    |   +-------------+     |     whole picture, so there is no seam to hide and nothing to blend: the results
-    |   |    core     |     |     differ only by rounding of floating-point sums.
-    |   +-------------+     |
-    +-----------------------+     Memory then depends on the tile, not on the picture.
++-----------------------+     Every tile is computed with a margin of the network's receptive field around it
+| margin                |     and then cut back to its core. What a core pixel can see is the same as in the
+|   +-------------+     |     whole picture, so there is no seam to hide and nothing to blend: the results
+|   |    core     |     |     differ only by rounding of floating-point sums.
+|   +-------------+     |
++-----------------------+     Memory then depends on the tile, not on the picture.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def run_tiled(
         ArgumentError: tile or margin is not a multiple of 16.
     """
     if tile < CELL or tile % CELL or margin < 0 or margin % CELL:
-        raise ArgumentError(f"tile={tile}, margin={margin}: give multiples of {CELL}, tile above 0.")
+        raise ArgumentError(
+            f"tile={tile}, margin={margin}: give multiples of {CELL}, tile above 0."
+        )
     first, stride = inputs[0]
     rows, columns = (side * stride // CELL for side in first.shape[-2:])
     if max(rows, columns) * CELL <= tile:

@@ -244,6 +244,20 @@ def test_a_start_that_does_not_fit_is_refused(photo_folder, tiny_weights, traine
         TrainingRun(recipe, tmp_path / "run")
 
 
+def test_networks_are_transplanted_into_smaller_ones(photo_folder, tiny_weights, trained, tmp_path):
+    smaller = TINY.to_dict() | load_recipe("lines").model
+    recipe = codec_recipe(
+        photo_folder, tiny_weights, start_from=str(trained), transplant=True, model=smaller
+    )
+    model = TrainingRun(recipe, tmp_path / "run").task.model.state_dict()
+    first = torch.load(trained / "checkpoint.pt", weights_only=True)["modules"]["model"]
+    for key in ("preview.stride16.0.0.reduce.weight", "renderer.net.0.weight"):
+        assert torch.equal(model[key], first[key])
+    kept = TINY.structure_channels
+    assert torch.equal(model["preview.stem.weight"], first["preview.stem.weight"][:, :kept])
+    assert torch.equal(model["encoder.to_latent.bias"], first["encoder.to_latent.bias"][:kept])
+
+
 def test_the_lines_only_codec_knows_nothing_but_lines(photo_folder, tiny_weights, tmp_path):
     lines = load_recipe("lines").model
     assert lines == {"cues": "structural", "tone_channels": 0}

@@ -36,6 +36,7 @@ PARTS = {
     "training": {"train"},
     "sweeps": {"sweep"},
     "evaluation": {"peers"},
+    "priors.py": {"priors"},
 }
 
 NOTEBOOK_PACKAGES = (

@@ -174,10 +174,22 @@ def test_rate_controller_moves_lambda_against_the_error():
     for _ in range(10):
         controller.update(quality, torch.tensor([0.08]), factor=1.0)
     assert controller.weight(quality).item() > before
-    assert controller.weight(torch.tensor([0.0])).item() == pytest.approx(0.5 / 0.02)
+    lambdas = controller.weight(torch.tensor([0.0, 1.0, 2.0]))
+    spent = lambdas * torch.tensor([0.02, 0.05, 0.1])
+    assert torch.allclose(spent, spent[0].expand(3)), "every quality spends the same on its rate"
     for _ in range(30):
         controller.update(quality, torch.tensor([0.02]), factor=1.0)
     assert controller.weight(quality).item() < before
+
+
+def test_rate_controller_stays_within_bounds():
+    """A target out of reach must not let the rate term drown the others."""
+    controller = RateController([0.02, 0.05, 0.1])
+    for factor, extreme in ((1e-6, max), (1e6, min)):
+        for _ in range(3000):
+            controller.update(torch.tensor([0.0, 2.0]), torch.tensor([0.05, 0.05]), factor)
+        reached = controller.log_scale.exp().item()
+        assert reached == pytest.approx(extreme(0.05, 5.0), rel=1e-3)
 
 
 def test_boundary_loss_prefers_the_right_map():

@@ -58,9 +58,10 @@ class CodecTask(nn.Module):
         self.model.boundary_detector.load_state_dict(
             load_part(recipe.detector or None, "boundary_detector")
         )
-        self.rate = RateController(recipe.bpp_targets)
+        self.rate = RateController(recipe.bpp_targets, recipe.rate_scale)
         if recipe.start_from:
-            load_start(recipe.start_from, {"model": self.model, "rate": self.rate})
+            modules = {"model": self.model, "rate": self.rate}
+            load_start(recipe.start_from, modules, recipe.transplant)
         self.discriminator = (
             PatchDiscriminator(config.latent_channels) if recipe.adversarial_weight else None
         )
@@ -107,7 +108,7 @@ class CodecTask(nn.Module):
         factor = 1 + (r.anneal_factor - 1) * max(0.0, 1 - progress / max(r.anneal, 1e-9))
         self.rate.update(quality, bpp.detach(), factor)
         logs = {"loss": loss, "bpp": bpp.mean(), "mse": mse.mean(), "lpips": lpips.mean()}
-        logs |= {"sketch": sketch, "lambda2": self.rate.log_lambda[2].exp()}
+        logs |= {"sketch": sketch, "rate_scale": self.rate.log_scale.exp()}
         weight = r.adversarial_factor(progress)
         if self.discriminator is not None and weight > 0:
             told = out.y_hat.detach()  # the rate is not for the discriminator to spend

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..sketch import interpolate_levels
 from .recipe import Recipe
 
-LOG_LAMBDA_RANGE = (math.log(2.0), math.log(250.0))
+LOG_SCALE_RANGE = (math.log(0.05), math.log(5.0))  # of lambda times the target rate
 
 
 class PerceptualLoss(nn.Module):
@@ -117,26 +117,35 @@ def balanced_boundary_loss(logits: Tensor, boundaries: Tensor) -> Tensor:
 
 
 class RateController(nn.Module):
-    """Lambda per quality level, moved so that the mean rate of every level meets its target [2].
+    """Lambda, moved so that the mean rate meets its targets [2].
+
+    ``lambda(quality) = scale / target(quality)``: one number is moved, and every quality spends the same loss on its
+    rate. (Distortion falls about as the logarithm of the rate, so that its slope, which is what lambda stands
+    for, goes as one over the rate.) One lambda per level, each driven to its own target, is unstable: gains that
+    cannot spread far enough drive the outer ones apart until the rate term of a few crops drowns the rest.
 
     State is a buffer, saved and resumed with the checkpoint.
 
     Args:
         targets: bits per pixel per level.
+        scale: where ``lambda * target`` starts.
         gain: relative change of lambda per crop and unit of relative error.
     """
 
-    def __init__(self, targets: list[float], gain: float = 0.004) -> None:
+    def __init__(self, targets: list[float], scale: float = 0.5, gain: float = 0.004) -> None:
         super().__init__()
         self.gain = gain
-        log_targets = torch.tensor(targets).log()
         # Not in checkpoints: a resumed run may aim at other targets.
-        self.register_buffer("log_targets", log_targets, persistent=False)
-        self.register_buffer("log_lambda", (0.5 / torch.tensor(targets)).log())
+        self.register_buffer("log_targets", torch.tensor(targets).log(), persistent=False)
+        self.register_buffer("log_scale", torch.tensor(scale).log())
+
+    def target(self, quality: Tensor) -> Tensor:
+        """Bits per pixel at quality ``(B,)`` -> ``(B,)``, geometric between levels."""
+        return interpolate_levels(self.log_targets.unsqueeze(1), quality).squeeze(1).exp()
 
     def weight(self, quality: Tensor) -> Tensor:
-        """Lambda at quality ``(B,)`` -> ``(B,)``, geometric between levels."""
-        return interpolate_levels(self.log_lambda.unsqueeze(1), quality).squeeze(1).exp()
+        """Lambda at quality ``(B,)`` -> ``(B,)``."""
+        return self.log_scale.exp() / self.target(quality)
 
     @torch.no_grad()
     def update(self, quality: Tensor, bpp: Tensor, factor: float) -> None:
@@ -146,12 +155,7 @@ class RateController(nn.Module):
             quality, bpp: ``(B,)``.
             factor: multiplies the targets (annealing from a generous rate).
         """
-        target = (
-            interpolate_levels(self.log_targets.unsqueeze(1), quality).squeeze(1).exp() * factor
-        )
+        target = self.target(quality) * factor
         error = ((bpp - target) / target).clamp(-1, 1)  # (B,)
-        levels = torch.arange(len(self.log_lambda), device=quality.device)
-        share = (1 - (quality[:, None] - levels).abs()).clamp_min(0)  # (B, L)
-        self.log_lambda += self.gain * (share * error[:, None]).sum(dim=0)
-        # A level that cannot meet its target must not drown the others in its rate term.
-        self.log_lambda.clamp_(*LOG_LAMBDA_RANGE)
+        self.log_scale += self.gain * error.sum()
+        self.log_scale.clamp_(*LOG_SCALE_RANGE)

@@ -26,6 +26,7 @@ class Recipe:
             ``"refiner"`` (the second receiver stage of a trained codec).
         start_from: run folder, ``checkpoint.pt`` or weights file whose networks the run starts from; unlike a
             resumed run, it begins at step 0 with fresh optimisers. For task ``"refiner"``, of a refiner.
+        transplant: the networks of ``start_from`` are larger: take the leading part of every tensor that fits.
         codec: weights file of the codec that task ``"refiner"`` refines; empty = shipped weights.
         photos: folders of training photos.
         hold_out: photos, by file name in sorted order, kept from the last folder for validation.
@@ -37,6 +38,7 @@ class Recipe:
         warmup_steps: linear warm-up.
         decay_start: fraction of the run after which both rates fall linearly to zero.
         bpp_targets: mean rate per quality level on training crops, driven by a controller of lambda.
+        rate_scale: where lambda times the target rate starts.
         anneal: fraction of the run during which the targets fall from ``anneal_factor`` times their value.
         anneal_factor: see ``anneal``.
         mse_weight: weight of the squared error (pixel values 0..255).
@@ -64,6 +66,7 @@ class Recipe:
     task: str
     photos: list[str]
     start_from: str = ""
+    transplant: bool = False
     codec: str = ""
     hold_out: int = 12
     short_side: int = 512
@@ -75,8 +78,9 @@ class Recipe:
     warmup_steps: int = 100
     decay_start: float = 0.5
     bpp_targets: list[float] = field(
-        default_factory=lambda: [0.010, 0.020, 0.040, 0.075, 0.130, 0.220]
+        default_factory=lambda: [0.013, 0.024, 0.044, 0.075, 0.120, 0.180]
     )
+    rate_scale: float = 0.5
     anneal: float = 0.1
     anneal_factor: float = 3.0
     mse_weight: float = 0.0015

@@ -192,4 +192,6 @@ def save_refiner(unet: RefinerUNet, folder: Path, training: dict) -> None:
 
     half = copy.deepcopy(unet).to(memory_format=torch.contiguous_format).half()
     RefinementPipeline.of(half).save_pretrained(folder, safe_serialization=True)
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o644)  # the writer's default keeps other users out
     (folder / "training.json").write_text(json.dumps(training, indent=1, sort_keys=True) + "\n")

@@ -13,12 +13,16 @@ from ..errors import RecipeError
 from ..weights_io import load_weights
 
 
-def load_start(path: str | Path, modules: Mapping[str, nn.Module]) -> None:
+def load_start(
+    path: str | Path, modules: Mapping[str, nn.Module], transplant: bool = False
+) -> None:
     """Fill modules with the networks of a run folder, a ``checkpoint.pt`` or a codec's weights file.
 
     Args:
         path: where the networks are; a weights file has those of ``"model"`` only.
         modules: by the names that the task gave them when it was saved.
+        transplant: the networks may be smaller than those in the file: every tensor takes the leading part that
+            it has room for, and what has no counterpart keeps its initialisation.
 
     Raises:
         RecipeError: nothing there, unreadable, or of another shape.
@@ -41,11 +45,25 @@ def load_start(path: str | Path, modules: Mapping[str, nn.Module]) -> None:
     if missing:
         raise RecipeError(f"start_from: {path} holds {sorted(states)}, but not {sorted(missing)}")
     for name, module in modules.items():
-        if name not in states:
+        if name not in states or (set(states[name]) != set(module.state_dict()) and name == "rate"):
             continue
+        state = states[name]
+        if transplant and name != "rate":
+            own = module.state_dict()
+            state = {
+                key: _leading(state[key], own[key]) if key in state else own[key] for key in own
+            }
         try:
-            module.load_state_dict(states[name])
+            module.load_state_dict(state)
         except RuntimeError as error:
             raise RecipeError(
                 f"start_from: {path} does not fit the recipe's model: {error}"
             ) from error
+
+
+def _leading(source: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The leading part of ``source`` in the shape of ``like``, or ``like`` where the source is smaller."""
+    fits = source.ndim == like.ndim and all(
+        a >= b for a, b in zip(source.shape, like.shape, strict=True)
+    )
+    return source[tuple(slice(side) for side in like.shape)] if fits else like

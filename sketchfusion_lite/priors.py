@@ -1,0 +1,328 @@
+"""A large pretrained prior as the second receiver stage: Stable Diffusion behind the Refiner protocol.
+
+    preview --> VAE --> + noise (strength) --> UNet, steps times --> VAE --> refined picture
+    sketch  --> inverted, 3 channels --> ControlNet --^
+
+The picture starts from the preview [1], so colour and layout are those of the stream; a ControlNet [2] holds the
+lines to the sketch. The noise is seeded by the stream: the same bytes give the same picture on the same machine.
+
+diffusers and transformers are imported when a prior is made, not with this module.
+
+References
+    [1] Meng et al., "SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations", ICLR 2022.
+    [2] Zhang et al., "Adding Conditional Control to Text-to-Image Diffusion Models", ICCV 2023.
+    [3] Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .conditioning import OnStep, RefinementCondition
+from .errors import ArgumentError, DependencyMissing, WeightsError
+from .images import crop, pad_to_multiple
+
+__all__ = ["PriorRefiner", "load_prior"]
+
+MIN_STRENGTH = 0.05
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+
+
+class PriorRefiner:
+    """Stable Diffusion, started from the preview, as a :class:`.Refiner`.
+
+    One picture is refined at a time; further threads wait.
+
+    Args:
+        pipeline: a diffusers ``StableDiffusionImg2ImgPipeline``, or ``StableDiffusionControlNetImg2ImgPipeline``
+            with one ControlNet made for white lines on black (HED, soft edge, scribble).
+        prompt, negative_prompt: what the picture shows, and what it must not. They are not in the stream: a
+            receiver who needs a caption must have got it, and its bytes count.
+        strength: how far the preview is noised before it is denoised, 0.05 (hardly) to 1 (entirely). The higher,
+            the more detail is invented.
+        guidance_scale: classifier-free guidance; 1 or less switches it off. It has no effect while the two prompts
+            are equal, so half the UNet's work is saved then.
+        control_scale: weight of the sketch, 0 or more; without a ControlNet it has no effect.
+
+    Attributes:
+        pipeline: as passed in, e.g. for ``pipeline.enable_model_cpu_offload()``.
+        has_controlnet: whether the sketch takes part.
+
+    Raises:
+        ArgumentError: another pipeline, a scheduler that does not call the UNet once a step, or a number out of
+            range.
+        DependencyMissing: diffusers or transformers is not installed.
+    """
+
+    max_steps = 50
+
+    def __init__(
+        self,
+        pipeline: Any,
+        prompt: str = "",
+        negative_prompt: str = "",
+        strength: float = 0.5,
+        guidance_scale: float = 5.0,
+        control_scale: float = 1.0,
+    ) -> None:
+        diffusers = import_diffusers("refining with Stable Diffusion")
+        plain = diffusers.StableDiffusionImg2ImgPipeline
+        controlled = diffusers.StableDiffusionControlNetImg2ImgPipeline
+        require_pipeline(pipeline, plain, controlled)
+        if not MIN_STRENGTH <= strength <= 1:
+            raise ArgumentError(f"strength={strength!r}: give a number from {MIN_STRENGTH} to 1.")
+        if not (math.isfinite(guidance_scale) and 0 <= control_scale < math.inf):
+            raise ArgumentError(
+                f"guidance_scale={guidance_scale!r}, control_scale={control_scale!r}: give finite numbers, "
+                "control_scale not below 0."
+            )
+        self.pipeline = pipeline
+        self.has_controlnet = isinstance(pipeline, controlled)
+        self.prompt, self.negative_prompt = prompt, negative_prompt
+        self.strength, self.guidance_scale = float(strength), float(guidance_scale)
+        self.control_scale = float(control_scale)
+        self._lock = threading.Lock()  # a pipeline keeps its schedule and progress in itself
+
+    def set_progress_bar_config(self, **options: Any) -> None:
+        """Configure the pipeline's progress bar, which is off by default: ``disable=False`` shows it."""
+        self.pipeline.set_progress_bar_config(**options)
+
+    def refine(
+        self, condition: RefinementCondition, steps: int, on_step: OnStep | None = None
+    ) -> Tensor:
+        """Restore detail with the prior.
+
+        Args:
+            condition: what the stream says; preview, sketch and seed are used.
+            steps: denoising steps that run, 1 to ``max_steps``, whatever the strength.
+            on_step: called after every step with the steps done and the picture so far ``(1, 3, H, W)`` in [0, 1],
+                noise that is still there included. Each call costs a pass through the VAE decoder.
+
+        Returns:
+            Float32 ``(1, 3, H, W)`` in [0, 1] of the preview's size, on the preview's device.
+
+        Raises:
+            ArgumentError: ``steps`` out of range.
+            WeightsError: the prior returned values that are not finite (half precision overflowed).
+        """
+        if (
+            isinstance(steps, bool)
+            or not isinstance(steps, int)
+            or not 1 <= steps <= self.max_steps
+        ):
+            raise ArgumentError(f"steps={steps!r}: give an int from 1 to {self.max_steps}.")
+        preview = condition.preview.detach().float().clamp(0, 1)
+        image, size = pad_to_multiple(preview, self.pipeline.vae_scale_factor)
+
+        def to_picture(padded: Tensor) -> Tensor:
+            return crop(padded, size).to(preview.device, torch.float32).clamp(0, 1).contiguous()
+
+        options: dict[str, Any] = {}
+        if self.has_controlnet:
+            options["control_image"] = pad_to_multiple(
+                control_image(condition.sketch), self.pipeline.vae_scale_factor
+            )[0]
+            options["controlnet_conditioning_scale"] = self.control_scale
+        if on_step is not None:
+            options["callback_on_step_end"] = _reporter(on_step, to_picture)
+        guidance = self.guidance_scale if self.prompt != self.negative_prompt else 1.0
+        with self._lock:
+            output = self.pipeline(
+                prompt=self.prompt,
+                negative_prompt=self.negative_prompt,
+                image=image,
+                strength=self.strength,
+                num_inference_steps=schedule_length(steps, self.strength),
+                guidance_scale=guidance,
+                # On the CPU, so that a GPU starts from the same noise.
+                generator=torch.Generator("cpu").manual_seed(condition.seed),
+                output_type="pt",
+                **options,
+            )
+        return to_picture(require_finite(output.images))
+
+
+def load_prior(
+    model: str | Path,
+    controlnet: str | Path | None = None,
+    device: str | torch.device = "auto",
+    dtype: torch.dtype | None = None,
+    variant: str | None = None,
+    **options: Any,
+) -> PriorRefiner:
+    """Load Stable Diffusion 1.x or 2.x, and a ControlNet made for it, from folders or the Hugging Face hub.
+
+    Only ``.safetensors`` are read, never pickles. The scheduler becomes DDIM with the model's own noise schedule:
+    one UNet evaluation a step and no randomness besides the seed. The safety checker is left out: the picture
+    stays near the sender's photo, and a false alarm would black it out.
+
+    Args:
+        model: folder as ``save_pretrained`` or ``hf download`` leaves it, or hub id, e.g.
+            ``"stable-diffusion-v1-5/stable-diffusion-v1-5"``, which is downloaded unless in the cache.
+        controlnet: the same for a ControlNet that takes white lines on black; None to refine without the sketch.
+        device: ``"auto"`` takes a GPU when there is one, else the CPU.
+        dtype: of the networks; None for half precision on a GPU, single precision elsewhere.
+        variant: ``"fp16"`` for files named ``*.fp16.safetensors``.
+        options: arguments of :class:`PriorRefiner`, e.g. ``strength=0.4``.
+
+    Raises:
+        WeightsError: the weights cannot be had, are damaged, or exist as pickles only; says how to fetch them.
+        ArgumentError: an argument of :class:`PriorRefiner` is out of range.
+        DependencyMissing: diffusers or transformers is not installed.
+    """
+    diffusers = import_diffusers("refining with Stable Diffusion")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype is None:
+        dtype = torch.float16 if torch.device(device).type == "cuda" else torch.float32
+    common = {"dtype": dtype, "variant": variant, "use_safetensors": True}
+    pipeline_class = diffusers.StableDiffusionImg2ImgPipeline
+    parts: dict[str, Any] = {
+        "safety_checker": None,
+        "feature_extractor": None,  # serves the safety checker only
+        "requires_safety_checker": False,
+    }
+    # transformers replaces torch.linspace while it loads, and torch notes the factory functions at the first use of a
+    # device context, for good. Were that use inside transformers, load_codec after load_prior would fail.
+    with torch.device("meta"):
+        torch.linspace(0, 1, 2)
+    with _no_progress_bars():
+        if controlnet is not None:
+            pipeline_class = diffusers.StableDiffusionControlNetImg2ImgPipeline
+            parts["controlnet"] = _load(
+                diffusers.ControlNetModel, controlnet, "config.json", **common
+            )
+        pipeline = _load(pipeline_class, model, "model_index.json", **common, **parts)
+    pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config)
+    return PriorRefiner(pipeline.to(device), **options)
+
+
+# --------------------------------------------------------------------------------------------------
+# Shared with evaluation.pics
+
+
+def import_diffusers(purpose: str) -> ModuleType:
+    """The module diffusers, if it and transformers are there.
+
+    Raises:
+        DependencyMissing: one of them is not.
+    """
+    for package in ("transformers", "diffusers"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise DependencyMissing.for_extra(package, "priors", purpose) from error
+    import diffusers
+
+    return diffusers
+
+
+def require_pipeline(pipeline: Any, *classes: type) -> None:
+    """Refuse pipelines whose call differs, several ControlNets, and multi-stage schedulers; quiet the others.
+
+    Raises:
+        ArgumentError: says what to pass instead.
+    """
+    if not isinstance(pipeline, classes):
+        wanted = " or ".join(kind.__name__ for kind in classes)
+        raise ArgumentError(f"pipeline of type {type(pipeline).__name__}: pass a {wanted}.")
+    if hasattr(getattr(pipeline, "controlnet", None), "nets"):
+        raise ArgumentError("pipeline with several ControlNets: pass one for white lines on black.")
+    scheduler, probe = pipeline.scheduler, 10
+    scheduler.set_timesteps(probe)
+    if scheduler.order != 1 or len(scheduler.timesteps) != probe:
+        name = type(scheduler).__name__
+        raise ArgumentError(
+            f"{name} does not call the UNet once a step, so steps would not be counted right. "
+            "Set pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)."
+        )
+    if not hasattr(pipeline, "_progress_bar_config"):  # else the caller has asked for something
+        pipeline.set_progress_bar_config(disable=True)
+
+
+def control_image(sketch: Tensor) -> Tensor:
+    """Dark lines on white ``(1, 1, H, W)`` in [0, 1] -> white lines on black ``(1, 3, H, W)``."""
+    return (1 - sketch.detach().float().clamp(0, 1)).expand(-1, 3, -1, -1).contiguous()
+
+
+def schedule_length(steps: int, strength: float) -> int:
+    """Length of the schedule of which img2img runs ``steps``, namely ``int(length * strength)``."""
+    length = math.ceil(steps / strength)
+    while int(length * strength) < steps:  # the product may be rounded down
+        length += 1
+    return length
+
+
+def require_finite(images: Tensor) -> Tensor:
+    """The same tensor.
+
+    Raises:
+        WeightsError: it holds a NaN or an infinity.
+    """
+    if not torch.isfinite(images).all():
+        raise WeightsError(
+            "the prior returned values that are not finite. Load it with dtype=torch.float32."
+        )
+    return images
+
+
+# --------------------------------------------------------------------------------------------------
+# Details
+
+
+def _reporter(on_step: OnStep, to_picture: Any) -> Any:
+    def report(pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Tensor]) -> dict:
+        vae = pipeline.vae
+        decoded = vae.decode(tensors["latents"] / vae.config.scaling_factor, return_dict=False)[0]
+        on_step(index + 1, to_picture(decoded.float() / 2 + 0.5))  # the VAE's range is [-1, 1]
+        return {}
+
+    return report
+
+
+def _load(kind: Any, name: str | Path, index: str, **options: Any) -> Any:
+    """``kind.from_pretrained`` with errors that say what to do; ``index`` is the file every folder has."""
+    text = str(name)
+    is_id = _HUB_ID.fullmatch(text) is not None
+    hub_id = text if is_id else "OWNER/NAME"
+    folder = hub_id.rsplit("/", 1)[-1]
+    advice = (
+        f"Fetch them with: hf download {hub_id} --local-dir {folder}, and pass {folder!r}. "
+        "They must be .safetensors; pickles (.bin, .ckpt) are never loaded. docs/big-priors.md lists the files needed."
+    )
+    if Path(name).is_dir():
+        if not (Path(name) / index).is_file():
+            raise WeightsError(f"{text}: folder without {index}. {advice}")
+    elif not is_id:
+        raise WeightsError(f"{text}: no such folder, and no hub id. {advice}")
+    try:
+        return kind.from_pretrained(text, **options)
+    except Exception as error:  # files, network and parsers of damaged weights: nearly anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise WeightsError(f"{text}: these weights cannot be had ({reason}). {advice}") from error
+
+
+@contextlib.contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Without the bars of both libraries while weights are read; put back as they were."""
+    from diffusers.utils import logging as ours
+    from transformers.utils import logging as theirs
+
+    shown = [module for module in (ours, theirs) if module.is_progress_bar_enabled()]
+    for module in shown:
+        module.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for module in shown:
+            module.enable_progress_bar()
