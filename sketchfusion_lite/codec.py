@@ -11,8 +11,9 @@ image --> boundaries --> y, once per image
 
 from __future__ import annotations
 
-from math import ceil, log
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import torch
@@ -20,16 +21,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import bitstream
-from .bitstream import WORD_BYTES
-from .coding import FLUSH_BYTES, SketchCoder, Symbols
+from .coding import SketchCoder, Symbols
 from .conditioning import OnStep, RefinementCondition, Refiner
-from .errors import ArgumentError, BudgetTooSmall, ImageError, ModelMismatch, WeightsError
+from .errors import ArgumentError, ImageError, ModelMismatch, WeightsError
 from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple, to_pil
 from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
 from .model import ModelConfig, SketchFusionModel
+from .rate_search import Trial, search_rate
 from .results import Decoded, Encoded, StreamInfo, describe, read_info
 from .tiling import DEFAULT_TILE, run_tiled
 from .weights_io import load_weights, part, save_weights
+
+if TYPE_CHECKING:
+    from .entropy import EntropyModel
 
 __all__ = [
     "Decoded",
@@ -50,7 +54,6 @@ DETECTOR_MARGIN, ENCODER_MARGIN, PREVIEW_MARGIN = 64, 96, 144
 _TRAINING_ONLY = tuple(
     f"entropy.{part}." for part in ("prior", "synthesis", "structure_context", "tone_context")
 )
-_CLOSE_ENOUGH = 0.985  # the rate search stops this near below the budget
 
 
 class SketchFusionCodec:
@@ -64,6 +67,7 @@ class SketchFusionCodec:
         refiner: the second receiver stage, or the folder of one; None for the one that comes with the library. It
             is loaded when it is first needed.
         tile: side in pixels above which a picture is worked on in pieces, to bound the memory.
+        weights: the file that the networks came from, None for the shipped one; ``effort`` reads more of it.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class SketchFusionCodec:
         dtype: torch.dtype = torch.float32,
         refiner: Refiner | str | Path | None = None,
         tile: int = DEFAULT_TILE,
+        weights: str | Path | None = None,
     ) -> None:
         self.model = model.eval().to(device, dtype, memory_format=torch.channels_last)
         self.entropy = entropy
@@ -81,6 +86,8 @@ class SketchFusionCodec:
         self.device, self.dtype = torch.device(device), dtype
         self.tile = tile
         self._refiner = refiner
+        self._weights = weights
+        self._searched: EntropyModel | None = None
 
     @classmethod
     def from_model(cls, model: SketchFusionModel) -> SketchFusionCodec:
@@ -122,6 +129,8 @@ class SketchFusionCodec:
         bpp: float | None = None,
         max_bytes: int | None = None,
         quality: float | None = None,
+        effort: int = 0,
+        on_progress: Callable[[int, int, dict[str, float]], None] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> Encoded:
         """Compress a photo.
@@ -131,6 +140,9 @@ class SketchFusionCodec:
             bpp: budget in bits per pixel of the whole file; never exceeded.
             max_bytes: budget in bytes; never exceeded.
             quality: 0 (smallest) to 5 (finest). At most one of the three; none means ``bpp=0.045``.
+            effort: 0 takes the encoder's latent as it is; 1 to 10 search a better one for this photo at the same
+                size, see :mod:`.latent_search`. The stream stays an ordinary one, and decoding costs nothing more.
+            on_progress: called as ``on_progress(done, total, numbers)`` after every step of that search.
             max_pixels: refuse larger pictures.
 
         Raises:
@@ -138,6 +150,8 @@ class SketchFusionCodec:
             ImageError: no usable picture.
             BudgetTooSmall: not even quality 0 fits the budget; says the smallest size possible.
         """
+        if effort not in range(11):
+            raise ArgumentError(f"effort={effort!r}: give a whole number from 0 (none) to 10.")
         if sum(value is not None for value in (bpp, max_bytes, quality)) > 1:
             raise ArgumentError("bpp, max_bytes and quality exclude each other: pass one of them.")
         if quality is not None:
@@ -148,12 +162,58 @@ class SketchFusionCodec:
                 if value is not None and not 0 < value < float("inf"):
                     raise ArgumentError(f"{name}={value!r}: give a number above 0.")
         pixels = load_image(image, max_pixels)  # (1, 3, H, W)
-        trial = _Trial(self, self._latent(pixels), *pixels.shape[-2:])
+        trial = Trial(self, self._latent(pixels), *pixels.shape[-2:])
         if index is not None:
-            return trial.encode(index)
-        area = pixels.shape[-2] * pixels.shape[-1]
-        budget = max_bytes if max_bytes is not None else int((bpp or DEFAULT_BPP) * area / 8)
-        return _search_rate(trial, int(budget))
+            encoded, budget = trial.encode(index), None
+        else:
+            area = pixels.shape[-2] * pixels.shape[-1]
+            budget = int(max_bytes if max_bytes is not None else (bpp or DEFAULT_BPP) * area / 8)
+            encoded = search_rate(trial, budget)
+        if effort == 0:
+            return encoded
+        return self._search_latent(trial, pixels, encoded, budget, effort, on_progress)
+
+    def _search_latent(
+        self,
+        trial: Trial,
+        pixels: Tensor,
+        encoded: Encoded,
+        budget: int | None,
+        effort: int,
+        on_progress: Callable[[int, int, dict[str, float]], None] | None,
+    ) -> Encoded:
+        """A better file of the same quality within the same budget, or ``encoded`` where none was found."""
+        from .latent_search import optimise_latent
+
+        index = bitstream.quality_to_index(encoded.quality)
+        padded, size = pad_to_multiple(pixels, STRIDE)
+        start_bits = sum(trial.symbols(index).bits)
+        room = (budget or len(encoded.data)) - len(encoded.data)  # bytes that the rate search left
+        found = optimise_latent(
+            self.model,
+            self._float_entropy(),
+            self.coder,
+            trial.y,
+            padded,
+            index,
+            effort=effort,
+            size=size,
+            target_bits=start_bits + 8 * room,
+            on_progress=on_progress,
+        )
+        better = trial.encode(index, self._quantise(found.y.to(self.device), index, found.z))
+        fits = len(better.data) <= (budget or len(encoded.data))
+        return better if fits and found.after.objective < found.before.objective else encoded
+
+    def _float_entropy(self) -> EntropyModel:
+        """The float entropy networks, which only training and ``effort`` need."""
+        if not hasattr(self.model.entropy, "synthesis"):
+            from .latent_search import load_float_entropy
+
+            if self._searched is None:
+                self._searched = load_float_entropy(self._weights)
+            return self._searched
+        return self.model.entropy
 
     def decode(
         self,
@@ -241,11 +301,12 @@ class SketchFusionCodec:
         return y
 
     @torch.inference_mode()
-    def _quantise(self, y: Tensor, index: int) -> Symbols:
+    def _quantise(self, y: Tensor, index: int, z: Tensor | None = None) -> Symbols:
         quality = self._quality_tensor(index)
         gain, _ = self.model.gain(quality)  # (1, C, 1, 1)
         scaled = y * gain
-        return self.coder.quantise(scaled, self.model.entropy.analysis(scaled), index)
+        z = self.model.entropy.analysis(scaled) if z is None else z
+        return self.coder.quantise(scaled, z, index)
 
     @torch.inference_mode()
     def _decode_latent(self, stream: bitstream.Stream) -> tuple[Tensor, Tensor]:
@@ -280,72 +341,6 @@ class SketchFusionCodec:
     def _quality_tensor(self, index: int) -> Tensor:
         value = bitstream.index_to_quality(index)
         return torch.tensor([value], device=self.device, dtype=self.dtype)
-
-
-class _Trial:
-    """One latent at different qualities: the encoder network ran before, once."""
-
-    def __init__(self, codec: SketchFusionCodec, y: Tensor, height: int, width: int) -> None:
-        self.codec, self.y, self.height, self.width = codec, y, height, width
-        self._symbols: dict[int, Symbols] = {}
-
-    def symbols(self, index: int) -> Symbols:
-        if index not in self._symbols:
-            self._symbols[index] = self.codec._quantise(self.y, index)
-        return self._symbols[index]
-
-    def size(self, index: int) -> float:
-        """Size of the file in bytes to within a few: code length, coder's flush, header, checksums."""
-        words = [ceil(bits / 32) for bits in self.symbols(index).bits]
-        rounding = WORD_BYTES * sum(words) - sum(self.symbols(index).bits) / 8
-        return bitstream.file_size(self.header(index), *words) - rounding + FLUSH_BYTES
-
-    def header(self, index: int) -> bitstream.Header:
-        return bitstream.Header(self.width, self.height, index, self.codec.model_id)
-
-    def encode(self, index: int) -> Encoded:
-        symbols, header = self.symbols(index), self.header(index)
-        data = bitstream.pack(header, *self.codec.coder.encode(symbols))
-        area = self.width * self.height
-        return Encoded(data, len(data) * 8 / area, sum(symbols.bits) / area, header.quality)
-
-
-def _search_rate(trial: _Trial, max_bytes: int) -> Encoded:
-    """The finest quality whose file fits: secant on the logarithm of the size, kept inside a bracket.
-
-    The search goes by code length, which is the size to within a few bytes; the last word has the file.
-
-    Raises:
-        BudgetTooSmall: quality 0 does not fit.
-    """
-    low, high = 0, 255
-    sizes: dict[int, float] = {}
-    index = 102  # quality 2
-    while low <= high:
-        sizes[index] = size = trial.size(index)
-        if size <= max_bytes:
-            low = index + 1
-            if size >= _CLOSE_ENOUGH * max_bytes:
-                break
-        else:
-            high = index - 1
-        index = min(max(_guess(sizes, max_bytes), low), high)
-    for fitting in range(max(low - 1, 0), -1, -1):
-        encoded = trial.encode(fitting)
-        if len(encoded.data) <= max_bytes:
-            return encoded
-    raise BudgetTooSmall.for_image(trial.width, trial.height, len(encoded.data), max_bytes)
-
-
-def _guess(sizes: dict[int, float], max_bytes: int) -> int:
-    """Index at which the size should meet the budget, from the two nearest trials."""
-    target = log(max(max_bytes, 1) * (1 + _CLOSE_ENOUGH) / 2)
-    logs = {index: log(size) for index, size in sizes.items()}
-    first, *others = sorted(logs, key=lambda i: abs(logs[i] - target))
-    slope = 0.01  # typical relative growth per index
-    if others:
-        slope = max((logs[first] - logs[others[0]]) / (first - others[0]), 0.001)
-    return round(first + (target - logs[first]) / slope)
 
 
 def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -> int:
@@ -399,4 +394,6 @@ def load_codec(
         raise WeightsError(f"{name}: does not fit its own configuration ({error})") from error
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return SketchFusionCodec(model.requires_grad_(False), entropy, device, dtype, refiner)
+    return SketchFusionCodec(
+        model.requires_grad_(False), entropy, device, dtype, refiner, weights=weights
+    )

@@ -246,3 +246,55 @@ def test_public_names_exist():
     for name in sketchfusion_lite.__all__:
         assert getattr(sketchfusion_lite, name) is not None
     assert dataclasses.is_dataclass(sketchfusion_lite.Encoded)
+
+
+# --------------------------------------------------------------------------------------------------
+# Effort
+
+
+@pytest.fixture(scope="module")
+def searched(tiny_codec, tmp_path_factory):
+    """A photo's plain file and the one found with effort, within the same budget."""
+    generator = torch.Generator().manual_seed(4)
+    coarse = torch.rand(1, 3, 6, 9, generator=generator)
+    photo = torch.nn.functional.interpolate(coarse, size=(70, 90), mode="bicubic").clamp(0, 1)
+    seen: list[tuple[int, int]] = []
+    budget = len(tiny_codec.encode(photo, quality=3.0).data)
+    plain = tiny_codec.encode(photo, max_bytes=budget)
+    better = tiny_codec.encode(
+        photo,
+        max_bytes=budget,
+        effort=2,
+        on_progress=lambda done, total, numbers: seen.append((done, total)),
+    )
+    return photo, budget, plain, better, seen
+
+
+def test_effort_finds_a_better_preview_within_the_same_bytes(tiny_codec, searched):
+    photo, budget, plain, better, _ = searched
+    assert len(better.data) <= budget
+    errors = [
+        (load_image(tiny_codec.decode(e.data).image) - photo).square().mean().item()
+        for e in (plain, better)
+    ]
+    assert errors[1] < errors[0]
+
+
+def test_effort_makes_an_ordinary_stream(tiny_codec, searched):
+    _, _, plain, better, _ = searched
+    assert better.quality == plain.quality
+    first, second = (tiny_codec.decode(e.data).info for e in (plain, better))
+    assert first.model_id == second.model_id and second.missing == ()
+    assert abs(better.estimated_bpp - better.bpp) * 70 * 90 / 8 < 40
+
+
+def test_effort_reports_its_progress(searched):
+    seen = searched[-1]
+    assert seen and [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert len(seen) <= seen[0][1]
+
+
+@pytest.mark.parametrize("effort", [-1, 11, 2.5, "much"])
+def test_effort_out_of_range(tiny_codec, effort):
+    with pytest.raises(ArgumentError, match="effort"):
+        tiny_codec.encode(torch.rand(3, 32, 32), effort=effort)

@@ -203,8 +203,10 @@ def test_tour_with_another_photo_and_rate_and_solved_exercises(
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "chelsea.skf",
         "chelsea_preview.png",
+        "chelsea_refined.png",
         "chelsea_sketch.png",
     }
+    assert row["lpips_alex"] < row["preview_lpips_alex"], "the refiner is of no use"
 
 
 @pytest.mark.notebook
@@ -218,8 +220,25 @@ def test_tour_within_a_budget_of_bytes(tmp_path: Path, monkeypatch: pytest.Monke
     name = tmp_path / "mine.jpg"
     load_photo("astronaut").image.crop((100, 0, 337, 203)).save(name, quality=95)
     parameters = {"photo": str(name), "max_bytes": 1400, "output_dir": str(tmp_path / "out")}
-    row = run(TOUR, tmp_path, parameters, monkeypatch)
+    row = run(TOUR, tmp_path, parameters | {"steps": 1, "realism": 0.0}, monkeypatch)
+    assert (row["steps"], row["psnr"]) == (1, row["preview_psnr"]), "realism 0 is the preview"
     assert (row["photo"], row["width"], row["height"]) == ("mine", 237, 203)
     assert row["bytes"] <= row["budget"] == 1400
     with Image.open(tmp_path / "out" / "mine_preview.png") as preview:
         assert preview.size == (237, 203)
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
+def test_refinement_with_another_photo_and_a_short_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    notebook = TOUR.with_name("05_diffusion_refinement.ipynb")
+    solved = with_solutions(notebook, tmp_path / "solved.ipynb")
+    parameters = {"photo": "china", "steps": 2, "train_steps": 12, "width": 8, "crop": 48}
+    row = run(solved, tmp_path, parameters, monkeypatch)
+    assert (row["photo"], row["steps"], row["train_steps"]) == ("china", 2, 12)
+    assert row["refined_lpips_alex"] < row["preview_lpips_alex"]
+    assert row["refined_dists"] < row["preview_dists"]
+    assert 0 < row["nearer"] < 1 and 0 < row["student_ratio"]
+    assert abs(row["student_psnr"] - row["preview_psnr"]) < 3

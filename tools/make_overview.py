@@ -12,34 +12,40 @@ from sketchfusion_lite.samples import load_photo
 
 TARGET = Path(__file__).parents[1] / "docs" / "overview.jpg"
 WIDTH, MARGIN, CAPTION = 400, 6, 24
+COLUMNS = 2
 
 
 def row(codec, name: str) -> list[tuple[str, Image.Image]]:
-    """Captioned pictures of one photo: original, sketch, preview."""
+    """Captioned pictures of one photo: original, sketch, preview, refined."""
     photo = load_photo(name)
     encoded = codec.encode(photo.image, bpp=0.045)
-    decoded = codec.decode(encoded.data)
+    decoded = codec.decode(encoded.data, "refined")
     size = f"{len(encoded.data):,} bytes"
     return [
         (f"{name}, {photo.image.width}x{photo.image.height}", photo.image),
         (f"sketch, from part of {size}", decoded.sketch.convert("RGB")),
         (f"preview, from {size}", decoded.preview),
+        (f"refined, from the same {size}", decoded.refined),
     ]
 
 
 def main(names: list[str]) -> None:
     codec = load_codec(device="cpu")
-    rows = [row(codec, name) for name in names]
-    heights = [round(WIDTH * r[0][1].height / r[0][1].width) for r in rows]
+    pictures = [entry for name in names for entry in row(codec, name)]
+    lines = [pictures[i : i + COLUMNS] for i in range(0, len(pictures), COLUMNS)]
+    heights = [round(WIDTH * line[0][1].height / line[0][1].width) for line in lines]
     canvas = Image.new(
         "RGB",
-        (3 * WIDTH + 4 * MARGIN, sum(heights) + len(rows) * (CAPTION + MARGIN) + MARGIN),
+        (
+            COLUMNS * (WIDTH + MARGIN) + MARGIN,
+            sum(heights) + len(lines) * (CAPTION + MARGIN) + MARGIN,
+        ),
         "white",
     )
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(14)
     top = MARGIN
-    for pictures, height in zip(rows, heights, strict=True):
-        for column, (caption, picture) in enumerate(pictures):
+    for line, height in zip(lines, heights, strict=True):
+        for column, (caption, picture) in enumerate(line):
             left = MARGIN + column * (WIDTH + MARGIN)
             canvas.paste(picture.resize((WIDTH, height), Image.Resampling.LANCZOS), (left, top))
             draw.text((left + 2, top + height + 3), caption, fill="black", font=font)
@@ -50,4 +56,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["coffee", "chelsea"])
+    main(sys.argv[1:] or ["coffee"])

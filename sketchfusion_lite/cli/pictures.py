@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
 from .. import bitstream
 from ..errors import ArgumentError, ImageError, StreamError
 from ..files import IMAGE_SUFFIXES, list_images
 from .batch import Done, Job, make_plan, run_plan
-from .console import note
+from .console import note, progress_bar
 from .streams import MaxPixels, missing_text, read_stream
 
 if TYPE_CHECKING:
@@ -80,6 +83,14 @@ def encode(
             help="Fixed quality instead of a budget: 0 (smallest) to 5 (finest).",
         ),
     ] = None,
+    effort: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=10,
+            help="0: one pass of the encoder. 1 to 10: search a better latent for each photo, slowly.",
+        ),
+    ] = 0,
     weights: Weights = None,
     device: Device = "auto",
     max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
@@ -101,9 +112,16 @@ def encode(
 
     def work(job: Job) -> Done:
         start = time.perf_counter()
-        encoded = codec.encode(
-            job.source, bpp=bpp, max_bytes=max_bytes, quality=quality, max_pixels=max_pixels
-        )
+        with _effort_bar(job.source.name, 0 if plan.is_folder else effort) as on_progress:
+            encoded = codec.encode(
+                job.source,
+                bpp=bpp,
+                max_bytes=max_bytes,
+                quality=quality,
+                effort=effort,
+                on_progress=on_progress,
+                max_pixels=max_pixels,
+            )
         encoded.save(job.target)
         seconds = time.perf_counter() - start
         header = bitstream.parse(encoded.data, max_pixels).header
@@ -208,6 +226,19 @@ def decode(
         return Done(line, len(data), about.width * about.height)
 
     run_plan(plan, work, "decoded")
+
+
+@contextmanager
+def _effort_bar(
+    name: str, effort: int
+) -> Iterator[Callable[[int, int, dict[str, float]], None] | None]:
+    """A bar for the steps of an encode-time search; nothing without one."""
+    if not effort:
+        yield None
+        return
+    with progress_bar(TaskProgressColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task(name)
+        yield lambda done, total, numbers: bar.update(task, completed=done, total=total)
 
 
 def _list_streams(folder: Path) -> list[Path]:
