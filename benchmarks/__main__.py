@@ -1,4 +1,4 @@
-"""Run every benchmark: ``python -m benchmarks [speed|scaling|cues|kodak]``, or ``make bench``.
+"""Run every benchmark: ``python -m benchmarks [speed|scaling|cues|effort|kodak]``, or ``make bench``.
 
 Results go to ``data/results`` and from there into the tables of README.md and the model card.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import sys
 
-from . import cues, kodak, scaling, speed, tables
+from . import cues, effort, kodak, scaling, speed, tables
 
 BENCHMARKS = {
     "speed": speed.main,
     "scaling": scaling.main,
     "cues": cues.main,
+    "effort": effort.main,
     "kodak": kodak.main,
 }
 

@@ -1,9 +1,10 @@
 """Several trained codecs at equal bytes: ``python -m benchmarks.compare TABLE NAME=WEIGHTS[,REFINER][@BPP] ...``.
 
-Every third Kodak photo, all metrics, real files. Writes ``data/results/TABLE.csv``. The tables of the model card:
+Every third Kodak photo, all metrics (without those of VGG16 if TABLE ends in ``:quick``), real files. Writes
+``data/results/TABLE.csv``. The tables of the model card:
 
     python -m benchmarks.compare adversarial without=runs/plain/codec.safetensors with=runs/gan/codec.safetensors
-    python -m benchmarks.compare lines fused=shipped lines-only=runs/lines/codec.safetensors,runs/lines_refiner/refiner
+    python -m benchmarks.compare lines:quick fused=shipped lines-only=lines,runs/lines_refiner/refiner@0.03
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ from sketchfusion_lite.evaluation.metrics import METRICS
 from sketchfusion_lite.files import list_images
 
 from .common import machine, markdown, write_rows
-from .kodak import means, measure_photo
+from .kodak import QUICK, means, measure_photo
 
 RATE = 0.045
 EVERY = 3
 
 
-def compare(name: str, weights: str, refiner: str, rate: float) -> list[dict]:
+def compare(name: str, weights: str, refiner: str, rate: float, only) -> list[dict]:
     """Mean rows of one codec, per stage."""
     shipped = weights == "shipped"
     codec = load_codec(None if shipped else weights, device="cpu", refiner=refiner or None)
     stages = ("preview", "refined") if refiner or shipped else ("preview",)
     photos = list_images(fetch("kodak"))[::EVERY]
-    rows = [row for path in photos for row in measure_photo(codec, path, rate, METRICS, stages)]
+    rows = [row for path in photos for row in measure_photo(codec, path, rate, only, stages)]
     return [
         {"codec": name, "stage": stage} | means([row for row in rows if row["stage"] == stage])
         for stage in stages
@@ -37,12 +38,13 @@ def compare(name: str, weights: str, refiner: str, rate: float) -> list[dict]:
 
 def main(table: str, entries: list[str]) -> None:
     print(machine())
-    rows = []
+    table, _, quick = table.partition(":")
+    only, rows = QUICK if quick else METRICS, []
     for entry in entries:
         name, _, rest = entry.partition("=")
         rest, _, rate = rest.partition("@")
         weights, _, refiner = rest.partition(",")
-        rows += compare(name, weights, refiner, float(rate or RATE))
+        rows += compare(name, weights, refiner, float(rate or RATE), only)
         print(markdown(rows), flush=True)
     write_rows(table, rows)
 

@@ -270,7 +270,7 @@ class SketchFusionCodec:
             return Decoded(shown, sketch, shown, shown, about)
         condition = RefinementCondition(preview.clamp(0, 1), y_hat, lines, quality, crc32(data))
         refined = self.refiner.refine(condition, int(steps), on_step).float()
-        picture = to_pil(torch.lerp(preview, refined.to(preview.device), realism))
+        picture = to_pil(torch.lerp(condition.preview, refined.to(preview.device), realism))
         return Decoded(picture, sketch, shown, picture, about)
 
     @torch.inference_mode()
@@ -367,7 +367,8 @@ def load_codec(
     """Load a codec.
 
     Args:
-        weights: a ``.safetensors`` of this library; None for the weights that come with it.
+        weights: a ``.safetensors`` of this library; None for the weights that come with it, ``"lines"`` for those of
+            the baseline that sends lines alone.
         device: ``"auto"`` takes a GPU when there is one, else the CPU.
         dtype: of the float networks, e.g. ``torch.bfloat16`` where the hardware has it.
         refiner: second receiver stage: a folder, an object such as

@@ -18,13 +18,16 @@ from .errors import WeightsError
 from .files import atomic_write_bytes
 
 FORMAT = "sketchfusion-weights-1"
-SHIPPED = "sketchfusion-base.safetensors"
+SHIPPED = {
+    "base": "sketchfusion-base.safetensors",  # the codec
+    "lines": "sketchfusion-lines.safetensors",  # the baseline that sends lines alone
+}
 MAX_BYTES = 1 << 30
 
 
-def shipped_weights() -> Path:
-    """Path of the weights that come with the library."""
-    return Path(str(resources.files("sketchfusion_lite") / "weights" / SHIPPED))
+def shipped_weights(name: str = "base") -> Path:
+    """Path of weights that come with the library, by their name in ``SHIPPED``."""
+    return Path(str(resources.files("sketchfusion_lite") / "weights" / SHIPPED[name]))
 
 
 def save_weights(path: str | Path, tensors: dict[str, Tensor], config: dict) -> None:
@@ -38,12 +41,17 @@ def save_weights(path: str | Path, tensors: dict[str, Tensor], config: dict) -> 
 
 
 def load_weights(path: str | Path | None = None) -> tuple[dict[str, Tensor], dict]:
-    """Read a weights file (None: the shipped one): tensors, floating-point ones as float32, and configuration.
+    """Read a weights file: tensors, floating-point ones as float32, and configuration.
+
+    Args:
+        path: a file, or the name of one that comes with the library (``"base"``, ``"lines"``); None means base.
 
     Raises:
         WeightsError: missing, damaged, or not a file of this library.
     """
-    path = Path(path) if path is not None else shipped_weights()
+    path = (
+        shipped_weights(str(path or "base")) if path is None or str(path) in SHIPPED else Path(path)
+    )
     if not path.is_file():
         raise WeightsError(
             f"weights file {path.name} not found in {path.parent}; pass weights=PATH or reinstall the package"
@@ -88,4 +96,4 @@ def part(tensors: dict[str, Tensor], prefix: str, name: str = "weights") -> dict
 def load_part(path: str | Path | None, prefix: str) -> dict[str, Tensor]:
     """One part of a weights file, e.g. ``"boundary_detector"``."""
     tensors, _ = load_weights(path)
-    return part(tensors, prefix, str(path or SHIPPED))
+    return part(tensors, prefix, str(path or SHIPPED["base"]))

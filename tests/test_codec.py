@@ -298,3 +298,21 @@ def test_effort_reports_its_progress(searched):
 def test_effort_out_of_range(tiny_codec, effort):
     with pytest.raises(ArgumentError, match="effort"):
         tiny_codec.encode(torch.rand(3, 32, 32), effort=effort)
+
+
+@pytest.mark.slow
+def test_the_shipped_lines_only_codec_is_told_no_colour(shipped_codec):
+    """The baseline on equal terms: lines cost bytes, too, and do not say what colour anything has."""
+    from sketchfusion_lite.evaluation.metrics import psnr
+
+    lines = load_codec("lines", device="cpu")
+    assert lines.model_id != shipped_codec.model_id
+    picture = load_photo("coffee").image
+    photo = load_image(picture)
+    decoded = [c.decode(c.encode(picture, bpp=0.045).data) for c in (lines, shipped_codec)]
+    assert (
+        decoded[0].info.section_bytes["tone"] == 0
+        and decoded[0].info.section_bytes["structure"] > 200
+    )
+    poor, good = (psnr(photo, load_image(d.preview)) for d in decoded)
+    assert good > poor + 6

@@ -36,7 +36,7 @@ PARTS = {
     "training": {"train"},
     "sweeps": {"sweep"},
     "evaluation": {"peers"},
-    "priors.py": {"priors"},
+    "priors": {"priors"},
 }
 
 NOTEBOOK_PACKAGES = (

@@ -249,6 +249,14 @@ def test_realism_moves_from_preview_to_refined(codec, stream):
     assert away[0] / away[2] == pytest.approx(0.25, abs=0.05)
 
 
+def test_the_dial_mixes_the_pictures_that_are_shown(codec, stream):
+    """Also where the preview network leaves [0, 1], which its picture cannot."""
+    decoded = codec.decode(stream, "refined")
+    blend = Image.blend(decoded.preview, decoded.refined, 0.5)
+    half = codec.decode(stream, "refined", realism=0.5).image
+    assert np.abs(np.asarray(half, int) - np.asarray(blend, int)).max() <= 2  # three roundings
+
+
 def test_decodes_repeat_and_the_stream_sets_the_noise(codec, stream):
     first, second = (codec.decode(stream, "refined", steps=3) for _ in range(2))
     assert first.image.tobytes() == second.image.tobytes()

@@ -1,0 +1,240 @@
+"""The search for a better latent: never worse, within its bits, reproducible, an ordinary stream in the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from sketchfusion_lite import bitstream, datasets, latent_search
+from sketchfusion_lite.errors import ArgumentError, WeightsError
+from sketchfusion_lite.evaluation.metrics import psnr
+from sketchfusion_lite.images import load_image
+from sketchfusion_lite.latent_search import (
+    ITERATIONS,
+    Objective,
+    SearchResult,
+    cached_lpips,
+    load_float_entropy,
+    optimise_latent,
+    soft_round,
+)
+from sketchfusion_lite.weights_io import save_weights
+
+INDEX = 102
+SQUARED_ERROR = Objective(lpips=None)
+
+
+@pytest.fixture(scope="module")
+def tiny_entropy(tiny_weights):
+    return load_float_entropy(tiny_weights)
+
+
+@pytest.fixture
+def search(tiny_codec, tiny_entropy, photo):
+    """``search(effort=..., ...)`` on the synthetic photo."""
+
+    def run(**options) -> SearchResult:
+        options = {"objective": SQUARED_ERROR, "effort": 1} | options
+        y = tiny_codec._latent(photo)
+        return optimise_latent(
+            tiny_codec.model, tiny_entropy, tiny_codec.coder, y, photo, INDEX, **options
+        )
+
+    return run
+
+
+def stream_of(codec, y, z, height, width) -> bytes:
+    gain, _ = codec.model.gain(codec._quality_tensor(INDEX))
+    symbols = codec.coder.quantise(y * gain, z, INDEX)
+    header = bitstream.Header(width, height, INDEX, codec.model_id)
+    return bitstream.pack(header, *codec.coder.encode(symbols))
+
+
+def test_the_result_is_better_and_within_the_bits(search):
+    result = search(effort=3)
+    assert result.after.objective < result.before.objective
+    assert result.after.bits <= result.before.bits
+    assert result.after.distortion < result.before.distortion
+    assert not result.perceptual and math.isnan(result.after.lpips)
+
+
+def test_shapes_and_types_stay(search, tiny_codec, photo):
+    y, result = tiny_codec._latent(photo), search()
+    assert result.y.shape == y.shape and result.y.dtype == y.dtype
+    assert not result.y.requires_grad and not result.z.requires_grad
+    assert result.z.shape == tiny_codec.model.entropy.analysis(y).shape
+    assert not any(p.requires_grad for p in tiny_codec.model.parameters())
+
+
+def test_the_stream_is_an_ordinary_one_with_a_better_preview(search, tiny_codec, photo):
+    plain = tiny_codec.encode(photo, quality=bitstream.index_to_quality(INDEX))
+    result = search(effort=3)
+    data = stream_of(tiny_codec, result.y, result.z, *photo.shape[-2:])
+    assert len(data) <= len(plain.data) + 4 * 3  # three sections of whole words
+    before, after = (load_image(tiny_codec.decode(d).image) for d in (plain.data, data))
+    assert psnr(photo, after) > psnr(photo, before)
+
+
+def test_the_numbers_are_those_of_the_stream(search, tiny_codec, photo):
+    result = search(effort=2)
+    decoded = load_image(
+        tiny_codec.decode(stream_of(tiny_codec, result.y, result.z, *photo.shape[-2:])).image
+    )
+    mse = (decoded - photo).square().mean().item() * 255**2
+    assert mse == pytest.approx(result.after.mse, rel=0.01)  # 8 bits
+
+
+def test_the_same_call_gives_the_same_latent_and_draws_no_random_numbers(search):
+    state = torch.get_rng_state()
+    first, second = search(), search()
+    assert torch.equal(first.y, second.y) and torch.equal(first.z, second.z)
+    assert first.after.objective == second.after.objective
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_effort_0_is_the_start(search, tiny_codec, photo):
+    y, result = tiny_codec._latent(photo), search(effort=0)
+    assert torch.equal(result.y, y) and result.iterations == 0
+    assert result.after is result.before
+    plain = tiny_codec.encode(photo, quality=bitstream.index_to_quality(INDEX)).data
+    assert stream_of(tiny_codec, result.y, result.z, *photo.shape[-2:]) == plain
+
+
+def test_effort_grows_the_number_of_steps():
+    assert len(ITERATIONS) == 11 and ITERATIONS[0] == 0 and ITERATIONS[10] >= 200
+    assert list(ITERATIONS) == sorted(set(ITERATIONS))
+
+
+def test_progress_is_told_after_every_step(search):
+    calls = []
+    result = search(effort=2, on_progress=lambda *call: calls.append(call))
+    assert [call[0] for call in calls] == list(range(1, result.iterations + 1))
+    assert {call[1] for call in calls} == {ITERATIONS[2]}
+    assert calls[0][2].keys() == {"objective", "bpp", "mse", "lpips", "rate_weight"}
+
+
+def test_it_stops_early_when_nothing_is_gained(search, monkeypatch):
+    monkeypatch.setattr(latent_search, "_LEARNING_RATE", 0.0)
+    monkeypatch.setattr(latent_search, "_HARDENED", 0.1)
+    result = search(effort=5)
+    assert result.iterations < ITERATIONS[5]
+    assert result.after.objective <= result.before.objective
+
+
+def test_a_bad_search_gives_back_the_start(search, tiny_codec, photo, monkeypatch):
+    monkeypatch.setattr(latent_search, "_LEARNING_RATE", 50.0)
+    result = search(effort=1)
+    assert torch.equal(result.y, tiny_codec._latent(photo))
+    assert result.after is result.before
+
+
+def test_a_lower_target_of_bits_is_met(search):
+    bits = search(effort=0).before.bits
+    result = search(effort=3, target_bits=0.9 * bits)
+    assert result.after.bits <= 0.9 * bits
+
+
+def test_padding_does_not_count(tiny_codec, tiny_entropy, photo):
+    small = photo[..., :90, :133]
+    y = tiny_codec._latent(small)
+    padded = torch.nn.functional.pad(small, (0, 11, 0, 6), mode="replicate")
+    given = (tiny_codec.model, tiny_entropy, tiny_codec.coder, y)
+    options = {"size": (90, 133), "objective": SQUARED_ERROR, "effort": 1}
+    replicated = optimise_latent(*given, padded, INDEX, **options)
+    padded[..., 90:, :] = 0
+    black = optimise_latent(*given, padded, INDEX, **options)
+    assert replicated.before.mse == black.before.mse
+    assert replicated.before.bpp == pytest.approx(replicated.before.bits / (90 * 133))
+
+
+def test_it_works_in_inference_mode_and_without_tone(photo, tmp_path):
+    from sketchfusion_lite.codec import SketchFusionCodec
+    from sketchfusion_lite.model import SketchFusionModel
+    from tests.conftest import TINY
+
+    torch.manual_seed(0)
+    model = SketchFusionModel(dataclasses.replace(TINY, tone_channels=0))
+    codec = SketchFusionCodec.from_model(model)
+    with torch.inference_mode():
+        result = optimise_latent(
+            model, model.entropy, codec.coder, codec._latent(photo), photo, INDEX,
+            effort=1, objective=SQUARED_ERROR,
+        )  # fmt: skip
+    assert result.after.objective <= result.before.objective
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"effort": -1},
+        {"effort": 11},
+        {"effort": 2.5},
+        {"effort": True},
+        {"effort": "most"},
+        {"target_bits": 0},
+        {"target_bits": math.inf},
+        {"rate_weight": -1.0},
+        {"max_pixels": 1000},
+    ],
+)
+def test_wrong_arguments(search, options):
+    with pytest.raises(ArgumentError, match=next(iter(options))):
+        search(**options)
+
+
+def test_wrong_tensors(tiny_codec, tiny_entropy, photo):
+    y, model, coder = tiny_codec._latent(photo), tiny_codec.model, tiny_codec.coder
+    with pytest.raises(ArgumentError, match="not 16 times"):
+        optimise_latent(model, tiny_entropy, coder, y, photo[..., :80], INDEX)
+    with pytest.raises(ArgumentError, match="index"):
+        optimise_latent(model, tiny_entropy, coder, y, photo, 256)
+    with pytest.raises(ArgumentError, match="load_float_entropy"):
+        optimise_latent(model, model.entropy, coder, y, photo, INDEX)
+
+
+def test_weights_without_a_codec(tmp_path):
+    save_weights(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {"task": "cues"})
+    with pytest.raises(WeightsError, match="no codec"):
+        load_float_entropy(tmp_path / "other.safetensors")
+
+
+def test_soft_rounding_hardens():
+    x = torch.linspace(-2.3, 2.3, 47)
+    assert torch.equal(soft_round(x, 0.0), x.round())
+    assert torch.allclose(soft_round(x, 100.0), x, atol=1e-4)
+    errors = [(soft_round(x, t) - x.round()).abs().mean().item() for t in (1.0, 0.2, 0.05)]
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_without_the_trunk_it_says_so_and_downloads_nothing(monkeypatch, tmp_path):
+    monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path))
+    monkeypatch.setattr(datasets, "fetch", lambda *_: pytest.fail("a download at encode time"))
+    with pytest.warns(UserWarning, match="squared error alone"):
+        assert cached_lpips() is None
+
+
+@pytest.mark.filterwarnings("ignore:no LPIPS trunk")
+def test_the_cached_features_give_lpips(photo):
+    lpips = cached_lpips()
+    if lpips is None:
+        pytest.skip("no LPIPS trunk in the cache")
+    other = (photo + 0.1 * torch.sin(40 * photo)).clamp(0, 1)
+    ours = latent_search._ShiftedLpips(lpips, photo)
+    assert ours(other, (0, 0)).item() == pytest.approx(lpips(other * 2 - 1, photo * 2 - 1).item())
+    black = torch.zeros_like(photo, requires_grad=True)
+    latent_search._ShiftedLpips(lpips, photo)(black, (1, 2)).backward()
+    assert torch.isfinite(black.grad).all()
+
+
+@pytest.mark.filterwarnings("ignore:no LPIPS trunk")
+def test_lpips_takes_part(search):
+    lpips = cached_lpips()
+    if lpips is None:
+        pytest.skip("no LPIPS trunk in the cache")
+    result = search(effort=1, objective=Objective(lpips=lpips))
+    assert result.perceptual and result.after.lpips > 0
+    assert result.after.objective <= result.before.objective
