@@ -198,7 +198,8 @@ class SketchFusionCodec:
             index,
             effort=effort,
             size=size,
-            target_bits=start_bits + 8 * room,
+            # Each of the three sections is rounded up to a word, which may cost 12 bytes at equal bits.
+            target_bits=max(start_bits + 8 * (room - 3 * bitstream.WORD_BYTES), 1.0),
             on_progress=on_progress,
         )
         better = trial.encode(index, self._quantise(found.y.to(self.device), index, found.z))

@@ -61,7 +61,7 @@ __all__ = [
     "optimise_latent",
 ]
 
-ITERATIONS = (0, 12, 20, 30, 42, 58, 78, 104, 136, 176, 224)  # of effort 0 to 10
+ITERATIONS = (0, 24, 32, 40, 48, 58, 78, 104, 136, 176, 224)  # of effort 0 to 10
 MAX_PIXELS = 2 << 20  # about 1.5 kB of memory per pixel
 MIN_LPIPS_SIDE = 35  # 32 after the largest shift
 
@@ -75,7 +75,7 @@ _RATE_AIM = 0.99  # of the target bits
 # Change of log lambda per step and unit of relative error: while rounding hardens, and after.
 _RATE_GAINS = (0.2, 0.4)
 # Ever more symbols are dropped, the least sure of themselves first, until the bits meet the target.
-_DEAD_ZONES = (0.5, 0.52, 0.54, 0.57, 0.6, 0.64, 0.68, 0.74, 0.8, 0.9, 1.0, 1.2)
+_DEAD_ZONES = (0.5, 0.52, 0.54, 0.57, 0.6, 0.64, 0.68, 0.74, 0.8, 0.9, 1.0, 1.2, 1.7, 2.5)
 _PATIENCE = 3  # trials by true rounding without a gain
 # Views of LPIPS in turn: AlexNet's stride is 4, see training.objectives.PerceptualLoss.
 _SHIFTS = ((0, 0), (1, 2), (2, 3), (3, 1))
@@ -333,8 +333,9 @@ class _Search:
             candidate = self._within(symbols, hyper, 0.997 * target)
             trial = self.measure(*candidate, self.index, weight)
             rank = (trial.bits > target, trial.objective)
-            fruitless = 0 if rank < best else fruitless + 1
-            if rank < best:
+            better = rank < best and trial.bits <= target
+            fruitless = 0 if better else fruitless + 1
+            if better:
                 best, after = rank, trial
                 found = (candidate[0] / self._gain(self.index)[0], candidate[1])
             if fruitless >= _PATIENCE:

@@ -133,8 +133,13 @@ def test_a_bad_search_gives_back_the_start(search, tiny_codec, photo, monkeypatc
 
 def test_a_lower_target_of_bits_is_met(search):
     bits = search(effort=0).before.bits
-    result = search(effort=3, target_bits=0.9 * bits)
+    result = search(effort=3, target_bits=0.9 * bits, rate_weight=20.0)
     assert result.after.bits <= 0.9 * bits
+
+
+def test_a_target_out_of_reach_gives_back_the_start(search, tiny_codec, photo):
+    result = search(effort=1, target_bits=1.0)
+    assert torch.equal(result.y, tiny_codec._latent(photo)) and result.after is result.before
 
 
 def test_padding_does_not_count(tiny_codec, tiny_entropy, photo):

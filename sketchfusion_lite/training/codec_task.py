@@ -68,7 +68,7 @@ class CodecTask(nn.Module):
         from ..evaluation.metrics import load_lpips  # fetches the trunks: only this task needs them
 
         self.lpips = PerceptualLoss(load_lpips("alex"), recipe.lpips_zoom).requires_grad_(False)
-        self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight)
+        self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight, recipe.vgg_every)
         files = data.training_files(recipe.photos)
         train, held = data.split(files, recipe.hold_out)
         smallest = max(int(row[1]) for row in recipe.phases)

@@ -68,13 +68,13 @@ class SparseLoss(nn.Module):
         self.loss, self.every = loss, every
 
     @classmethod
-    def of_vgg(cls, weight: float) -> SparseLoss | None:
+    def of_vgg(cls, weight: float, every: int = 4) -> SparseLoss | None:
         """LPIPS with the VGG16 trunk, or None if its weight is 0."""
         if not weight:
             return None
         from ..evaluation.metrics import load_lpips  # fetches the trunk: only who needs it pays
 
-        return cls(PerceptualLoss(load_lpips("vgg")).requires_grad_(False))
+        return cls(PerceptualLoss(load_lpips("vgg")).requires_grad_(False), every)
 
     def forward(self, image: Tensor, reference: Tensor, step: int) -> Tensor:
         """Scalar; zero on the steps between."""

@@ -43,6 +43,7 @@ class Recipe:
         anneal_factor: see ``anneal``.
         mse_weight: weight of the squared error (pixel values 0..255).
         lpips_weight, lpips_vgg_weight: weights of LPIPS with AlexNet and VGG16 trunks; 0 leaves it out.
+        vgg_every: steps between LPIPS-VGG terms; the term stands for all of them.
         lpips_zoom: probability of a magnified view, see :class:`.objectives.PerceptualLoss`.
         adversarial_weight: weight of the generator's hinge loss; 0 trains without a discriminator.
         adversarial_start: fraction of the run at which the discriminator joins; its weight is ramped up over
@@ -86,6 +87,7 @@ class Recipe:
     mse_weight: float = 0.0015
     lpips_weight: float = 4.0
     lpips_vgg_weight: float = 0.0
+    vgg_every: int = 4
     lpips_zoom: float = 0.0
     adversarial_weight: float = 0.0
     adversarial_start: float = 0.0

@@ -65,7 +65,7 @@ class RefinerTask(nn.Module):
 
         alex = load_lpips("alex")
         self.lpips = PerceptualLoss(alex, recipe.lpips_zoom).requires_grad_(False)
-        self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight)
+        self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight, recipe.vgg_every)
         self.discriminator = FeatureDiscriminator(alex) if recipe.adversarial_weight else None
         files = data.training_files(recipe.photos)
         train, held = data.split(files, recipe.hold_out)
