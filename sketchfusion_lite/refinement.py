@@ -17,7 +17,8 @@ References
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ import numpy as np
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, SchedulerMixin
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import BaseOutput
+from diffusers.utils import BaseOutput, logging
 from torch import Tensor
 
 from .conditioning import OnStep, RefinementCondition
@@ -238,6 +239,18 @@ def shipped_refiner() -> Path:
     return Path(__file__).parent / "weights" / "sketchfusion-refiner"
 
 
+@contextmanager
+def _no_loading_bar() -> Iterator[None]:
+    """Two small files need no bar; restored, since the setting is for all of diffusers."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
 def load_refiner(
     folder: str | Path | None = None,
     device: str | torch.device = "cpu",
@@ -262,9 +275,10 @@ def load_refiner(
         unet = RefinerUNet.from_pretrained(
             path, subfolder="unet", use_safetensors=True, local_files_only=True, torch_dtype=dtype
         )
-        pipeline = RefinementPipeline.from_pretrained(
-            path, unet=unet, use_safetensors=True, local_files_only=True
-        )
+        with _no_loading_bar():
+            pipeline = RefinementPipeline.from_pretrained(
+                path, unet=unet, use_safetensors=True, local_files_only=True
+            )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise WeightsError(
