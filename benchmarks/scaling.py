@@ -56,14 +56,14 @@ def measure_size(width: int, height: int) -> dict[str, float]:
 
 def draw(rows: list[dict]) -> None:
     """Seconds over megapixels, both logarithmic."""
-    from sketchfusion_lite.viz import charts
+    from sketchfusion_lite.viz import charts, figures
 
     megapixels = [float(row["megapixels"]) for row in rows]
     curves = {name: (megapixels, [float(row[f"{name} s"]) for row in rows]) for name in STAGES}
     last = sum(float(rows[-1][f"{name} s"]) for name in STAGES) / megapixels[-1]
-    title = f"Cost is linear in pixels: {last:.1f} s per megapixel for all stages, in tiles above 1 megapixel"
+    title = f"Cost is linear in pixels: {last:.1f} s per megapixel for all stages, in tiles above 1,024 pixels"
     figure = charts.lines(curves, ("picture size (megapixels)", "seconds"), title, log="xy")
-    FIGURE.write_bytes(charts.render(figure, "png").data)
+    FIGURE.write_bytes(figures.render(figure, "png").data)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from . import bitstream
 from .coding import SketchCoder, Symbols
-from .conditioning import OnStep, RefinementCondition, Refiner
+from .conditioning import DEFAULT_STEPS, OnStep, RefinementCondition, Refiner
 from .errors import ArgumentError, ImageError, ModelMismatch, WeightsError
 from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple, to_pil
 from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
@@ -30,7 +30,7 @@ from .model import ModelConfig, SketchFusionModel
 from .rate_search import Trial, search_rate
 from .results import Decoded, Encoded, StreamInfo, describe, read_info
 from .tiling import DEFAULT_TILE, run_tiled
-from .weights_io import load_weights, part, save_weights
+from .weights_io import load_codec_weights, part, save_weights, without_integers
 
 if TYPE_CHECKING:
     from .entropy import EntropyModel
@@ -48,7 +48,6 @@ __all__ = [
 STAGES = ("sketch", "preview", "refined")
 STRIDE = 16
 DEFAULT_BPP = 0.045
-DEFAULT_STEPS = 2
 # Radii of receptive fields in pixels, rounded up to multiples of 16.
 DETECTOR_MARGIN, ENCODER_MARGIN, PREVIEW_MARGIN = 64, 96, 144
 _TRAINING_ONLY = tuple(
@@ -378,17 +377,14 @@ def load_codec(
     Raises:
         WeightsError: missing, damaged, or not a codec.
     """
-    tensors, config = load_weights(weights)
-    name = Path(weights).name if weights else "shipped weights"
-    if "model" not in config:
-        raise WeightsError(f"{name}: holds no codec; train one with the recipe 'codec'")
+    tensors, sizes, name = load_codec_weights(weights)
     entropy = IntegerEntropyModel(part(tensors, "integer", name))
     with torch.device("meta"):  # no time for an initialisation that is overwritten at once
-        model = SketchFusionModel(ModelConfig.from_dict(config["model"]), trainable=False)
+        model = SketchFusionModel(ModelConfig.from_dict(sizes), trainable=False)
     floats = {
-        name: tensor
-        for name, tensor in tensors.items()
-        if not name.startswith(("integer.", *_TRAINING_ONLY))
+        key: tensor
+        for key, tensor in without_integers(tensors).items()
+        if not key.startswith(_TRAINING_ONLY)
     }
     try:
         model.load_state_dict(floats, assign=True)

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
+DEFAULT_STEPS = 2
 OnStep = Callable[[int, Tensor], None]  # (steps done, picture so far (1, 3, H, W) in [0, 1])
 
 

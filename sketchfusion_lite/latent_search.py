@@ -23,15 +23,13 @@ References
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import bitstream
 from .coding import SketchCoder
@@ -48,28 +46,26 @@ from .entropy import (
 from .errors import ArgumentError, WeightsError
 from .images import crop
 from .integer import UNITS_PER_Y
+from .latent_objective import MIN_LPIPS_SIDE, SHIFTS, Objective, ShiftedLpips, cached_lpips
 from .model import ModelConfig, SketchFusionModel
-from .weights_io import load_weights, part
+from .weights_io import load_codec_weights, part
 
 __all__ = [
     "ITERATIONS",
-    "Objective",
     "SearchNumbers",
     "SearchResult",
-    "cached_lpips",
     "load_float_entropy",
     "optimise_latent",
 ]
 
 ITERATIONS = (0, 24, 32, 40, 48, 58, 78, 104, 136, 176, 224)  # of effort 0 to 10
 MAX_PIXELS = 2 << 20  # about 1.5 kB of memory per pixel
-MIN_LPIPS_SIDE = 35  # 32 after the largest shift
 
 _LEARNING_RATE = 0.1  # symbols have unit bins
 _WARMUP = 5  # steps to the full learning rate: Adam's first ones move every symbol alike
 _TEMPERATURES = (0.12, 0.02)  # of the soft rounding, first and last; 0 is rounding
 _HARDENED, _HARDENED_STEPS = 0.8, 80  # the last one is reached after this fraction or so many steps
-_RATE_WEIGHTS = (2.0, 250.0)  # bounds of lambda, as in training
+_RATE_WEIGHTS = (2.0, 250.0)  # bounds of lambda
 _RATE_START = 0.7  # of the slope; the search moves to a flatter part of a better curve
 _RATE_AIM = 0.99  # of the target bits
 # Change of log lambda per step and unit of relative error: while rounding hardens, and after.
@@ -77,8 +73,6 @@ _RATE_GAINS = (0.2, 0.4)
 # Ever more symbols are dropped, the least sure of themselves first, until the bits meet the target.
 _DEAD_ZONES = (0.5, 0.52, 0.54, 0.57, 0.6, 0.64, 0.68, 0.74, 0.8, 0.9, 1.0, 1.2, 1.7, 2.5)
 _PATIENCE = 3  # trials by true rounding without a gain
-# Views of LPIPS in turn: AlexNet's stride is 4, see training.objectives.PerceptualLoss.
-_SHIFTS = ((0, 0), (1, 2), (2, 3), (3, 1))
 
 OnProgress = Callable[[int, int, dict[str, float]], None]  # (steps done, steps at most, numbers)
 
@@ -128,51 +122,6 @@ class SearchResult:
     perceptual: bool
 
 
-@dataclass(frozen=True)
-class Objective:
-    """Weights of the distortion; the defaults are those of the shipped weights' training, but for half of LPIPS.
-
-    A search can please one network more than the eye: on three held-out crops the half weight gave 0.4 to 0.5 dB
-    more and took 3 to 6 percentage points from the gain in LPIPS-Alex, none from that in LPIPS-VGG or DISTS.
-
-    Attributes:
-        mse_weight: of the squared error, pixel values 0..255.
-        lpips_weight: of LPIPS with AlexNet.
-        sketch_weight: of the line drawing's cross entropy, which keeps the sketch a sketch.
-        lpips: LPIPS network of images in [-1, 1], see :func:`cached_lpips`; None searches without it.
-    """
-
-    mse_weight: float = 0.002
-    lpips_weight: float = 2.0
-    sketch_weight: float = 0.05
-    lpips: nn.Module | None = None
-
-
-def cached_lpips() -> nn.Module | None:
-    """LPIPS with AlexNet if its trunk lies in the cache, else None after a warning; never downloads."""
-    from .datasets import _read_trunk, manifest
-
-    lpips = manifest("lpips")
-    entry = next(e for e in lpips.files if e["net"] == "alex")
-    path = lpips.folder / entry["name"]
-    if path.is_file() and _read_trunk(path, entry) is not None:
-        return _lpips_of(str(path))
-    warnings.warn(
-        f"no LPIPS trunk in {lpips.folder}: the search goes by squared error alone, for which the preview gets "
-        "softer. Fetch it once with: sketchfusion fetch lpips",
-        stacklevel=2,
-    )
-    return None
-
-
-@cache
-def _lpips_of(path: str) -> nn.Module:
-    """Loaded once per process and place of the trunk."""
-    from .evaluation.metrics import load_lpips
-
-    return load_lpips("alex")
-
-
 def load_float_entropy(weights: str | Path | None = None) -> EntropyModel:
     """The float entropy networks, which :func:`~sketchfusion_lite.load_codec` leaves out: frozen, on the CPU.
 
@@ -182,11 +131,8 @@ def load_float_entropy(weights: str | Path | None = None) -> EntropyModel:
     Raises:
         WeightsError: missing, damaged, or no codec with float entropy networks.
     """
-    tensors, config = load_weights(weights)
-    name = Path(weights).name if weights else "shipped weights"
-    if "model" not in config:
-        raise WeightsError(f"{name}: holds no codec; train one with the recipe 'codec'")
-    sizes = ModelConfig.from_dict(config["model"])
+    tensors, fields, name = load_codec_weights(weights)
+    sizes = ModelConfig.from_dict(fields)
     entropy = EntropyModel(sizes.structure_channels, sizes.tone_channels, sizes.hyper_channels)
     try:
         entropy.load_state_dict(part(tensors, "entropy", name))
@@ -227,7 +173,7 @@ def optimise_latent(
         index: quality index, 0 to 255.
         effort: 0 (returns the start) to 10; ``ITERATIONS`` has the number of steps.
         size: ``(H, W)`` of the photo before it was padded; None if it was not.
-        objective: weights and LPIPS network; None loads the network from the cache, see :func:`cached_lpips`.
+        objective: weights and LPIPS network; None loads the network from the cache, see :func:`.cached_lpips`.
         target_bits: code length to stay within; None for that of the start.
         rate_weight: lambda per bit per pixel at which results are compared and where the search starts; None takes
             the slope of this codec's own rate-distortion curve at ``index``.
@@ -288,7 +234,7 @@ class _Search:
             self.lines = F.max_pool2d(lines, 2)  # (1, 1, 8h, 8w), as training's sketch_loss
         self.lpips = None
         if objective.lpips is not None and min(size) >= MIN_LPIPS_SIDE:
-            self.lpips = _ShiftedLpips(objective.lpips.to(self.device), self.photo)
+            self.lpips = ShiftedLpips(objective.lpips.to(self.device), self.photo)
 
     def run(
         self,
@@ -350,7 +296,7 @@ class _Search:
         """One step of Adam; the numbers of the soft latent before it."""
         variables = adam.param_groups[0]["params"]
         y_hat, _, bits = self.walk(*variables, temperature)
-        distortion, terms = self.distortion(y_hat, self.index, _SHIFTS[count % len(_SHIFTS)])
+        distortion, terms = self.distortion(y_hat, self.index, SHIFTS[count % len(SHIFTS)])
         bpp = bits / self.area
         loss = rate_weight * bpp + distortion
         for variable, gradient in zip(variables, torch.autograd.grad(loss, variables), strict=True):
@@ -463,31 +409,6 @@ class _Search:
 
     def _quality(self, index: int) -> Tensor:
         return torch.tensor([bitstream.index_to_quality(index)], device=self.device)
-
-
-class _ShiftedLpips:
-    """LPIPS against one photo, whose features are computed once per shift."""
-
-    def __init__(self, lpips: nn.Module, photo: Tensor) -> None:
-        self.lpips, self.photo = lpips, photo
-        self._features: dict[tuple[int, int], list[Tensor]] = {}
-
-    def __call__(self, image: Tensor, shift: tuple[int, int]) -> Tensor:
-        """Distance ``()`` of an image ``(1, 3, H, W)`` in about [0, 1], both without the first rows and columns."""
-        if shift not in self._features:
-            with torch.no_grad():
-                self._features[shift] = self._normalised(self.photo, shift)
-        ours, photos = self._normalised(image, shift), self._features[shift]
-        layers = zip(self.lpips.lins, ours, photos, strict=True)
-        return sum(lin.model((a - b).square()).mean() for lin, a, b in layers)
-
-    def _normalised(self, image: Tensor, shift: tuple[int, int]) -> list[Tensor]:
-        """AlexNet's five feature maps, of unit length across channels."""
-        top, left = shift
-        scaled = self.lpips.scaling_layer(image[..., top:, left:] * 2 - 1)
-        # The inner epsilon keeps the gradient finite where nothing fires.
-        norms = ((f, (f.square().sum(1, True) + 1e-20).sqrt()) for f in self.lpips.net(scaled))
-        return [f / (norm + 1e-10) for f, norm in norms]
 
 
 def soft_round(x: Tensor, temperature: float) -> Tensor:

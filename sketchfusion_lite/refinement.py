@@ -30,14 +30,13 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput, logging
 from torch import Tensor
 
-from .conditioning import OnStep, RefinementCondition
+from .conditioning import DEFAULT_STEPS, OnStep, RefinementCondition
 from .errors import ArgumentError, WeightsError
 from .images import crop, pad_to_multiple
 from .refiner import RefinerUNet
 from .tiling import CELL, DEFAULT_TILE, run_tiled
 
 MAX_STEPS = 8
-DEFAULT_STEPS = 2
 
 
 @dataclass

@@ -49,9 +49,8 @@ def load_weights(path: str | Path | None = None) -> tuple[dict[str, Tensor], dic
     Raises:
         WeightsError: missing, damaged, or not a file of this library.
     """
-    path = (
-        shipped_weights(str(path or "base")) if path is None or str(path) in SHIPPED else Path(path)
-    )
+    name = str(path or "base")
+    path = shipped_weights(name) if name in SHIPPED else Path(name)
     if not path.is_file():
         raise WeightsError(
             f"weights file {path.name} not found in {path.parent}; pass weights=PATH or reinstall the package"
@@ -76,6 +75,27 @@ def load_weights(path: str | Path | None = None) -> tuple[dict[str, Tensor], dic
         raise WeightsError(f"{path.name}: its configuration is unreadable ({error})") from error
     floats = {n: t.float() if t.dtype == torch.float16 else t for n, t in tensors.items()}
     return floats, config
+
+
+def load_codec_weights(path: str | Path | None = None) -> tuple[dict[str, Tensor], dict, str]:
+    """A codec's tensors, the fields of its ``ModelConfig``, and what error messages call the file.
+
+    Args:
+        path: see :func:`load_weights`.
+
+    Raises:
+        WeightsError: missing, damaged, or not a codec.
+    """
+    tensors, config = load_weights(path)
+    name = Path(path).name if path else "shipped weights"
+    if "model" not in config:
+        raise WeightsError(f"{name}: holds no codec; train one with the recipe 'codec'")
+    return tensors, config["model"], name
+
+
+def without_integers(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The float networks of a codec's weights file, as ``SketchFusionModel`` names them."""
+    return {key: t for key, t in tensors.items() if not key.startswith("integer.")}
 
 
 def part(tensors: dict[str, Tensor], prefix: str, name: str = "weights") -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sketchfusion_lite.codec import SketchFusionCodec, export_weights, load_codec
+from sketchfusion_lite.images import to_pil
 from sketchfusion_lite.model import ModelConfig, SketchFusionModel
 
 TINY = ModelConfig(
@@ -60,3 +61,20 @@ def photo() -> torch.Tensor:
     smooth = torch.nn.functional.interpolate(coarse, size=(96, 144), mode="bicubic").clamp(0, 1)
     smooth[..., 30:60, 40:100] = 1 - smooth[..., 30:60, 40:100]
     return smooth
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory) -> Path:
+    """Six small pictures with boundary maps, made here."""
+    folder = tmp_path_factory.mktemp("photos")
+    generator = torch.Generator().manual_seed(0)
+    for i in range(6):
+        coarse = torch.rand(1, 3, 5, 7, generator=generator)
+        picture = torch.nn.functional.interpolate(coarse, size=(80, 112), mode="bicubic")
+        boundaries = torch.zeros(1, 1, 80, 112)
+        picture[..., 20 + i : 60, 30:70] = 1 - picture[..., 20 + i : 60, 30:70]
+        boundaries[..., 20 + i, 30:70] = 1
+        boundaries[..., 20 + i : 60, 30] = 1
+        to_pil(picture).save(folder / f"photo{i}.png")
+        to_pil(boundaries).save(folder / f"photo{i}_boundary.png")
+    return folder

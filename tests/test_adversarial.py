@@ -13,7 +13,6 @@ from PIL import Image
 from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.errors import RecipeError
 from sketchfusion_lite.evaluation.metrics import load_lpips
-from sketchfusion_lite.images import to_pil
 from sketchfusion_lite.refinement import load_refiner
 from sketchfusion_lite.training.adversarial import (
     FeatureDiscriminator,
@@ -25,19 +24,6 @@ from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.objectives import SparseLoss, draw_quality
 from sketchfusion_lite.training.recipe import Recipe, load_recipe
 from tests.conftest import TINY
-
-
-@pytest.fixture(scope="module")
-def photo_folder(tmp_path_factory) -> Path:
-    """Four small pictures, made here."""
-    folder = tmp_path_factory.mktemp("photos")
-    generator = torch.Generator().manual_seed(0)
-    for i in range(4):
-        coarse = torch.rand(1, 3, 5, 7, generator=generator)
-        picture = torch.nn.functional.interpolate(coarse, size=(80, 112), mode="bicubic")
-        picture[..., 20 + i : 60, 30:70] = 1 - picture[..., 20 + i : 60, 30:70]
-        to_pil(picture).save(folder / f"photo{i}.png")
-    return folder
 
 
 def codec_recipe(folder: Path, detector: Path, **changes) -> Recipe:

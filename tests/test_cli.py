@@ -20,6 +20,8 @@ from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.errors import CorruptStream, NotAStream
 from sketchfusion_lite.images import save_image
 from sketchfusion_lite.model import SketchFusionModel
+from sketchfusion_lite.refinement import RefinementPipeline
+from sketchfusion_lite.refiner import RefinerUNet
 from sketchfusion_lite.training.recipe import Recipe
 
 
@@ -284,6 +286,50 @@ def test_wrong_arguments_to_decode(
     result = invoke("decode", *arguments, "--weights", tiny_weights)
     assert result.exit_code == status, result.output
     assert files_in(stream.parent) == ["stream.skf"]
+
+
+@pytest.fixture
+def refiner_folder(tmp_path: Path, tiny_codec: SketchFusionCodec) -> Path:
+    torch.manual_seed(0)
+    unet = RefinerUNet(8, (8, 8, 8), (1, 1, 1), codec_id=tiny_codec.model_id)
+    torch.nn.init.normal_(unet.to_pixels.weight, std=0.1)
+    RefinementPipeline.of(unet).save_pretrained(tmp_path / "refiner")
+    return tmp_path / "refiner"
+
+
+def test_the_dials_of_the_refined_stage(
+    stream: Path, tmp_path: Path, tiny_weights: Path, refiner_folder: Path
+) -> None:
+    def decoded(name: str, *options: object) -> bytes:
+        target = tmp_path / name
+        result = invoke("decode", stream, target, "--weights", tiny_weights, *options)
+        assert result.exit_code == 0, result.stderr
+        return target.read_bytes()
+
+    refined = ("--stage", "refined", "--refiner", refiner_folder)
+    preview = decoded("preview.png")
+    assert decoded("zero.png", *refined, "--realism", 0) == preview
+    two, four = decoded("two.png", *refined), decoded("four.png", *refined, "--steps", 4)
+    assert decoded("asked.png", *refined, "--steps", 2, "--realism", 1) == two
+    assert len({preview, two, four, decoded("half.png", *refined, "--realism", 0.5)}) == 4
+
+
+@pytest.mark.parametrize("dial", [("--steps", 3), ("--realism", 0.5), ("--refiner", "folder")])
+def test_dials_belong_to_the_refined_stage(stream: Path, tmp_path: Path, dial: tuple) -> None:
+    result = invoke("decode", stream, tmp_path / "out.png", *dial)
+    assert result.exit_code == 2 and f"{dial[0]} belongs to" in result.stderr
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_effort_on_the_command_line(picture: Path, tiny_weights: Path) -> None:
+    common = (picture, "--weights", tiny_weights, "--bpp", 0.5)
+    for name, effort in (("plain.skf", 0), ("searched.skf", 1)):
+        target = picture.with_name(name)
+        result = invoke("encode", common[0], target, *common[1:], "--effort", effort)
+        assert result.exit_code == 0, result.stderr
+    plain, searched = (picture.with_name(n).read_bytes() for n in ("plain.skf", "searched.skf"))
+    assert plain != searched and len(searched) <= 0.5 * 96 * 144 / 8
+    assert invoke("encode", picture, "x.skf", "--effort", 11).exit_code == 2
 
 
 def test_long_files_are_read_within_bounds(tmp_path: Path) -> None:

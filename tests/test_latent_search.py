@@ -12,11 +12,10 @@ from sketchfusion_lite import bitstream, datasets, latent_search
 from sketchfusion_lite.errors import ArgumentError, WeightsError
 from sketchfusion_lite.evaluation.metrics import psnr
 from sketchfusion_lite.images import load_image
+from sketchfusion_lite.latent_objective import Objective, ShiftedLpips, cached_lpips
 from sketchfusion_lite.latent_search import (
     ITERATIONS,
-    Objective,
     SearchResult,
-    cached_lpips,
     load_float_entropy,
     optimise_latent,
     soft_round,
@@ -228,10 +227,10 @@ def test_the_cached_features_give_lpips(photo):
     if lpips is None:
         pytest.skip("no LPIPS trunk in the cache")
     other = (photo + 0.1 * torch.sin(40 * photo)).clamp(0, 1)
-    ours = latent_search._ShiftedLpips(lpips, photo)
+    ours = ShiftedLpips(lpips, photo)
     assert ours(other, (0, 0)).item() == pytest.approx(lpips(other * 2 - 1, photo * 2 - 1).item())
     black = torch.zeros_like(photo, requires_grad=True)
-    latent_search._ShiftedLpips(lpips, photo)(black, (1, 2)).backward()
+    ShiftedLpips(lpips, photo)(black, (1, 2)).backward()
     assert torch.isfinite(black.grad).all()
 
 

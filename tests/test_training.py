@@ -18,7 +18,6 @@ from PIL import Image
 from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.cues import BoundaryDetector
 from sketchfusion_lite.errors import RecipeError
-from sketchfusion_lite.images import to_pil
 from sketchfusion_lite.training import data
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.muon import Muon, orthogonalise
@@ -31,23 +30,6 @@ from sketchfusion_lite.training.recipe import Recipe, load_recipe, shipped_recip
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def photo_folder(tmp_path_factory) -> Path:
-    """Six small pictures with boundary maps, made here."""
-    folder = tmp_path_factory.mktemp("photos")
-    generator = torch.Generator().manual_seed(0)
-    for i in range(6):
-        coarse = torch.rand(1, 3, 5, 7, generator=generator)
-        picture = torch.nn.functional.interpolate(coarse, size=(80, 112), mode="bicubic")
-        boundaries = torch.zeros(1, 1, 80, 112)
-        picture[..., 20 + i : 60, 30:70] = 1 - picture[..., 20 + i : 60, 30:70]
-        boundaries[..., 20 + i, 30:70] = 1
-        boundaries[..., 20 + i : 60, 30] = 1
-        to_pil(picture).save(folder / f"photo{i}.png")
-        to_pil(boundaries).save(folder / f"photo{i}_boundary.png")
-    return folder
 
 
 def cues_recipe(folder: Path, **changes) -> Recipe:
@@ -256,6 +238,23 @@ def test_resuming_with_another_model_is_refused(photo_folder, tmp_path):
         run = TrainingRun.__new__(TrainingRun)
         run.recipe, run.checkpoint_path = other, tmp_path / "run" / "checkpoint.pt"
         run._load()
+
+
+def test_a_checkpoint_of_another_release_says_how_to_go_on(photo_folder, tmp_path):
+    recipe = cues_recipe(photo_folder, steps=2)
+    run = TrainingRun(recipe, tmp_path / "run")
+    run.run()
+    path = tmp_path / "run" / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    del state["recipe"][
+        "adversarial_weight"
+    ]  # as written before there was one: no reason to refuse
+    torch.save(state, path)
+    assert TrainingRun(recipe, tmp_path / "run", resume=True).step == 2
+    state["modules"]["detector"] = {"old": torch.zeros(1)}
+    torch.save(state, path)
+    with pytest.raises(RecipeError, match=r"another release.*start_from"):
+        TrainingRun(recipe, tmp_path / "run", resume=True)
 
 
 _KILLED = """

@@ -193,15 +193,16 @@ def decode(
     """
     if format is not None and not source.is_dir() and target.suffix.lower() != f".{format}":
         raise ArgumentError(f"{target}: not named .{format}. Drop --format, or rename the output.")
-    dials = {"--steps": steps, "--realism": realism, "--refiner": refiner}
-    if stage is not Stage.REFINED and (given := [k for k, v in dials.items() if v is not None]):
-        raise ArgumentError(f"{given[0]} belongs to the refined stage. Add --stage refined.")
+    dials = {k: v for k, v in (("steps", steps), ("realism", realism)) if v is not None}
+    if stage is not Stage.REFINED and (dials or refiner):
+        raise ArgumentError(
+            f"--{next(iter(dials), 'refiner')} belongs to the refined stage. Add --stage refined."
+        )
     suffix = f".{format or Format.PNG}"
     plan = make_plan(source, target, suffix, force, _list_streams, StreamError)
     codec = _load(weights, device, refiner) if plan.jobs else None
 
     def work(job: Job) -> Done:
-        from ..codec import DEFAULT_STEPS
         from ..images import save_image
 
         start = time.perf_counter()
@@ -209,8 +210,7 @@ def decode(
         decoded = codec.decode(
             data,
             stage.value,
-            steps=DEFAULT_STEPS if steps is None else steps,
-            realism=1.0 if realism is None else realism,
+            **dials,
             max_pixels=max_pixels,
             name=str(job.source),
         )

@@ -113,10 +113,7 @@ def train(
         note(f"stopped at step {run.step}; go on from the last checkpoint with --resume")
         raise
     if run.accelerator.is_main_process:
-        exported = ", ".join(
-            str(p) for p in [*sorted(folder.glob("*.safetensors")), *folder.glob("refiner")]
-        )
-        say(f"{folder}  {run.step} steps  {run.seconds / 60:.1f} minutes  weights: {exported}")
+        say(f"{folder}  {run.step} steps  {run.seconds / 60:.1f} minutes  weights: {run.exported}")
 
 
 def _watch(run: TrainingRun, name: str) -> None:
@@ -161,20 +158,17 @@ def export(
 
     from ..codec import export_weights
     from ..model import ModelConfig, SketchFusionModel
+    from ..training.recipe import Recipe, describe
 
-    recipe = dict(state["recipe"])
     try:
-        model = SketchFusionModel(ModelConfig.from_dict(recipe["model"]))
+        described = describe(Recipe(**state["recipe"]))
+        model = SketchFusionModel(ModelConfig.from_dict(state["recipe"]["model"]))
         model.load_state_dict(state["modules"]["model"])
     except (KeyError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{path}: does not fit the model of this release ({reason})") from error
-    # Others shall learn what was trained on, not where it lay on this machine.
-    recipe["photos"] = [Path(folder).name for folder in recipe["photos"]]
-    for key in ("detector", "start_from", "codec"):
-        recipe[key] = Path(recipe.get(key, "")).name
     training = {
-        "recipe": recipe,
+        **described,
         "steps": state["step"],
         "minutes": round(state["seconds"] / 60, 1),
     }

@@ -27,6 +27,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -250,6 +251,7 @@ def decode_pics(
 # Drawing
 
 
+@cache
 def _shipped_detector() -> Detector:
     from ..codec import load_codec  # on demand: a detector of one's own needs no weights
 

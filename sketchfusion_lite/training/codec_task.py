@@ -2,7 +2,7 @@
 
 photo crops --> SketchFusionModel --> rate, preview, sketch --> loss <-- PatchDiscriminator (last part)
                                         |
-                           RateController (lambda per quality level)
+                           RateController (lambda)
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from .recipe import Recipe, describe
 from .starting import load_start
 
 VALIDATION_QUALITIES = (0.0, 2.0, 4.0)
-VALIDATION_SIZE = (512, 768)
 
 
 class CodecTask(nn.Module):
@@ -60,8 +59,7 @@ class CodecTask(nn.Module):
         )
         self.rate = RateController(recipe.bpp_targets, recipe.rate_scale)
         if recipe.start_from:
-            modules = {"model": self.model, "rate": self.rate}
-            load_start(recipe.start_from, modules, recipe.transplant)
+            load_start(recipe.start_from, {"model": self.model}, recipe.transplant)
         self.discriminator = (
             PatchDiscriminator(config.latent_channels) if recipe.adversarial_weight else None
         )
@@ -69,12 +67,8 @@ class CodecTask(nn.Module):
 
         self.lpips = PerceptualLoss(load_lpips("alex"), recipe.lpips_zoom).requires_grad_(False)
         self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight, recipe.vgg_every)
-        files = data.training_files(recipe.photos)
-        train, held = data.split(files, recipe.hold_out)
-        smallest = max(int(row[1]) for row in recipe.phases)
-        self.photos = data.load_photos(train, self._boundaries, smallest, recipe.short_side)
-        self.held = data.load_photos(held, self._boundaries, 64, max(VALIDATION_SIZE))
-        self.sampler = data.CropSampler(self.photos, recipe.seed + 7919 * rank)
+        natural = (64, max(data.VALIDATION_SIZE))
+        self.sampler, self.held = data.photos_of(recipe, self._boundaries, natural, rank)
         self.forward_model = (
             torch.compile(self.model, dynamic=False) if recipe.compile else self.model
         )
@@ -127,7 +121,7 @@ class CodecTask(nn.Module):
         codec = SketchFusionCodec.from_model(self.model)
         rows: dict[str, list[float]] = {}
         for photo in self.held:
-            pixels = photo.pixels[:3, : VALIDATION_SIZE[0], : VALIDATION_SIZE[1]]
+            pixels = photo.pixels[:3, : data.VALIDATION_SIZE[0], : data.VALIDATION_SIZE[1]]
             image = pixels.unsqueeze(0).float() / 255  # (1, 3, H, W)
             for quality in VALIDATION_QUALITIES:
                 encoded = codec.encode(image, quality=quality)

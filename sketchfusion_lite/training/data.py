@@ -16,7 +16,9 @@ from torch import Tensor
 
 from ..errors import RecipeError
 from ..images import list_images, load_image, to_uint8
+from .recipe import Recipe
 
+VALIDATION_SIZE = (512, 768)  # held-out photos of natural size are cut to this
 BOUNDARY_SUFFIX = "_boundary"  # NAME_boundary.png holds the human boundaries of NAME.*
 
 
@@ -137,6 +139,27 @@ def random_crop(pixels: Tensor, side: int, generator: torch.Generator) -> Tensor
     crop = pixels[:, top : top + side, left : left + side]
     mirrored = bool(torch.randint(2, (1,), generator=generator))
     return crop.flip(-1) if mirrored else crop
+
+
+def photos_of(
+    recipe: Recipe,
+    boundaries_of: Callable[[Path, Tensor], Tensor],
+    held_size: tuple[int, int],
+    rank: int = 0,
+) -> tuple[CropSampler, list[Photo]]:
+    """Crops of a recipe's training photos, and its held-out photos.
+
+    Args:
+        recipe: names folders, crop sizes and seed.
+        boundaries_of: see :func:`load_photos`.
+        held_size: sides ``(at least, shrunk to)`` of the held-out photos.
+        rank: of this process; each draws crops of its own.
+    """
+    train, held = split(training_files(recipe.photos), recipe.hold_out)
+    crop = max(int(row[1]) for row in recipe.phases)
+    photos = load_photos(train, boundaries_of, crop, recipe.short_side)
+    sampler = CropSampler(photos, recipe.seed + 7919 * rank)
+    return sampler, load_photos(held, boundaries_of, *held_size)
 
 
 def split(files: Sequence[Path], hold_out: int) -> tuple[list[Path], list[Path]]:

@@ -63,6 +63,7 @@ class TrainingRun:
             )
         self.base_rates = [o.param_groups[0]["lr"] for o in self.optimizers]
         self.step, self.seconds = 0, 0.0
+        self.exported: Path | None = None  # the weights, once the run has ended
         if self.checkpoint_path.exists():
             self._load()
         if self.accelerator.is_main_process:
@@ -119,7 +120,7 @@ class TrainingRun:
         self.save()
         self.validate()
         if self.accelerator.is_main_process:
-            self.task.export(self.folder)
+            self.exported = self.task.export(self.folder)
 
     def _train_step(self) -> dict[str, torch.Tensor]:
         factor = self.learning_rate_factor()
@@ -206,13 +207,20 @@ class TrainingRun:
     def _load(self) -> None:
         state = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
         for key in ("task", "model", "adversarial_weight"):
-            if state["recipe"][key] != getattr(self.recipe, key):
+            was = state["recipe"].get(key, 0.0)  # 0.1 had no discriminator
+            if was != getattr(self.recipe, key):
                 raise RecipeError(
-                    f"{self.checkpoint_path} was trained with {key} = {state['recipe'][key]!r}, the recipe says "
+                    f"{self.checkpoint_path} was trained with {key} = {was!r}, the recipe says "
                     f"{getattr(self.recipe, key)!r}; use another folder"
                 )
         for name, module in self._stateful().items():
-            module.load_state_dict(state["modules"][name])
+            try:
+                module.load_state_dict(state["modules"][name])
+            except (KeyError, RuntimeError) as error:
+                raise RecipeError(
+                    f"{self.checkpoint_path}: its {name!r} is of another release. Start a new run from its networks: "
+                    f"start_from = {str(self.folder)!r} in the recipe, and another folder"
+                ) from error
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.seconds = state["step"], state["seconds"]

@@ -16,6 +16,8 @@ References
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 
 import torch
@@ -28,7 +30,7 @@ from ..integer import IntegerEntropyModel
 from ..model import ModelConfig, SketchFusionModel
 from ..refinement import FlowRefiner, RefinementPipeline
 from ..refiner import RefinerUNet
-from ..weights_io import load_weights, part
+from ..weights_io import load_codec_weights, part, without_integers
 from . import data
 from .adversarial import FeatureDiscriminator, hinge_game
 from .objectives import PerceptualLoss, SparseLoss, draw_quality
@@ -36,7 +38,6 @@ from .recipe import Recipe, describe
 from .starting import load_start
 
 STEP_COUNTS = (1, 2, 4)  # samplers that the second part trains
-VALIDATION_SIZE = (512, 768)
 VALIDATION_QUALITY = 2.0
 
 
@@ -49,13 +50,11 @@ class RefinerTask(nn.Module):
         super().__init__()
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
-        tensors, config = load_weights(recipe.codec or None)
-        self.codec = SketchFusionModel(ModelConfig.from_dict(config["model"]))
-        self.codec.load_state_dict(
-            {k: t for k, t in tensors.items() if not k.startswith("integer.")}
-        )
+        tensors, sizes, name = load_codec_weights(recipe.codec or None)
+        self.codec = SketchFusionModel(ModelConfig.from_dict(sizes))
+        self.codec.load_state_dict(without_integers(tensors))
         self.codec.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        codec_id = IntegerEntropyModel(part(tensors, "integer")).model_id
+        codec_id = IntegerEntropyModel(part(tensors, "integer", name)).model_id
         self.unet = RefinerUNet(
             latent_channels=self.codec.config.latent_channels, codec_id=codec_id, **recipe.model
         ).to(memory_format=torch.channels_last)
@@ -67,12 +66,8 @@ class RefinerTask(nn.Module):
         self.lpips = PerceptualLoss(alex, recipe.lpips_zoom).requires_grad_(False)
         self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight, recipe.vgg_every)
         self.discriminator = FeatureDiscriminator(alex) if recipe.adversarial_weight else None
-        files = data.training_files(recipe.photos)
-        train, held = data.split(files, recipe.hold_out)
-        smallest = max(int(row[1]) for row in recipe.phases)
-        self.photos = data.load_photos(train, self._boundaries, smallest, recipe.short_side)
-        self.held = data.load_photos(held, self._boundaries, 64, max(VALIDATION_SIZE))
-        self.sampler = data.CropSampler(self.photos, recipe.seed + 7919 * rank)
+        natural = (64, max(data.VALIDATION_SIZE))
+        self.sampler, self.held = data.photos_of(recipe, self._boundaries, natural, rank)
         compiled = (
             (lambda module: torch.compile(module, dynamic=False))
             if recipe.compile
@@ -158,7 +153,9 @@ class RefinerTask(nn.Module):
         refiner = FlowRefiner(RefinementPipeline.of(self.unet))
         sums: dict[str, float] = {}
         for photo in self.held:
-            pixels = photo.pixels[:, : VALIDATION_SIZE[0], : VALIDATION_SIZE[1]].to(device)
+            pixels = photo.pixels[:, : data.VALIDATION_SIZE[0], : data.VALIDATION_SIZE[1]].to(
+                device
+            )
             image = pixels.unsqueeze(0).float() / 255  # (1, 4, H, W)
             padded, size = pad_to_multiple(image, 16)
             quality = torch.full((1,), VALIDATION_QUALITY, device=device)
@@ -187,9 +184,6 @@ class RefinerTask(nn.Module):
 
 def save_refiner(unet: RefinerUNet, folder: Path, training: dict) -> None:
     """Write a pipeline of a float16 copy of the network; ``training`` goes to ``training.json`` beside it."""
-    import copy
-    import json
-
     half = copy.deepcopy(unet).to(memory_format=torch.contiguous_format).half()
     RefinementPipeline.of(half).save_pretrained(folder, safe_serialization=True)
     for file in folder.rglob("*.safetensors"):

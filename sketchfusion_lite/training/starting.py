@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import RecipeError
-from ..weights_io import load_weights
+from ..weights_io import load_weights, without_integers
 
 
 def load_start(
@@ -35,20 +35,18 @@ def load_start(
         raise RecipeError(f"start_from: {path} does not exist; name a run folder or a weights file")
     if path.suffix == ".safetensors":
         tensors, _ = load_weights(path)
-        states = {"model": {k: t for k, t in tensors.items() if not k.startswith("integer.")}}
+        states = {"model": without_integers(tensors)}
     else:
         try:
             states = torch.load(path, map_location="cpu", weights_only=True)["modules"]
         except (EOFError, KeyError, OSError, RuntimeError, pickle.UnpicklingError) as error:
             raise RecipeError(f"start_from: {path} is damaged or no checkpoint") from error
-    missing = set(modules) - set(states) - {"rate"}  # lambda finds its level by itself
+    missing = set(modules) - set(states)
     if missing:
         raise RecipeError(f"start_from: {path} holds {sorted(states)}, but not {sorted(missing)}")
     for name, module in modules.items():
-        if name not in states or (set(states[name]) != set(module.state_dict()) and name == "rate"):
-            continue
         state = states[name]
-        if transplant and name != "rate":
+        if transplant:
             own = module.state_dict()
             state = {
                 key: _leading(state[key], own[key]) if key in state else own[key] for key in own

@@ -32,12 +32,9 @@ class CuesTask(nn.Module):
         self.recipe = recipe
         torch.manual_seed(recipe.seed)
         self.detector = BoundaryDetector()
-        files = data.training_files(recipe.photos)
-        train, held = data.split(files, recipe.hold_out)
-        smallest = max(int(row[1]) for row in recipe.phases)
-        self.photos = data.load_photos(train, data.human_boundaries, smallest, recipe.short_side)
-        self.held = data.load_photos(held, data.human_boundaries, 16, recipe.short_side)
-        self.sampler = data.CropSampler(self.photos, recipe.seed + 7919 * rank)
+        self.sampler, self.held = data.photos_of(
+            recipe, data.human_boundaries, (16, recipe.short_side), rank
+        )
 
     def modules_to_train(self) -> list[tuple[str, nn.Module]]:
         return [("detector", self.detector)]

@@ -13,7 +13,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from PIL import Image
 
-from .figures import AXES, PALETTE, WIDTH, _bare, _figure, _picture, _styled, render
+from .figures import AXES, PALETTE, WIDTH, _bare, _figure, _picture, _styled
 
 __all__ = [
     "Curve",
@@ -21,7 +21,6 @@ __all__ = [
     "lines",
     "local_error",
     "power_spectrum",
-    "render",
     "restored_or_invented",
 ]
 
