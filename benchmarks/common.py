@@ -21,6 +21,15 @@ def machine() -> str:
     return f"{processor} ({vector}), {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
+def peak_megabytes() -> float:
+    """Largest resident memory of this process so far.
+
+    Not ``ru_maxrss``: that of a child starts at what its parent had.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
 def write_rows(name: str, rows: list[dict]) -> Path:
     """Write rows of equal keys to ``data/results/NAME.csv``."""
     RESULTS.mkdir(parents=True, exist_ok=True)

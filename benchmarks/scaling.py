@@ -17,7 +17,7 @@ STAGES = ("encode", "preview", "refined, 2 steps")
 FIGURE = Path(__file__).parents[1] / "docs" / "scaling.png"
 
 _ONE_SIZE = """
-import json, resource, sys, time
+import json, sys, time
 import torch
 from sketchfusion_lite import load_codec
 width, height = int(sys.argv[1]), int(sys.argv[2])
@@ -26,9 +26,8 @@ codec.refiner
 torch.manual_seed(0)
 picture = torch.nn.functional.interpolate(
     torch.rand(1, 3, height // 16, width // 16), size=(height, width), mode="bicubic").clamp(0, 1)
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-result = {"loaded MB": peak()}
+from benchmarks.common import peak_megabytes
+result = {}
 repeats = 3 if width * height < 2_000_000 else 1
 def timed(action):
     if repeats > 1:
@@ -42,7 +41,7 @@ del picture
 _, result["preview"] = timed(lambda: codec.decode(encoded.data, "preview"))
 _, whole = timed(lambda: codec.decode(encoded.data, "refined", steps=2))
 result["refined, 2 steps"] = whole - result["preview"]
-result["peak MB"] = peak()
+result["peak MB"] = peak_megabytes()
 print(json.dumps(result))
 """
 

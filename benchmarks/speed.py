@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from sketchfusion_lite.samples import load_photo
 from .common import machine, markdown, write_rows
 
 _PEAK = """
-import resource, sys, time
+import time
 started = time.perf_counter()
 from sketchfusion_lite import load_codec
 codec = load_codec(device="cpu")
@@ -26,7 +25,8 @@ import torch
 picture = torch.nn.functional.interpolate(
     torch.rand(1, 3, 32, 48), size=(512, 768), mode="bicubic").clamp(0, 1)
 codec.decode(codec.encode(picture, quality=2.0).data)
-print(loaded, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+from benchmarks.common import peak_megabytes
+print(loaded, peak_megabytes())
 """
 
 
@@ -69,7 +69,6 @@ def main() -> None:
     rows.append({"picture": "any", "step": "import and load", "value": f"{loaded:.2f} s"})
     print(markdown(rows))
     print(f"peak memory of a process that loads, encodes and decodes 768x512: {peak:.0f} MB")
-    print(f"this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
     rows.append({"picture": "768x512", "step": "peak memory, all of it", "value": f"{peak:.0f} MB"})
     write_rows("speed", rows)
 

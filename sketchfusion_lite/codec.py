@@ -277,24 +277,22 @@ class SketchFusionCodec:
     def boundaries(self, image: ImageSource) -> Tensor:
         """Structural cue of an image: boundary probability ``(1, 1, H, W)`` in [0, 1]."""
         pixels = load_image(image)
-        padded, size = pad_to_multiple(pixels.to(self.device, self.dtype), STRIDE)
-        return crop(self._detect(padded), size).float()
+        return self._detect(pixels.to(self.device, self.dtype)).float()
 
-    def _detect(self, padded: Tensor) -> Tensor:
-        """Boundary probability ``(1, 1, H, W)`` of ``(1, 3, H, W)``, sides multiples of 16."""
+    def _detect(self, pixels: Tensor) -> Tensor:
+        """Boundary probability ``(1, 1, H, W)`` of ``(1, 3, H, W)``."""
 
-        def network(pixels: Tensor) -> Tensor:
-            return self.model.boundary_detector(pixels).sigmoid()
+        def network(piece: Tensor) -> Tensor:
+            return self.model.boundary_detector(piece).sigmoid()
 
-        return run_tiled(network, [(padded, 1)], 1, DETECTOR_MARGIN, self.tile)
+        return run_tiled(network, [(pixels, 1)], 1, DETECTOR_MARGIN, self.tile)
 
     @torch.inference_mode()
     def _latent(self, pixels: Tensor) -> Tensor:
         """Unscaled latent ``(1, C, ceil(H/16), ceil(W/16))``: what the rate search reuses."""
         pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
-        padded, size = pad_to_multiple(pixels, STRIDE)  # (1, 3, 16h, 16w)
-        boundaries, _ = pad_to_multiple(crop(self._detect(padded), size), STRIDE)
-        inputs = [(padded, 1), (boundaries, 1)]
+        cues = (pixels, self._detect(pixels))  # (1, 3, H, W), (1, 1, H, W)
+        inputs = [(pad_to_multiple(cue, STRIDE)[0], 1) for cue in cues]
         y = run_tiled(self.model.encoder, inputs, STRIDE, ENCODER_MARGIN, self.tile)
         if not torch.isfinite(y).all():
             raise ImageError("the encoder returned non-finite values for this picture.")

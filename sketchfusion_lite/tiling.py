@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from .errors import ArgumentError
@@ -41,14 +40,14 @@ def run_tiled(
     Args:
         network: called with a piece of every input; uses nothing that looks at the whole picture (no global
             pooling, no attention, no normalisation over space).
-        inputs: ``(tensor (B, C, H / stride, W / stride), stride)``, all of one picture whose sides ``H, W`` divide
-            by 16; strides divide 16.
+        inputs: ``(tensor (B, C, H / stride, W / stride), stride)``, all of one picture ``H, W``; strides divide 16.
+            The sides need to divide by 16 only if the network wants them to.
         out_stride: stride of the result.
         margin: pixels around a core, a multiple of 16, at least the radius of the receptive field.
         tile: pixels per side of a core, a multiple of 16.
 
     Returns:
-        ``(B, C_out, H / out_stride, W / out_stride)``; a picture of at most one tile is run whole.
+        ``(B, C_out, H / out_stride, W / out_stride)``, rounded up; a picture of at most one tile is run whole.
 
     Raises:
         ArgumentError: tile or margin is not a multiple of 16.
@@ -58,9 +57,10 @@ def run_tiled(
             f"tile={tile}, margin={margin}: give multiples of {CELL}, tile above 0."
         )
     first, stride = inputs[0]
-    rows, columns = (side * stride // CELL for side in first.shape[-2:])
-    if max(rows, columns) * CELL <= tile:
+    size = [side * stride for side in first.shape[-2:]]
+    if max(size) <= tile:
         return network(*(tensor for tensor, _ in inputs))
+    rows, columns = (-(-side // CELL) for side in size)  # slices beyond a picture end with it
     reach, side, scale = margin // CELL, tile // CELL, CELL // out_stride
     result: Tensor | None = None
     for top, bottom in cores(rows, side):
@@ -78,8 +78,8 @@ def run_tiled(
                 (left - before) * scale : (right - before) * scale,
             ]
             if result is None:
-                shape = (*piece.shape[:2], rows * scale, columns * scale)
-                result = torch.empty(shape, dtype=piece.dtype, device=piece.device)
+                sides = (-(-side // out_stride) for side in size)
+                result = piece.new_empty((*piece.shape[:2], *sides))
             result[..., top * scale : bottom * scale, left * scale : right * scale] = core
     assert result is not None
     return result

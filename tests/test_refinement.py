@@ -335,6 +335,9 @@ def test_large_pictures_in_pieces(codec, tiny_weights, refiner_folder):
     pieces.tile = 96
     data = codec.encode(image, quality=2).data
     assert pieces.encode(image, quality=2).data == data
+    assert torch.allclose(pieces.boundaries(image), codec.boundaries(image), atol=1e-5)
+    alone = codec.model.boundary_detector(image).sigmoid()  # 330x405: no multiple of 8
+    assert torch.allclose(codec.boundaries(image), alone, atol=1e-6)
     whole, tiled = (c.decode(data, "refined") for c in (codec, pieces))
     for name in ("preview", "refined"):
         first, second = (np.asarray(getattr(d, name), int) for d in (whole, tiled))

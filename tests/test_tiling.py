@@ -34,6 +34,16 @@ def test_equals_whole_when_the_margin_covers_the_field(shape: tuple[int, int], t
     assert torch.allclose(tiled, network(image), atol=1e-5)
 
 
+def test_sides_need_not_be_multiples():
+    torch.manual_seed(1)
+    image = torch.rand(1, 3, 101, 159)
+    fine, coarse = blur(radius=13), blur(radius=8, stride=4)
+    for network, stride in ((fine, 1), (coarse, 4)):
+        tiled = run_tiled(network, [(image, 1)], stride, margin=16, tile=48)
+        whole = network(image)
+        assert tiled.shape == whole.shape and torch.allclose(tiled, whole, atol=1e-5)
+
+
 def test_too_small_a_margin_shows():
     """The comparison above can fail."""
     torch.manual_seed(1)
