@@ -49,7 +49,7 @@ STAGES = ("sketch", "preview", "refined")
 STRIDE = 16
 DEFAULT_BPP = 0.045
 # Radii of receptive fields in pixels, rounded up to multiples of 16.
-DETECTOR_MARGIN, ENCODER_MARGIN, PREVIEW_MARGIN = 64, 96, 144
+DETECTOR_MARGIN, ENCODER_MARGIN = 64, 96
 _TRAINING_ONLY = tuple(
     f"entropy.{part}." for part in ("prior", "synthesis", "structure_context", "tone_context")
 )
@@ -334,7 +334,7 @@ class SketchFusionCodec:
             return self.model.preview(piece.contiguous(memory_format=torch.channels_last), quality)
 
         inputs = [(y_hat, STRIDE)]
-        return run_tiled(network, inputs, 1, PREVIEW_MARGIN, self.tile).float()
+        return run_tiled(network, inputs, 1, self.model.preview.margin, self.tile).float()
 
     def _quality_tensor(self, index: int) -> Tensor:
         value = bitstream.index_to_quality(index)

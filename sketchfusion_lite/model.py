@@ -42,7 +42,7 @@ class ModelConfig:
     encoder_widths: tuple[int, int, int] = (48, 128, 192)
     encoder_depths: tuple[int, int, int] = (1, 2, 3)
     decoder_widths: tuple[int, int, int] = (256, 128, 64)
-    decoder_depths: tuple[int, int, int] = (5, 3, 2)
+    decoder_depths: tuple[int, int, int] = (5, 4, 4)
     cues: str = "fused"
 
     @property

@@ -1,6 +1,6 @@
 """Preview decoder: the first of the two receiver stages, one feed-forward pass.
 
-    y_hat --> [stride 16: 5 blocks] --> [stride 8: 3] --> [stride 4: 2] --> x_preview
+    y_hat --> [stride 16: 5 blocks] --> [stride 8: 4] --> [stride 4: 4] --> x_preview
  (B,C,H/16,W/16)                                                          (B,3,H,W)
 
 Convolutions only, most of the work at strides 8 and 16, pixel shuffle up.
@@ -38,7 +38,7 @@ class PreviewDecoder(nn.Module):
         latent_channels: int,
         levels: int,
         widths: tuple[int, int, int] = (256, 128, 64),
-        depths: tuple[int, int, int] = (5, 3, 2),
+        depths: tuple[int, int, int] = (5, 4, 4),
     ) -> None:
         super().__init__()
         w16, w8, w4 = widths
@@ -48,6 +48,13 @@ class PreviewDecoder(nn.Module):
         self.stride8 = nn.Sequential(blocks(w8, depths[1]), upsample(w8, w4))
         self.stride4 = blocks(w4, depths[2])
         self.to_pixels = nn.Sequential(nn.Conv2d(w4, 48, 3, padding=1), nn.PixelShuffle(4))
+
+    @property
+    def margin(self) -> int:
+        """Radius of the receptive field in pixels, rounded up to whole latent positions."""
+        d16, d8, d4 = (len(level) for level in (self.stride16[0], self.stride8[0], self.stride4))
+        radius = 16 * (1 + d16) + 8 * d8 + 4 * (d4 + 1)
+        return -(-radius // 16) * 16
 
     def forward(self, y_hat: Tensor, quality: Tensor) -> Tensor:
         bias = interpolate_levels(self.quality_bias, quality)[..., None, None]  # (B, w16, 1, 1)

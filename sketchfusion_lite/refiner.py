@@ -53,7 +53,9 @@ class RefinerUNet(ModelMixin, ConfigMixin):
 
     Args:
         latent_channels: channels C of ``y_hat``.
-        widths, depths: channels and blocks (each way) at strides 4, 8 and 16.
+        widths: channels at strides 4, 8 and 16.
+        depths: blocks at strides 4, 8 and 16, on the way up.
+        down_depths: blocks at strides 4 and 8 on the way down; None for as many as on the way up.
         noise: standard deviation of the noise added to the preview at the start of the flow, of pictures in
             [-1, 1].
         codec_id: model id of the codec whose previews it was trained on.
@@ -71,21 +73,23 @@ class RefinerUNet(ModelMixin, ConfigMixin):
         self,
         latent_channels: int = 36,
         widths: tuple[int, int, int] = (80, 176, 320),
-        depths: tuple[int, int, int] = (2, 3, 6),
+        depths: tuple[int, int, int] = (4, 4, 6),
+        down_depths: tuple[int, int] | None = None,
         noise: float = 0.1,
         codec_id: int = 0,
     ) -> None:
         super().__init__()
         w4, w8, w16 = widths
         d4, d8, d16 = depths
+        down4, down8 = down_depths or (d4, d8)
         embedding = 64
         self.embed = nn.Sequential(
             nn.Linear(4, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
         self.stem = nn.Conv2d(2 * 3 * SHUFFLE**2, w4, 3, padding=1)
-        self.down4 = ConditionedBlocks(w4, d4, embedding)
+        self.down4 = ConditionedBlocks(w4, down4, embedding)
         self.to8 = downsample(w4, w8)
-        self.down8 = ConditionedBlocks(w8, d8, embedding)
+        self.down8 = ConditionedBlocks(w8, down8, embedding)
         self.to16 = downsample(w8, w16)
         self.latent = nn.Conv2d(latent_channels, w16, 3, padding=1)
         self.middle = ConditionedBlocks(w16, d16, embedding)
@@ -102,7 +106,8 @@ class RefinerUNet(ModelMixin, ConfigMixin):
     def margin(self) -> int:
         """Radius of the receptive field in pixels, rounded up to whole latent positions."""
         d4, d8, d16 = self.config.depths
-        radius = 4 * (2 * d4 + 2) + 8 * 2 * d8 + 16 * (d16 + 1)
+        down4, down8 = self.config.down_depths or (d4, d8)
+        radius = 4 * (down4 + d4 + 2) + 8 * (down8 + d8) + 16 * (d16 + 1)
         return -(-radius // 16) * 16
 
     def forward(

@@ -13,15 +13,18 @@ from PIL import Image
 from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.errors import RecipeError
 from sketchfusion_lite.evaluation.metrics import load_lpips
+from sketchfusion_lite.preview import PreviewDecoder
 from sketchfusion_lite.refinement import load_refiner
+from sketchfusion_lite.refiner import RefinerUNet
 from sketchfusion_lite.training.adversarial import (
     FeatureDiscriminator,
     PatchDiscriminator,
     diff_augment,
     hinge_game,
 )
+from sketchfusion_lite.training.grafting import graft
 from sketchfusion_lite.training.loop import TrainingRun
-from sketchfusion_lite.training.objectives import SparseLoss, draw_quality
+from sketchfusion_lite.training.objectives import SparseLoss, draw_quality, texture_loss
 from sketchfusion_lite.training.recipe import Recipe, load_recipe
 from tests.conftest import TINY
 
@@ -129,14 +132,38 @@ def test_the_discriminator_learns_to_tell_photos_from_blur():
     for _ in range(25):
         real = torch.rand(4, 3, 64, 64)
         fake = torch.nn.functional.avg_pool2d(real, 3, stride=1, padding=1)
-        _, loss = hinge_game(discriminator, (real,), (fake,))
+        features = (discriminator.features(x) for x in (real, fake))
+        _, loss = hinge_game(discriminator, *features)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     real = torch.rand(4, 3, 64, 64)
     fake = torch.nn.functional.avg_pool2d(real, 3, stride=1, padding=1)
-    assert discriminator(real).mean() > discriminator(fake).mean() + 0.3
+    on_real, on_fake = (discriminator(*discriminator.features(x)) for x in (real, fake))
+    assert on_real.mean() > on_fake.mean() + 0.3
     assert not [n for n, _ in discriminator.named_parameters() if not n.startswith("heads")]
+
+
+def test_texture_counts_its_strength_and_not_its_place():
+    torch.manual_seed(0)
+    photo = torch.randn(1, 4, 36, 36)
+    moved = photo.view(1, 4, 3, 12, 3, 12).roll((5, 3), dims=(3, 5)).view(photo.shape)
+    assert texture_loss([moved], [photo]).item() == pytest.approx(0, abs=1e-5)
+    for strength in (0.0, 0.5, 2.0):
+        assert texture_loss([photo * strength], [photo]).item() == pytest.approx(
+            abs(1 - strength), abs=0.01
+        )
+    elsewhere = photo.clone()
+    elsewhere[..., :12, :] *= 0
+    elsewhere[..., 12:24, :] *= 2
+    assert texture_loss([elsewhere], [photo]).item() > 0.5, "not only the whole picture's"
+
+
+def test_texture_pulls_a_mist_back():
+    photo = torch.randn(1, 2, 30, 30, generator=torch.Generator().manual_seed(0))
+    mist = (0.1 * photo).requires_grad_()
+    texture_loss([mist], [photo]).backward()
+    assert (mist.grad * photo).sum() < 0, "the way down is more of the texture that is there"
 
 
 def test_sparse_loss_is_unbiased_over_its_steps():
@@ -269,6 +296,32 @@ def test_the_lines_only_codec_knows_nothing_but_lines(photo_folder, tiny_weights
     assert first == second, "colour reached the stream of a lines-only codec"
 
 
+def test_a_grafted_refiner_has_the_decoders_features():
+    torch.manual_seed(0)
+    decoder = PreviewDecoder(6, levels=6, widths=(24, 16, 8), depths=(2, 2, 1))
+    decoder.quality_bias.data.normal_()
+    unet = RefinerUNet(6, (12, 20, 32), (2, 3, 2), down_depths=(1, 2))
+    graft(unet, decoder, quality=2.5)
+    preview, y_hat, quality = torch.rand(1, 3, 32, 48), torch.randn(1, 6, 2, 3), torch.tensor([2.5])
+    told = (torch.randn(1, 3, 32, 48), torch.tensor([0.7]), preview, y_hat, quality)
+    assert torch.equal(unet(*told), preview), "untrained, it returns the preview"
+    unet.to_pixels.weight.data[:, :8] = decoder.to_pixels[0].weight.data
+    unet.to_pixels.bias.data = decoder.to_pixels[0].bias.data
+    residual = unet(*told) - preview
+    assert torch.allclose(residual * 0.25 + 0.5, decoder(y_hat, quality), atol=1e-5)
+    residual.square().mean().backward()
+    for entry, width in ((unet.stem, 8), (unet.to8[1], 16), (unet.to16[1], 24)):
+        gradient = entry.weight.grad[:width].flatten(1).norm(dim=1)
+        assert gradient.min() > 0, "what starts at zero can learn"
+
+
+def test_a_refiner_too_small_for_the_graft_is_refused():
+    decoder = PreviewDecoder(6, levels=6, widths=(24, 16, 8), depths=(2, 2, 1))
+    for widths, depths in (((12, 20, 16), (2, 2, 2)), ((12, 20, 32), (2, 1, 2))):
+        with pytest.raises(RecipeError, match="at stride"):
+            graft(RefinerUNet(6, widths, depths), decoder, quality=2.0)
+
+
 @pytest.fixture(scope="module")
 def refiner_run(photo_folder, trained, tmp_path_factory) -> tuple[TrainingRun, dict]:
     recipe = load_recipe(
@@ -283,7 +336,7 @@ def refiner_run(photo_folder, trained, tmp_path_factory) -> tuple[TrainingRun, d
         adversarial_ramp=0.1,
         lpips_vgg_weight=0.0,
         warmup_steps=1,
-        model={"widths": [8, 8, 8], "depths": [1, 1, 1]},
+        model={"widths": [24, 24, 24], "depths": [1, 1, 1], "down_depths": [1, 1]},
         validate_minutes=60.0,
     )
     run = TrainingRun(recipe, tmp_path_factory.mktemp("refine"))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from sketchfusion_lite.codec import DETECTOR_MARGIN, ENCODER_MARGIN, PREVIEW_MARGIN
+from sketchfusion_lite.codec import DETECTOR_MARGIN, ENCODER_MARGIN
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.model import SketchFusionModel
 from sketchfusion_lite.refiner import RefinerUNet
@@ -110,12 +110,13 @@ def test_margins_cover_the_receptive_fields(model: SketchFusionModel):
     y_hat = torch.randn(1, 36, side // 16, side // 16, requires_grad=True)
     preview = model.preview(y_hat, torch.ones(1))
     preview[..., low : low + 16, low : low + 16].sum().backward()
-    assert 16 * reach(y_hat.grad, low // 16, low // 16 + 1) <= PREVIEW_MARGIN
+    assert 16 * reach(y_hat.grad, low // 16, low // 16 + 1) <= model.preview.margin
 
 
-def test_the_refiner_knows_its_own_margin():
+@pytest.mark.parametrize("down", [None, (2, 1)])
+def test_the_refiner_knows_its_own_margin(down: tuple[int, int] | None):
     torch.manual_seed(0)
-    unet = RefinerUNet(latent_channels=4, widths=(8, 8, 8), depths=(1, 2, 3))
+    unet = RefinerUNet(latent_channels=4, widths=(8, 8, 8), depths=(1, 2, 3), down_depths=down)
     nn.init.normal_(unet.to_pixels.weight)
     sample = torch.rand(1, 3, 480, 480, requires_grad=True)
     y_hat = torch.rand(1, 4, 30, 30, requires_grad=True)

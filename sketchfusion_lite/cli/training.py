@@ -29,7 +29,7 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="cues, codec, adversarial, refiner, lines, or the path of a recipe (.toml).",
+            help="cues, codec, further, adversarial, refiner, lines, or the path of a recipe (.toml).",
         ),
     ],
     photos: Annotated[

@@ -108,7 +108,7 @@ class FeatureDiscriminator(nn.Module):
         levels: how many of the trunk's five stages get a head.
 
     Shape:
-        image ``(B, 3, H, W)`` in about [0, 1] -> logits ``(B, N)`` of all patches of all stages.
+        features of :meth:`features` -> logits ``(B, N)`` of all patches of all stages.
     """
 
     _CHANNELS = (64, 192, 384, 256, 256)
@@ -127,10 +127,13 @@ class FeatureDiscriminator(nn.Module):
             for channels in self._CHANNELS[:levels]
         )
 
-    def forward(self, image: Tensor) -> Tensor:
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps ``(B, C_l, h_l, w_l)`` of images ``(B, 3, H, W)`` in about [0, 1]; both players share them."""
         lpips = self._trunk[0]
-        features = lpips.net(lpips.scaling_layer(image * 2 - 1))
-        pairs = zip(self.heads, features, strict=False)
+        return tuple(lpips.net(lpips.scaling_layer(image * 2 - 1)))[: len(self.heads)]
+
+    def forward(self, *features: Tensor) -> Tensor:
+        pairs = zip(self.heads, features, strict=True)
         return torch.cat([head(f).flatten(1) for head, f in pairs], dim=1)
 
 
@@ -144,8 +147,8 @@ def hinge_game(
     each update both.
 
     Args:
-        discriminator: of ``real`` and of ``fake`` (image and, if it is conditional, the condition).
-        real, fake: arguments of one call; only ``fake[0]`` carries a gradient.
+        discriminator: of ``real`` and of ``fake`` (image and condition, or features of an image).
+        real, fake: arguments of one call; only those of ``fake`` may carry a gradient.
 
     Returns:
         generator loss, discriminator loss.

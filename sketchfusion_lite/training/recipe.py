@@ -27,6 +27,7 @@ class Recipe:
         start_from: run folder, ``checkpoint.pt`` or weights file whose networks the run starts from; unlike a
             resumed run, it begins at step 0 with fresh optimisers. For task ``"refiner"``, of a refiner.
         transplant: the networks of ``start_from`` are larger: take the leading part of every tensor that fits.
+        graft: task ``"refiner"``: start with the preview decoder's features, see :mod:`.grafting`.
         codec: weights file of the codec that task ``"refiner"`` refines; empty = shipped weights.
         photos: folders of training photos.
         hold_out: photos, by file name in sorted order, kept from the last folder for validation.
@@ -45,6 +46,7 @@ class Recipe:
         lpips_weight, lpips_vgg_weight: weights of LPIPS with AlexNet and VGG16 trunks; 0 leaves it out.
         vgg_every: steps between LPIPS-VGG terms; the term stands for all of them.
         lpips_zoom: probability of a magnified view, see :class:`.objectives.PerceptualLoss`.
+        texture_weight: task ``"refiner"``: weight of :func:`.objectives.texture_loss`.
         adversarial_weight: weight of the generator's hinge loss; 0 trains without a discriminator.
         adversarial_start: fraction of the run at which the discriminator joins; its weight is ramped up over
             the ``adversarial_ramp`` that follows.
@@ -68,6 +70,7 @@ class Recipe:
     photos: list[str]
     start_from: str = ""
     transplant: bool = False
+    graft: bool = False
     codec: str = ""
     hold_out: int = 12
     short_side: int = 512
@@ -89,6 +92,7 @@ class Recipe:
     lpips_vgg_weight: float = 0.0
     vgg_every: int = 4
     lpips_zoom: float = 0.0
+    texture_weight: float = 0.0
     adversarial_weight: float = 0.0
     adversarial_start: float = 0.0
     adversarial_ramp: float = 0.3

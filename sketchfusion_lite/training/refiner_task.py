@@ -6,7 +6,7 @@
 
 First part (``flow_fraction``): ``|x0_hat - x_0|^2`` at random times, which is flow matching with x-prediction.
 Then: times and states as the sampler meets them (steps before the drawn one run without gradient), and L1 + LPIPS +
-a discriminator on frozen features. Encoder, entropy model and preview decoder are never touched: refining cannot
+strength of texture + a discriminator on frozen features. Encoder, entropy model and preview decoder are never touched: refining cannot
 change the rate.
 
 References
@@ -33,7 +33,8 @@ from ..refiner import RefinerUNet
 from ..weights_io import load_codec_weights, part, without_integers
 from . import data
 from .adversarial import FeatureDiscriminator, hinge_game
-from .objectives import PerceptualLoss, SparseLoss, draw_quality
+from .grafting import graft
+from .objectives import PerceptualLoss, SparseLoss, draw_quality, texture_loss
 from .recipe import Recipe, describe
 from .starting import load_start
 
@@ -60,12 +61,15 @@ class RefinerTask(nn.Module):
         ).to(memory_format=torch.channels_last)
         if recipe.start_from:
             load_start(recipe.start_from, {"unet": self.unet})
+        elif recipe.graft:
+            graft(self.unet, self.codec.preview, recipe.focus_quality)
         from ..evaluation.metrics import load_lpips  # fetches the trunks: only training needs them
 
         alex = load_lpips("alex")
         self.lpips = PerceptualLoss(alex, recipe.lpips_zoom).requires_grad_(False)
         self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight, recipe.vgg_every)
-        self.discriminator = FeatureDiscriminator(alex) if recipe.adversarial_weight else None
+        judged = recipe.adversarial_weight > 0 or recipe.texture_weight > 0
+        self.discriminator = FeatureDiscriminator(alex) if judged else None
         natural = (64, max(data.VALIDATION_SIZE))
         self.sampler, self.held = data.photos_of(recipe, self._boundaries, natural, rank)
         compiled = (
@@ -137,12 +141,22 @@ class RefinerTask(nn.Module):
         loss = loss + (x0_hat - target).abs().mean()
         if self.lpips_vgg is not None:
             loss = loss + r.lpips_vgg_weight * self.lpips_vgg(picture, reference, step)
-        logs = {"loss": loss, "mse": mse, "lpips": lpips}
-        weight = r.adversarial_factor(progress)
-        if self.discriminator is not None and weight > 0:
-            shift = torch.randint(4, (2,)).tolist()  # the trunk's stride must not hide a pattern
-            real, fake = (x[..., shift[0] :, shift[1] :] for x in (reference, picture))
-            generator_loss, discriminator_loss = hinge_game(self.discriminator, (real,), (fake,))
+        logs = {"mse": mse, "lpips": lpips}
+        if self.discriminator is not None:
+            judged, more = self._judge(picture, reference, r.adversarial_factor(progress))
+            loss, logs = loss + judged, logs | more
+        return loss, {"loss": loss} | logs
+
+    def _judge(self, picture: Tensor, reference: Tensor, weight: float) -> tuple[Tensor, dict]:
+        """What frozen features say of realism: strength of texture, and the discriminator once it has a weight."""
+        shift = torch.randint(4, (2,)).tolist()  # the trunk's stride must not hide a pattern
+        with torch.no_grad():
+            real = self.discriminator.features(reference[..., shift[0] :, shift[1] :])
+        fake = self.discriminator.features(picture[..., shift[0] :, shift[1] :])
+        texture = texture_loss(fake, real)
+        loss, logs = self.recipe.texture_weight * texture, {"texture": texture}
+        if weight > 0:
+            generator_loss, discriminator_loss = hinge_game(self.discriminator, real, fake)
             loss = loss + weight * generator_loss + discriminator_loss
             logs |= {"generator": generator_loss, "discriminator": discriminator_loss}
         return loss, logs

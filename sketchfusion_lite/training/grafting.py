@@ -1,0 +1,94 @@
+"""Grafting: a refiner starts with the preview decoder's features, not from nothing.
+
+    preview decoder   stem --> stride16 --> up --> stride8 --> up --> stride4 --> pixels
+                        |         |          |        |         |        |
+    refiner          latent --> middle --> back8 --> up8 --> back4 --> up4 ------> residual, 0 at first
+
+The way up through the refiner has the decoder's shape, only wider and deeper. Copied into its leading channels, the
+decoder goes on computing there what it has always computed, while the channels beside it and the way down are free to
+learn; every connection *into* the leading channels starts at zero and *out of* them at random. What took the decoder
+hours to learn of photos need not be learned a second time.
+
+References
+    [1] Chen, Goodfellow, Shlens, "Net2Net: Accelerating Learning via Knowledge Transfer", ICLR 2016
+        (function-preserving growth).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..blocks import BottleneckBlock
+from ..errors import RecipeError
+from ..preview import PreviewDecoder
+from ..refiner import ConditionedBlocks, RefinerUNet
+from ..sketch import interpolate_levels
+
+
+@torch.no_grad()
+def graft(unet: RefinerUNet, decoder: PreviewDecoder, quality: float) -> None:
+    """Copy the preview decoder into the leading channels of a fresh refiner's way up.
+
+    Args:
+        unet: at least as wide and as deep as the decoder at every stride.
+        decoder: its last features are then the leading channels of the refiner's, exactly so at ``quality``.
+        quality: the decoder's bias for it is built in; the refiner has its own way to be told the quality.
+
+    Raises:
+        RecipeError: the refiner is smaller somewhere.
+    """
+    levels = (decoder.stride16[0], decoder.stride8[0], decoder.stride4)
+    ways_up = (unet.middle, unet.up8, unet.up4)
+    for stride, source, target in zip((16, 8, 4), levels, ways_up, strict=True):
+        have, need = (
+            (len(blocks), blocks[0].expand.out_channels) for blocks in (target.blocks, source)
+        )
+        if have[0] < need[0] or have[1] < need[1]:
+            raise RecipeError(
+                f"recipe: a refiner with {have[0]} blocks of {have[1]} channels at stride {stride} cannot take "
+                f"over the decoder's {need[0]} of {need[1]}; raise depths or widths, or set graft = false"
+            )
+    _copy(unet.latent, decoder.stem)
+    told = torch.tensor([quality], device=decoder.quality_bias.device)
+    bias = interpolate_levels(decoder.quality_bias, told)[0]
+    unet.latent.bias[: len(bias)] += bias
+    for source, target in zip(levels, ways_up, strict=True):
+        _copy_blocks(target, source)
+    _copy(unet.back8[0], decoder.stride16[1][0])
+    _copy(unet.back4[0], decoder.stride8[1][0])
+    # Nothing else may flow into the leading channels yet: the way down meets the way up at three places.
+    w16, w8, w4 = (source[0].expand.out_channels for source in levels)
+    _silence(unet.to16[1], w16)
+    for entry, blocks, width in ((unet.to8[1], unet.down8, w8), (unet.stem, unet.down4, w4)):
+        _silence(entry, width)
+        for block in blocks.blocks:
+            _silence(block.expand, width)
+
+
+def _copy_blocks(target: ConditionedBlocks, source: nn.Sequential) -> None:
+    """Leading blocks, leading channels; further blocks leave the leading channels alone."""
+    width = source[0].expand.out_channels
+    for index, block in enumerate(target.blocks):
+        if index < len(source):
+            _copy_block(block, source[index])
+        else:
+            _silence(block.expand, width)
+
+
+def _copy_block(target: BottleneckBlock, source: BottleneckBlock) -> None:
+    for name in ("reduce", "spatial", "expand"):
+        _copy(getattr(target, name), getattr(source, name))
+
+
+def _copy(target: nn.Conv2d, source: nn.Conv2d) -> None:
+    """The leading outputs of ``target`` become those of ``source``, of its leading inputs only."""
+    out_channels, in_channels = source.weight.shape[:2]
+    _silence(target, out_channels)
+    target.weight[:out_channels, :in_channels] = source.weight
+    target.bias[:out_channels] = source.bias
+
+
+def _silence(conv: nn.Conv2d, outputs: int) -> None:
+    conv.weight[:outputs] = 0
+    conv.bias[:outputs] = 0
