@@ -6,8 +6,8 @@
 
 First part (``flow_fraction``): ``|x0_hat - x_0|^2`` at random times, which is flow matching with x-prediction.
 Then: times and states as the sampler meets them (steps before the drawn one run without gradient), and L1 + LPIPS +
-strength of texture + a discriminator on frozen features. Encoder, entropy model and preview decoder are never touched: refining cannot
-change the rate.
+strength of texture + a discriminator on frozen features. Encoder, entropy model and preview decoder are never
+touched: refining cannot change the rate.
 
 References
     [1] Liu et al., "Flow Straight and Fast", ICLR 2023.
