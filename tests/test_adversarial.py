@@ -357,6 +357,15 @@ def test_the_refiner_trains_and_leaves_the_codec_alone(refiner_run):
     assert float(row["psnr_preview"]) > 5 and float(row["lpips_refined2"]) > 0
 
 
+def test_several_steps_learn_in_bfloat16(refiner_run):
+    """An autocast forward pass returned bfloat16 where the sampler's state was float32."""
+    run, _ = refiner_run
+    torch.manual_seed(0)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = [run.task.loss(step, 0.5, torch.device("cpu"))[0] for step in range(8)]
+    assert torch.stack(losses).isfinite().all()
+
+
 def test_the_exported_refiner_decodes_with_its_codec(refiner_run, trained, photo_folder):
     run, _ = refiner_run
     folder = run.folder / "refiner"

@@ -102,7 +102,8 @@ class RefinerTask(nn.Module):
         quality = draw_quality(r, step, batch).to(device)
         with torch.no_grad():
             decoded = self.forward_codec(images, boundaries, quality)
-            preview = decoded.preview.clamp(0, 1) * 2 - 1  # what a decoder hands over
+            # What a decoder hands over, in its precision: under autocast it would be bfloat16.
+            preview = decoded.preview.float().clamp(0, 1) * 2 - 1
         told = (preview, decoded.y_hat.detach(), quality)
         target = images * 2 - 1  # (B, 3, H, W)
         if progress < r.flow_fraction:
