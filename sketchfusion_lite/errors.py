@@ -14,7 +14,10 @@
     ├── WeightsError             a weights file is missing, damaged or of another shape
     ├── DownloadError            a download failed or has the wrong checksum
     ├── RecipeError              a training recipe does not make sense
-    └── DependencyMissing        an optional package is not installed
+    ├── DependencyMissing        an optional package is not installed
+    └── EvaluationError          an evaluation cannot go on
+        ├── ResultsError         a table of results is damaged, or of other settings
+        └── PeerError            a codec to compare with failed
 
 ``except SketchFusionError`` catches them all. Each message names the file or field and what to do.
 Each class carries ``exit_code``, the status with which the command line ends on it; the codes are
@@ -189,3 +192,21 @@ class DependencyMissing(SketchFusionError):
             f"{purpose} needs the package {package!r}. "
             f"Install it with: pip install 'sketchfusion-lite[{extra}]'"
         )
+
+
+class EvaluationError(SketchFusionError):
+    """An evaluation cannot go on, or some of its rows failed; what is finished is kept."""
+
+    exit_code = 40
+
+
+class ResultsError(EvaluationError):
+    """A table of results is damaged, of another schema, or was measured with other settings."""
+
+    exit_code = 41
+
+
+class PeerError(EvaluationError):
+    """A codec to compare with could not encode or decode a picture."""
+
+    exit_code = 42

@@ -1,51 +1,38 @@
 """Other codecs at the same number of bytes: the best file of theirs that fits a budget.
 
     image --> Lanczos down (scale) --> codec at quality q --> bytes <= max_bytes ?
-                                          ^___ bisected ___|        |
+                                          ^___ searched ___|        |
                           image size <-- Lanczos up <-- decode <----+
 
 Classical codecs run out of quality steps before they reach 0.05 bpp. What a person would do then is
 to send a smaller picture and enlarge it, so the budget search takes *scales*: 1 first, smaller ones
 only when even the lowest quality does not fit. Bytes are always those of a complete file.
 
-A further codec is one more :class:`Peer`: two functions and its range of qualities.
+A further codec is one more :class:`.Peer`: two functions and its range of qualities.
 """
 
 from __future__ import annotations
 
-import io
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import log
+from typing import TypeVar
 
-from PIL import Image, features
+import numpy as np
+from PIL import Image
 
-from ..errors import ArgumentError, BudgetTooSmall, DependencyMissing
+from ..errors import ArgumentError, BudgetTooSmall, DependencyMissing, PeerError
+from .peer_codecs import AVIF, PEERS, Peer
 
-__all__ = ["AVIF", "PEERS", "Peer", "PeerFile", "encode_at_most"]
+__all__ = ["AVIF", "PEERS", "SCALES", "Peer", "PeerFile", "PeerTrials", "encode_at_most"]
 
 SCALES = (1.0, 0.5, 0.25, 0.125)
 
+_DOUBLINGS = 6  # a codec's whole range of qualities multiplies the size by about 2^6
+_PATIENCE = 5  # trials by interpolation, then bisection
 
-@dataclass(frozen=True)
-class Peer:
-    """A codec to compare with.
-
-    Attributes:
-        name: as printed.
-        qualities: settings from the smallest file to the finest picture.
-        encode: ``(image, quality) -> bytes`` of a complete file.
-        decode: ``bytes -> RGB image``.
-        available: whether it can run here.
-        package, extra: what to install, and from which extra, when it cannot.
-    """
-
-    name: str
-    qualities: range
-    encode: Callable[[Image.Image, int], bytes]
-    decode: Callable[[bytes], Image.Image]
-    available: Callable[[], bool] = lambda: True
-    package: str = "pillow"
-    extra: str = "peers"
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -59,6 +46,8 @@ class PeerFile:
         quality: setting that was used.
         scale: 1 at native resolution, 0.5 at half the width and height, ...
         bpp: bits of the file per pixel of the *original*.
+        encode_s: seconds of the one run of the encoder that made the file; the search is not in it.
+        decode_s: seconds of decoding and enlarging.
     """
 
     peer: str
@@ -67,6 +56,8 @@ class PeerFile:
     quality: int
     scale: float
     bpp: float
+    encode_s: float = 0.0
+    decode_s: float = 0.0
 
     @property
     def label(self) -> str:
@@ -74,30 +65,92 @@ class PeerFile:
         return self.peer if self.scale == 1 else f"{self.peer} at 1/{round(1 / self.scale)} size"
 
 
-def _pillow_encoder(kind: str, **options: object) -> Callable[[Image.Image, int], bytes]:
-    def encode(image: Image.Image, quality: int) -> bytes:
-        buffer = io.BytesIO()
-        image.save(buffer, kind, quality=quality, **options)
-        return buffer.getvalue()
+class PeerTrials:
+    """One picture and one codec: files at different qualities and scales, each of them made once.
 
-    return encode
+    Args:
+        image: RGB.
+        peer: the codec.
 
+    Raises:
+        DependencyMissing: the codec is not installed.
+    """
 
-def _pillow_decode(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data)).convert("RGB")
+    def __init__(self, image: Image.Image, peer: Peer = AVIF) -> None:
+        if not peer.available():
+            raise DependencyMissing.for_extra(peer.package, peer.extra, f"the codec {peer.name}")
+        self.image, self.peer = image, peer
+        self._small: dict[float, Image.Image] = {}
+        self._files: dict[tuple[float, int], tuple[bytes, float]] = {}
 
+    def at_most(self, max_bytes: int, scales: Sequence[float] = SCALES) -> PeerFile:
+        """The best file within a budget; see :func:`encode_at_most`."""
+        if not scales or not all(0 < scale <= 1 for scale in scales):
+            raise ArgumentError(f"scales={tuple(scales)!r}: give numbers above 0, at most 1.")
+        for scale in scales:
+            if len(self._encode(scale, 0)) <= max_bytes:
+                return self._deliver(scale, self._search(scale, max_bytes))
+        smallest = min(len(self._encode(scale, 0)) for scale in scales)
+        raise BudgetTooSmall.for_image(self.image.width, self.image.height, smallest, max_bytes)
 
-# Speed 4 of 0-10: files are 2-7 % smaller than at Pillow's default of 6, and no larger than at 2,
-# which takes four times as long (measured on "coffee" at qualities 0 to 30).
-AVIF = Peer(
-    "AVIF",
-    range(0, 101),
-    _pillow_encoder("AVIF", speed=4),
-    _pillow_decode,
-    available=lambda: bool(features.check("avif")),
-)
+    def _search(self, scale: float, max_bytes: int) -> int:
+        """Index of the finest quality that fits; that of the lowest is known to.
 
-PEERS = {peer.name: peer for peer in (AVIF,)}
+        Interpolation on the logarithm of the size inside a bracket: an encoder's time grows with its
+        quality, so trials far above the budget would be the dearest. Files of earlier searches are
+        reused but do not steer this one: its result must not depend on what was asked before.
+        """
+        doubling = self.peer.doubling or len(self.peer.qualities) / _DOUBLINGS
+        sizes = {0: len(self._encode(scale, 0))}
+        low, high = 0, len(self.peer.qualities) - 1
+        while low < high:
+            if len(sizes) <= _PATIENCE:
+                index = min(max(_interpolate(sizes, max_bytes, doubling), low + 1), high)
+            else:
+                index = (low + high + 1) // 2
+            sizes[index] = len(self._encode(scale, index))
+            if sizes[index] <= max_bytes:
+                low = index
+            else:
+                high = index - 1
+        return low
+
+    def _encode(self, scale: float, index: int) -> bytes:
+        key = (scale, index)
+        if key not in self._files:
+            small = self._reduced(scale)
+            quality = self.peer.qualities[index]
+            self._files[key] = _timed(lambda: self._guarded(self.peer.encode, small, quality))
+        return self._files[key][0]
+
+    def _reduced(self, scale: float) -> Image.Image:
+        if scale not in self._small:
+            small = _resize(self.image, *_scaled(self.image, scale))
+            self._small[scale] = _pad(small, self.peer.multiple)
+        return self._small[scale]
+
+    def _deliver(self, scale: float, index: int) -> PeerFile:
+        data, encode_s = self._files[scale, index]
+        image, decode_s = _timed(lambda: self._restore(data, scale))
+        bpp = len(data) * 8 / (image.width * image.height)
+        quality = self.peer.qualities[index]
+        return PeerFile(self.peer.name, data, image, quality, scale, bpp, encode_s, decode_s)
+
+    def _restore(self, data: bytes, scale: float) -> Image.Image:
+        decoded = self._guarded(self.peer.decode, data)
+        if decoded.size == self._reduced(scale).size:
+            decoded = decoded.crop((0, 0, *_scaled(self.image, scale)))
+        return _resize(decoded, self.image.width, self.image.height)
+
+    def _guarded(self, function: Callable[..., _T], *arguments: object) -> _T:
+        """Call a codec; whatever it raises becomes an error of ours."""
+        try:
+            return function(*arguments)
+        except (OSError, RuntimeError, SyntaxError, ValueError) as error:
+            width, height = self.image.size
+            raise PeerError(
+                f"{self.peer.name}: failed on a {width}x{height} picture ({error})."
+            ) from error
 
 
 def encode_at_most(
@@ -113,38 +166,27 @@ def encode_at_most(
 
     Raises:
         ArgumentError: no scale, or one outside (0, 1].
-        BudgetTooSmall: the lowest quality at the smallest scale does not fit.
-        DependencyMissing: this Pillow lacks the codec.
+        BudgetTooSmall: the lowest quality does not fit at any of the scales.
+        DependencyMissing: the codec is not installed.
+        PeerError: the codec failed.
     """
-    if not scales or not all(0 < scale <= 1 for scale in scales):
-        raise ArgumentError(f"scales={tuple(scales)!r}: give numbers above 0, at most 1.")
-    if not peer.available():
-        raise DependencyMissing.for_extra(peer.package, peer.extra, f"the codec {peer.name}")
-    smallest = 0
-    for scale in scales:
-        small = _resize(image, *_scaled(image, scale))
-        data, quality = _bisect(small, max_bytes, peer)
-        if len(data) <= max_bytes:
-            restored = _resize(peer.decode(data), image.width, image.height)
-            bpp = len(data) * 8 / (image.width * image.height)
-            return PeerFile(peer.name, data, restored, quality, scale, bpp)
-        smallest = len(data)
-    raise BudgetTooSmall.for_image(image.width, image.height, smallest, max_bytes)
+    return PeerTrials(image, peer).at_most(max_bytes, scales)
 
 
-def _bisect(image: Image.Image, max_bytes: int, peer: Peer) -> tuple[bytes, int]:
-    """File and quality: the finest one that fits, else the smallest there is."""
-    low, high = 0, len(peer.qualities) - 1
-    quality = peer.qualities[0]
-    best = peer.encode(image, quality)
-    while len(best) <= max_bytes and low < high:
-        middle = (low + high + 1) // 2
-        data = peer.encode(image, peer.qualities[middle])
-        if len(data) <= max_bytes:
-            low, best, quality = middle, data, peer.qualities[middle]
-        else:
-            high = middle - 1
-    return best, quality
+def _interpolate(sizes: dict[int, int], max_bytes: int, doubling: float) -> int:
+    """Index at which the size should meet the budget, from the two trials nearest to it."""
+    target = log(max_bytes)
+    logs = {index: log(max(size, 1)) for index, size in sizes.items()}
+    first, *others = sorted(logs, key=lambda i: abs(logs[i] - target))
+    slope = log(2) / doubling
+    if others and (grown := (logs[first] - logs[others[0]]) / (first - others[0])) > 0:
+        slope = grown
+    return round(first + (target - logs[first]) / slope)
+
+
+def _timed(action: Callable[[], _T]) -> tuple[_T, float]:
+    started = time.perf_counter()
+    return action(), time.perf_counter() - started
 
 
 def _scaled(image: Image.Image, scale: float) -> tuple[int, int]:
@@ -155,3 +197,11 @@ def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
     if image.size == (width, height):
         return image
     return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _pad(image: Image.Image, multiple: int) -> Image.Image:
+    """Repeat the last row and column up to a multiple, which costs the least bits."""
+    right, bottom = -image.width % multiple, -image.height % multiple
+    if not right and not bottom:
+        return image
+    return Image.fromarray(np.pad(np.asarray(image), ((0, bottom), (0, right), (0, 0)), "edge"))
