@@ -1,0 +1,266 @@
+"""One interface to everything that can be evaluated: a photo and a budget in bytes give a decoded picture.
+
+    CodecSpec --> Workbench.open --+--> _Ours   one stream per budget, decoded to a stage
+                                   +--> _Peer   classical codecs and compressai.zoo, at several sizes
+                                   +--> _Pics   caption and edge map
+                                           |
+    Picture, max_bytes --------------------+--> Coded(data, image, quality, scale, seconds)
+
+What is dear is done once: a process loads each network once, and two stages of one stream, or one peer at two rates,
+share the files that were made of the picture under way. Nothing is shared that would change a result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from PIL import Image
+
+from ..downloads import sha256_of
+from ..errors import ArgumentError, DependencyMissing, WeightsError
+from ..images import load_image, to_pil
+from ..weights_io import shipped_weights
+from .operating import OURS, PEER_NAMES, CodecSpec
+from .peers import PEERS, Peer, PeerTrials
+
+if TYPE_CHECKING:
+    from ..codec import SketchFusionCodec
+    from ..results import Encoded
+
+__all__ = ["Codec", "Coded", "Picture", "Workbench"]
+
+_T = TypeVar("_T")
+
+
+class Picture:
+    """A photo, and what was already made of it.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        ImageError: no usable picture.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.image: Image.Image = to_pil(load_image(path))
+        self._made: dict[Hashable, Any] = {}
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.image.width * self.image.height
+
+    def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """The result of ``make()``, which runs at the first call with this key only."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A photo within a budget, decoded from its bytes.
+
+    Attributes:
+        data: the whole file.
+        image: what a receiver sees, of the original's size.
+        quality: the setting that the budget led to, on the codec's own scale; None where there is none.
+        scale: share of width and height that was coded.
+        encode_s: seconds of the encoder; with the search for the budget where it is part of the codec (ours, PICS),
+            without it for peers.
+        decode_s: seconds from bytes to picture.
+    """
+
+    data: bytes
+    image: Image.Image
+    quality: float | None
+    scale: float
+    encode_s: float
+    decode_s: float
+
+
+class Codec(Protocol):
+    """A codec that is ready to run.
+
+    Attributes:
+        model: which weights, so that results of other weights are told apart; empty for classical codecs.
+        version: of the packages that do the work, besides ours.
+    """
+
+    model: str
+    version: str
+
+    def at_most(self, picture: Picture, max_bytes: int) -> Coded:
+        """The best file within a budget.
+
+        Raises:
+            BudgetTooSmall: there is none.
+            SketchFusionError: the codec failed.
+        """
+        ...
+
+
+@dataclass
+class Workbench:
+    """What a process has loaded.
+
+    Attributes:
+        weights: our codec's weights file; None for the shipped one.
+        refiner: folder of our second stage; None for the shipped one.
+        device: where networks run.
+    """
+
+    weights: str | None = None
+    refiner: str | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        self._open: dict[CodecSpec, Codec] = {}
+        self._ours: dict[str, SketchFusionCodec] = {}
+
+    def open(self, spec: CodecSpec) -> Codec:
+        """Get a codec ready; the second time it is there at once.
+
+        Raises:
+            DependencyMissing: a package or a pipeline is missing; says what to install or to pass.
+            WeightsError, DownloadError: weights are missing.
+        """
+        if spec not in self._open:
+            self._open[spec] = self._build(spec)
+        return self._open[spec]
+
+    def ours(self, name: str) -> SketchFusionCodec:
+        """Our codec: ``"lines"``, or the one that every other stage is decoded with."""
+        from ..codec import load_codec
+
+        key = "lines" if name == "lines" else "base"
+        if key not in self._ours:
+            weights = "lines" if name == "lines" else self.weights
+            refiner = None if name == "lines" else self.refiner
+            self._ours[key] = load_codec(weights, self.device, refiner=refiner)
+        return self._ours[key]
+
+    def _build(self, spec: CodecSpec) -> Codec:
+        if spec.name in OURS:
+            return _Ours(self, spec)
+        if spec.name == "pics":
+            return _Pics(self, spec)
+        if spec.name == "zoo":
+            from .zoo import zoo_peer
+
+            model, metric = str(spec.option("model", "")), str(spec.option("metric", "mse"))
+            return _Peer(spec, zoo_peer(model, metric, self.device), f"{model} {metric}")
+        return _Peer(spec, PEERS[PEER_NAMES[spec.name]], "")
+
+
+class _Ours:
+    """A stage of our receiver. The stream is made once per budget, whatever is decoded from it."""
+
+    version = ""
+
+    def __init__(self, bench: Workbench, spec: CodecSpec) -> None:
+        self.codec = bench.ours(spec.name)
+        self.lines = spec.name == "lines"
+        self.stage = "preview" if self.lines else spec.name
+        self.effort = int(spec.option("effort", 0))
+        self.dials = {key: value for key, value in spec.options if key in ("steps", "realism")}
+        if not 0 <= self.effort <= 10 or not 0 <= self.dials.get("realism", 0) <= 1:
+            raise ArgumentError(f"{spec.text!r}: effort is from 0 to 10, realism from 0 to 1.")
+        if self.stage == "refined":
+            steps, most = self.dials.get("steps", 1), self.codec.refiner.max_steps
+            if not 1 <= steps <= most:
+                raise ArgumentError(f"{spec.text!r}: steps are from 1 to {most}.")
+        self._files = self._weight_files(bench)
+
+    def _weight_files(self, bench: Workbench) -> list[Path]:
+        weights = Path(bench.weights) if bench.weights else shipped_weights()
+        files = [shipped_weights("lines") if self.lines else weights]
+        if self.stage == "refined":
+            from ..refinement import shipped_refiner
+
+            folder = Path(bench.refiner) if bench.refiner else shipped_refiner()
+            files += sorted(folder.rglob("*.safetensors"))
+        return files
+
+    @cached_property
+    def model(self) -> str:
+        """Model id, and the hash of every weights file that takes part."""
+        return "-".join([f"{self.codec.model_id:#06x}", *(sha256_of(f)[:12] for f in self._files)])
+
+    def at_most(self, picture: Picture, max_bytes: int) -> Coded:
+        key = ("ours", self.lines, self.effort, max_bytes)
+        encoded, encode_s = picture.once(key, lambda: self._encode(picture, max_bytes))
+        started = time.perf_counter()
+        decoded = self.codec.decode(encoded.data, self.stage, **self.dials)
+        image = decoded.image.convert("RGB")  # a sketch is grey
+        decode_s = time.perf_counter() - started
+        return Coded(encoded.data, image, encoded.quality, 1.0, encode_s, decode_s)
+
+    def _encode(self, picture: Picture, max_bytes: int) -> tuple[Encoded, float]:
+        started = time.perf_counter()
+        encoded = self.codec.encode(picture.image, max_bytes=max_bytes, effort=self.effort)
+        return encoded, time.perf_counter() - started
+
+
+class _Peer:
+    """A codec with a range of qualities, at one size or several."""
+
+    def __init__(self, spec: CodecSpec, peer: Peer, model: str) -> None:
+        if not peer.available():
+            raise DependencyMissing.for_extra(peer.package, peer.extra, f"the codec {peer.name}")
+        self.peer, self.scales = peer, spec.scales
+        self.model, self.version = model, peer.version()
+
+    def at_most(self, picture: Picture, max_bytes: int) -> Coded:
+        key = ("peer", self.peer.name)
+        trials = picture.once(key, lambda: PeerTrials(picture.image, self.peer))
+        file = trials.at_most(max_bytes, self.scales)
+        quality = float(file.quality)
+        return Coded(file.data, file.image, quality, file.scale, file.encode_s, file.decode_s)
+
+
+class _Pics:
+    """PICS with a pipeline of one's own; the caption is ``NAME.txt`` beside the photo, else empty."""
+
+    def __init__(self, bench: Workbench, spec: CodecSpec) -> None:
+        folder = Path(str(spec.option("pipeline", "")))
+        if not spec.option("pipeline", "") or not (folder / "model_index.json").is_file():
+            raise DependencyMissing(
+                "PICS needs a StableDiffusionControlNetPipeline with a ControlNet for white lines on black, which "
+                "does not come with this library. Save one with save_pretrained, and pass "
+                "pics:pipeline=FOLDER; it needs pip install 'sketchfusion-lite[priors]'."
+            )
+        from ..priors import import_diffusers
+
+        diffusers = import_diffusers("decoding PICS")
+        try:
+            self.pipeline = diffusers.StableDiffusionControlNetPipeline.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True
+            ).to(bench.device)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"{folder}: no PICS pipeline that loads ({reason}).") from error
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.options = {"steps": spec.option("steps", 20)}
+        self.options["guidance_scale"] = spec.option("guidance", 7.5)
+        self.detector = bench.ours("preview").boundaries
+        self.model, self.version = folder.name, f"diffusers {diffusers.__version__}"
+
+    def at_most(self, picture: Picture, max_bytes: int) -> Coded:
+        from .pics import decode_pics, encode_pics
+
+        beside = picture.path.with_suffix(".txt")
+        caption = beside.read_text("utf-8").strip() if beside.is_file() else ""
+        started = time.perf_counter()
+        stream = encode_pics(picture.image, caption, self.detector, max_bytes=max_bytes)
+        encoded = time.perf_counter()
+        image = to_pil(decode_pics(stream.data, self.pipeline, **self.options))
+        decode_s = time.perf_counter() - encoded
+        return Coded(stream.data, image, stream.threshold, 1.0, encoded - started, decode_s)

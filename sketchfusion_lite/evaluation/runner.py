@@ -1,0 +1,302 @@
+"""Evaluate codecs over a folder of photos: resumable, in parallel, nothing measured twice, nothing lost.
+
+    folder, codecs, rates --> rows still missing --> one task per photo --+--> worker --+
+                                   ^                                      +--> worker --+--> journal
+                                   |                                                    |
+    OUT, OUT.journal --------------+                          OUT <-- all rows <--------+
+
+A worker writes each row to the journal itself, and the run learns of it there: whatever is killed, and when, at most
+the rows under way are lost. Workers have one thread each, so that their number changes no result.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from ..errors import ArgumentError, EvaluationError, ImageError, OutputError, ResultsError
+from ..files import list_images
+from . import table
+from .measuring import Measuring, PhotoTask, image_hash
+from .metrics import METRICS
+from .operating import CodecSpec, parse_codec, parse_rates
+from .table import FINAL, Row
+
+__all__ = ["evaluate"]
+
+OnRow = Callable[[Row, int, int], None]  # the row, rows done, rows to do in this run
+Report = Callable[[str], None]  # one line for a person
+
+_POLL_SECONDS = 0.2
+
+
+def evaluate(
+    folder: str | Path,
+    codecs: Iterable[str],
+    rates: Iterable[float] | str,
+    out: str | Path,
+    *,
+    metrics: Iterable[str] = METRICS,
+    workers: int = 1,
+    seed: int = 0,
+    weights: str | Path | None = None,
+    refiner: str | Path | None = None,
+    device: str = "cpu",
+    on_row: OnRow | None = None,
+    report: Report | None = None,
+) -> list[Row]:
+    """Measure every photo of a folder with every codec at every rate.
+
+    Rows that ``out`` has already are kept and not measured again, unless their codec was not installed or failed.
+
+    Args:
+        folder: photos.
+        codecs: e.g. ``"refined:steps=2"``, ``"avif/2"``; see :mod:`.operating`.
+        rates: budgets in bits per pixel, the same for every codec.
+        out: table to write or to go on with; CSV if it is named so, else Parquet.
+        metrics: names out of ``METRICS``.
+        workers: processes; 1 works in this one.
+        seed: of torch's generator at the start of every row.
+        weights, refiner: of our codec; None for those that come with the library.
+        device: where networks run.
+        on_row: called after every row.
+        report: receives notes, such as that a torn row was dropped.
+
+    Returns:
+        All rows of the table, sorted by photo, codec and rate; see :data:`.table.COLUMNS`.
+
+    Raises:
+        ArgumentError: unknown codec or metric, a rate or a number of workers out of range.
+        ImageError: no folder, or no photo in it.
+        OutputError: the table cannot be written, or another evaluation is writing it.
+        ResultsError: the table is damaged, or was measured with other settings, photos or weights.
+        DependencyMissing: Parquet without pyarrow.
+        EvaluationError: a worker died; the finished rows are kept.
+    """
+    specs = tuple(dict.fromkeys(parse_codec(codec) for codec in codecs))
+    measuring = Measuring(
+        _check_metrics(metrics), seed, _text(weights), _text(refiner), str(device)
+    )
+    points = [(spec, rate) for spec in specs for rate in parse_rates(rates)]
+    if not specs or workers < 1:
+        raise ArgumentError(f"{len(specs)} codecs, {workers} workers: give at least one of each.")
+    out, photos = Path(out), _photos(folder)
+    if not table.is_csv(out):
+        table.require_pyarrow()  # now, not after hours
+    report = report or (lambda line: None)
+    with _exclusive(out):
+        rows = _known_rows(out, report)
+        _check_same(rows, measuring, photos, specs, out)
+        tasks = _missing(rows, photos, points)
+        progress = _Progress(table.journal_path(out), rows, tasks, on_row)
+        run = _run_here if workers == 1 else _run_in_processes
+        run(measuring, tasks, progress, workers)
+        progress.update()
+        table.write_table(out, rows.values())
+        table.journal_path(out).unlink(missing_ok=True)
+    return sorted(rows.values(), key=table.key)
+
+
+# --------------------------------------------------------------------------------------------------
+# What is there, what is missing
+
+
+def _check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
+    chosen = set(metrics)
+    if unknown := chosen - set(METRICS):
+        raise ArgumentError(f"unknown metrics {sorted(unknown)}; there are: {', '.join(METRICS)}")
+    return tuple(name for name in METRICS if name in chosen)
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _photos(folder: str | Path) -> list[Path]:
+    photos = list_images(folder)
+    if not photos:
+        raise ImageError(f"{folder}: holds no picture.")
+    return photos
+
+
+@contextlib.contextmanager
+def _exclusive(out: Path) -> Iterator[None]:
+    """Keep a second evaluation away from the same table.
+
+    Raises:
+        OutputError: there is one, or the table's folder does not exist.
+    """
+    if out.is_dir() or not out.parent.is_dir():
+        raise OutputError(f"{out}: name a file in a folder that exists.")
+    lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(f"{out}: another evaluation is writing it. Wait for its end.") from error
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error.strerror}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _known_rows(out: Path, report: Report) -> dict[tuple, Row]:
+    """Rows of the table and of a run that was cut off, by their key."""
+    journal = table.journal_path(out)
+    rows = table.read_table(out) if out.exists() else []
+    recovered = table.read_journal(journal, report)
+    if recovered:
+        report(f"{out.name}: going on, {len(recovered)} rows of a run that was cut off are kept")
+    table.rewrite_journal(journal, recovered)
+    return {table.key(row): row for row in [*rows, *recovered]}
+
+
+def _check_same(
+    rows: dict[tuple, Row],
+    measuring: Measuring,
+    photos: list[Path],
+    specs: tuple[CodecSpec, ...],
+    out: Path,
+) -> None:
+    """Refuse to go on with a table that this run would have measured differently.
+
+    Raises:
+        ResultsError: names what differs.
+    """
+    asked = {"metrics": "+".join(measuring.metrics), "seed": measuring.seed}
+    hashes = {path.name: image_hash(path) for path in photos}
+    models: dict[str, str] = {}
+    for spec in specs:
+        final = [r for r in rows.values() if r["codec"] == spec.text and r["status"] in FINAL]
+        if final and (codec := measuring.open(spec)):
+            models[spec.text] = codec.model
+    for row in rows.values():
+        now = asked | {
+            "image_sha256": hashes.get(row["image"], row["image_sha256"]),
+            "model": models.get(row["codec"], row["model"]) or row["model"],
+        }
+        for name, value in now.items():
+            if row[name] != value and (name != "model" or row["status"] in FINAL):
+                raise ResultsError(
+                    f"{out}: its rows of {row['image']} with {row['codec']} have {name} {row[name]!r}, this run "
+                    f"{value!r}. Use the same settings, photos and weights, or write into a new file."
+                )
+
+
+def _missing(
+    rows: dict[tuple, Row], photos: list[Path], points: list[tuple[CodecSpec, float]]
+) -> list[PhotoTask]:
+    finished = {each for each, row in rows.items() if row["status"] in FINAL}
+    tasks = [
+        PhotoTask(path, tuple(p for p in points if (path.name, p[0].text, p[1]) not in finished))
+        for path in photos
+    ]
+    return [task for task in tasks if task.points]
+
+
+class _Progress:
+    """Learns of finished rows from the journal, where every process writes them."""
+
+    def __init__(
+        self, journal: Path, rows: dict[tuple, Row], tasks: list[PhotoTask], on_row: OnRow | None
+    ) -> None:
+        self.journal, self.rows, self.on_row = journal, rows, on_row
+        self.done, self.total = 0, sum(len(task.points) for task in tasks)
+        self._read = journal.stat().st_size
+
+    def update(self) -> None:
+        """Take note of the rows that came since the last call."""
+        with self.journal.open("rb") as file:
+            file.seek(self._read)
+            *lines, _ = file.read().split(b"\n")  # the last one may be under way
+        for line in lines:
+            self._read += len(line) + 1
+            row = json.loads(line)
+            self.rows[table.key(row)] = row
+            self.done += 1
+            if self.on_row:
+                self.on_row(row, self.done, self.total)
+
+
+# --------------------------------------------------------------------------------------------------
+# In this process
+
+
+def _run_here(
+    measuring: Measuring, tasks: list[PhotoTask], progress: _Progress, workers: int
+) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker: results must not depend on their number
+    try:
+        for task in tasks:
+            for row in measuring.rows(task):
+                table.append_row(progress.journal, row)
+                progress.update()
+    finally:
+        torch.set_num_threads(threads)
+
+
+# --------------------------------------------------------------------------------------------------
+# In several processes
+
+_worker: dict[str, Any] = {}  # of this process, if it is a worker
+
+
+def _run_in_processes(
+    measuring: Measuring, tasks: list[PhotoTask], progress: _Progress, workers: int
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    arguments = (measuring, progress.journal, stop)
+    pool = ProcessPoolExecutor(min(workers, len(tasks)) or 1, context, _start_worker, arguments)
+    with pool:
+        pending: set[Future[None]] = {pool.submit(_work, task) for task in tasks}
+        try:
+            while pending:
+                done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
+                progress.update()
+                for future in done:
+                    future.result()
+        except BrokenProcessPool as error:
+            progress.update()
+            raise EvaluationError(
+                f"a worker process died after {progress.done} of {progress.total} rows: it was killed, or memory ran "
+                f"out. They are kept in {progress.journal}; start the same evaluation again to go on, with fewer "
+                "workers if memory is short."
+            ) from error
+        finally:
+            stop.set()  # after an interrupt, workers end with the row under way
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(measuring: Measuring, journal: Path, stop: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides what an interrupt means
+    torch.set_num_threads(1)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _worker.update(measuring=measuring, journal=journal, stop=stop)
+
+
+def _die_with_parent() -> None:
+    """A run that goes on must not meet workers of the one that was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _work(task: PhotoTask) -> None:
+    for row in _worker["measuring"].rows(task):
+        table.append_row(_worker["journal"], row)
+        if _worker["stop"].is_set():
+            return

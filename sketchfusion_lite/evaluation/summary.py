@@ -1,0 +1,154 @@
+"""Tables made of result rows: means per codec and rate, and peers against ours at equal bytes.
+
+    rows --+--> mean_rows    codec x rate: how many photos fit, means of what was measured
+           +--> equal_bytes  rate x peer: both on the same photos within the same budgets, ratio, wins
+
+A codec that cannot make a file small enough stays in both tables, with what it would need.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import ArgumentError
+from .metrics import METRICS
+from .table import DOES_NOT_FIT, OK, Row
+
+__all__ = ["equal_bytes", "mean_rows"]
+
+RATES = (0.03, 0.045, 0.07, 0.10)
+_AVERAGED = ("bytes", "bpp", *METRICS, "encode_s", "decode_s")
+
+
+def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """Means per codec and rate over the photos that fit.
+
+    Returns:
+        In the order of the rows: ``codec``, ``rate``, ``photos``, ``fits``, ``status`` (that of most rows), means
+        (None where nothing was measured), and ``needed_bpp``: what the photos that do not fit would need at most.
+    """
+    groups: dict[tuple[str, float], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["codec"], row["rate"]), []).append(row)
+    table = []
+    for (codec, rate), group in sorted(groups.items()):
+        fitting = [row for row in group if row["status"] == OK]
+        states = [row["status"] for row in group]
+        table.append(
+            {
+                "codec": codec,
+                "rate": rate,
+                "photos": len(group),
+                "fits": len(fitting),
+                "status": OK if fitting else max(set(states), key=states.count),
+                **{name: _mean(row[name] for row in fitting) for name in _AVERAGED},
+                "needed_bpp": _needed(group),
+            }
+        )
+    return table
+
+
+def equal_bytes(
+    rows: Iterable[Row],
+    ours: str,
+    peers: Sequence[str] | None = None,
+    rates: Sequence[float] = RATES,
+    metric: str = "lpips_alex",
+) -> list[dict[str, Any]]:
+    """Compare a codec of ours with peers that had the same budget of bytes for every photo.
+
+    Means are over the photos that both of them fit, so they differ from peer to peer.
+
+    Args:
+        rows: of a table.
+        ours: codec to compare, e.g. ``"refined"``.
+        peers: codecs to compare with; None for all others.
+        rates: budgets in bits per pixel; those that ``ours`` was not measured at are left out.
+        metric: a distance, whose ratio and wins are given beside those of PSNR.
+
+    Returns:
+        Per rate and peer: ``fits`` of ``photos``; ``bytes``, ``metric`` and ``psnr`` of either side; ``ratio`` (ours
+        over theirs, below 1 is better); ``d_psnr`` in dB; ``wins`` and ``psnr_wins`` of ours; ``needed_bpp``; and
+        ``note``, which is empty when the peer fits every photo.
+
+    Raises:
+        ArgumentError: there is no row of ``ours``, or of one of ``peers``, or no such distance.
+    """
+    if metric not in METRICS[2:]:
+        raise ArgumentError(f"metric {metric!r}: a distance is one of {', '.join(METRICS[2:])}.")
+    by_codec: dict[str, dict[tuple[float, str], Row]] = {}
+    for row in rows:
+        by_codec.setdefault(row["codec"], {})[row["rate"], row["image"]] = row
+    peers = [codec for codec in sorted(by_codec) if codec != ours] if peers is None else peers
+    for codec in (ours, *peers):
+        if codec not in by_codec:
+            raise ArgumentError(
+                f"no rows of {codec!r}; the table has: {', '.join(sorted(by_codec))}."
+            )
+    measured = {rate for rate, _ in by_codec[ours]}
+    found = [near for rate in rates for near in measured if math.isclose(rate, near)]
+    return [
+        _against(
+            [row for row in by_codec[ours].values() if row["rate"] == rate],
+            [row for row in by_codec[peer].values() if row["rate"] == rate],
+            {"rate": rate, "codec": peer},
+            metric,
+        )
+        for rate in found
+        for peer in peers
+    ]
+
+
+def _against(
+    ours: list[Row], theirs: list[Row], head: dict[str, Any], metric: str
+) -> dict[str, Any]:
+    """One line of the comparison."""
+    own = {row["image"]: row for row in ours if row["status"] == OK}
+    fitting = [row for row in theirs if row["status"] == OK]
+    pairs = [(own[row["image"]], row) for row in fitting if row["image"] in own]
+    sides = {
+        f"{name}_{side}": _mean(pair[index][name] for pair in pairs)
+        for name in ("bytes", metric, "psnr")
+        for index, side in enumerate(("ours", "theirs"))
+    }
+    distances = sides[f"{metric}_ours"], sides[f"{metric}_theirs"]
+    qualities = sides["psnr_ours"], sides["psnr_theirs"]
+    known = [(a, b) for a, b in pairs if a[metric] is not None and b[metric] is not None]
+    return {
+        **head,
+        "photos": len(theirs),
+        "fits": len(fitting),
+        "compared": len(pairs),
+        **sides,
+        "ratio": distances[0] / distances[1] if None not in distances and distances[1] else None,
+        "d_psnr": qualities[0] - qualities[1] if None not in qualities else None,
+        "wins": sum(a[metric] < b[metric] for a, b in known),
+        "psnr_wins": sum(
+            a["psnr"] > b["psnr"] for a, b in pairs if None not in (a["psnr"], b["psnr"])
+        ),
+        "needed_bpp": _needed(theirs),
+        "note": _note(theirs, fitting),
+    }
+
+
+def _note(rows: list[Row], fitting: list[Row]) -> str:
+    """Why a comparison does not cover all photos."""
+    if not rows:
+        return "not measured at this rate"
+    if len(fitting) == len(rows):
+        return ""
+    states = sorted({row["status"] for row in rows} - {OK})
+    return f"{' / '.join(states)} on {len(rows) - len(fitting)} of {len(rows)} photos"
+
+
+def _needed(rows: list[Row]) -> float | None:
+    """Bits per pixel that the most stubborn photo needs."""
+    stubborn = [row for row in rows if row["status"] == DOES_NOT_FIT]
+    return max((8 * r["needed_bytes"] / (r["width"] * r["height"]) for r in stubborn), default=None)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None

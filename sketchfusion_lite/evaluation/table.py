@@ -1,0 +1,249 @@
+"""The table of results: one row per photo, codec and rate, safe from the moment it was measured.
+
+    row --> journal  OUT.journal, one JSON line a row, on disk before the next row begins
+                |  at the end
+                v
+            OUT.parquet or OUT.csv, replaced as a whole
+
+Every row says by itself what it is: photo and its hash, codec, rate, what came out, with which weights and versions.
+Values that do not exist are None (empty in CSV), never zero.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import DependencyMissing, OutputError, ResultsError
+from ..files import atomic_write_bytes
+
+__all__ = ["COLUMNS", "FINAL", "SCHEMA", "Row", "journal_path", "key", "read_table", "write_table"]
+
+Row = dict[str, Any]
+
+SCHEMA = 1
+
+OK, DOES_NOT_FIT, NOT_INSTALLED, FAILED = "ok", "does not fit", "not installed", "failed"
+FINAL = (OK, DOES_NOT_FIT)  # the others are tried again
+
+COLUMNS: dict[str, type] = {
+    "image": str,  # file name
+    "image_sha256": str,  # first 16 digits
+    "width": int,  # pixels
+    "height": int,
+    "codec": str,  # as operating.CodecSpec.text
+    "rate": float,  # the budget, bits per pixel
+    "status": str,
+    "message": str,  # why there is no result, else empty
+    "bytes": int,  # of the whole file
+    "bpp": float,
+    "needed_bytes": int,  # of the smallest file possible, where it does not fit
+    "psnr": float,  # dB
+    "ms_ssim": float,
+    "lpips_alex": float,
+    "lpips_vgg": float,
+    "dists": float,
+    "encode_s": float,
+    "decode_s": float,
+    "quality": float,  # on the codec's own scale
+    "scale": float,  # share of width and height that was coded
+    "model": str,  # model id and hashes of weights
+    "library": str,  # versions
+    "torch": str,
+    "peer": str,
+    "metrics": str,  # those that were asked for, joined by +
+    "seed": int,
+    "schema": int,
+}
+
+
+def key(row: Mapping[str, Any]) -> tuple[str, str, float]:
+    """What makes a row unique."""
+    return row["image"], row["codec"], row["rate"]
+
+
+def require_pyarrow() -> ModuleType:
+    """The module pyarrow with its Parquet part.
+
+    Raises:
+        DependencyMissing: it is not installed.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise DependencyMissing.for_extra(
+            "pyarrow", "peers", "a table in Parquet (one named .csv needs nothing)"
+        ) from error
+    return pyarrow
+
+
+def is_csv(path: Path) -> bool:
+    """Whether a table of this name is CSV; all others are Parquet."""
+    return path.suffix.lower() == ".csv"
+
+
+def write_table(path: Path, rows: Iterable[Row]) -> None:
+    """Write a table, whole or not at all, sorted by photo, codec and rate.
+
+    Raises:
+        OutputError: it cannot be written.
+        DependencyMissing: Parquet without pyarrow.
+    """
+    rows = sorted(rows, key=key)
+    if is_csv(path):
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(COLUMNS), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)  # None becomes empty; floats keep every digit
+        data = text.getvalue().encode()
+    else:
+        pa = require_pyarrow()
+        kinds = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+        schema = pa.schema([(name, kinds[kind]) for name, kind in COLUMNS.items()])
+        buffer = io.BytesIO()
+        pa.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), buffer)
+        data = buffer.getvalue()
+    atomic_write_bytes(path, data)
+
+
+def read_table(path: str | Path) -> list[Row]:
+    """Read a table that :func:`write_table` wrote.
+
+    Raises:
+        ResultsError: missing, damaged, no table of results, or one of another schema.
+        DependencyMissing: Parquet without pyarrow.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror}).") from error
+    rows = _parse_csv(data, path) if is_csv(path) else _parse_parquet(data, path)
+    return check_rows(rows, path)
+
+
+def _parse_parquet(data: bytes, path: Path) -> list[Row]:
+    pa = require_pyarrow()
+    try:
+        return pa.parquet.read_table(pa.BufferReader(data)).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise _damaged(path, str(error).splitlines()[0]) from error
+
+
+def _parse_csv(data: bytes, path: Path) -> list[Row]:
+    try:
+        reader = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+        texts = list(reader)
+        if reader.fieldnames is None or "schema" not in reader.fieldnames:
+            raise _foreign(path)
+        return [{name: _from_text(name, text) for name, text in row.items()} for row in texts]
+    except (csv.Error, TypeError, UnicodeDecodeError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _from_text(name: str, text: str) -> str | int | float | None:
+    kind = COLUMNS.get(name, str)
+    if text is None or name is None:
+        raise ValueError("a row has too few or too many fields")
+    return text if kind is str else None if text == "" else kind(text)
+
+
+def check_rows(rows: list[Row], path: Path) -> list[Row]:
+    """Refuse rows of another schema, or with values of another type.
+
+    Raises:
+        ResultsError: see there.
+    """
+    allowed = {str: str, int: int, float: (int, float)}
+    for row in rows:
+        if not isinstance(row, dict) or "schema" not in row:
+            raise _foreign(path)
+        if row["schema"] != SCHEMA:
+            raise ResultsError(
+                f"{path}: schema {row['schema']}, this release reads {SCHEMA}. Read it with the release that wrote "
+                "it, or measure into a new file."
+            )
+        if set(row) != set(COLUMNS):
+            raise _damaged(path, f"columns {sorted(set(row) ^ set(COLUMNS))}")
+        for name, kind in COLUMNS.items():
+            value, optional = row[name], kind is not str and name not in ("rate", "seed", "schema")
+            if not (value is None and optional) and not isinstance(value, allowed[kind]):
+                raise _damaged(path, f"{name} is {value!r}")
+    return rows
+
+
+def _damaged(path: Path, reason: str) -> ResultsError:
+    return ResultsError(
+        f"{path}: damaged ({reason}). Restore it from a copy, or move it away to measure anew."
+    )
+
+
+def _foreign(path: Path) -> ResultsError:
+    return ResultsError(f"{path}: no table of results of this library. Choose another file.")
+
+
+# --------------------------------------------------------------------------------------------------
+# Journal
+
+
+def journal_path(out: Path) -> Path:
+    """Where the rows of a run lie until it is over."""
+    return out.with_name(f"{out.name}.journal")
+
+
+def append_row(journal: Path, row: Row) -> None:
+    """Add a row to a journal; on return it is on the disk. Several processes may do so at once.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+    try:
+        # One write to a file opened for appending: lines of several processes do not mix.
+        descriptor = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OutputError(f"{journal}: cannot be written ({error.strerror}).") from error
+
+
+def read_journal(journal: Path, report: Callable[[str], None]) -> list[Row]:
+    """Rows of a run that was cut off; a last line that is not whole is dropped, and said so.
+
+    Args:
+        journal: may be absent, as after a run that ended well.
+        report: receives the note.
+
+    Raises:
+        ResultsError: another line is damaged, or of another schema.
+    """
+    if not journal.exists():
+        return []
+    *lines, rest = journal.read_bytes().split(b"\n")
+    rows, torn = [], rest != b""
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines) or torn:
+                raise _damaged(journal, f"line {number} is unreadable") from error
+            torn = True
+    if torn:
+        report(f"{journal.name}: its last row was cut off; it is measured again")
+    return check_rows(rows, journal)
+
+
+def rewrite_journal(journal: Path, rows: list[Row]) -> None:
+    """Replace a journal by its intact rows, so that the next row does not join a torn line."""
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    atomic_write_bytes(journal, text.encode())
