@@ -8,6 +8,10 @@ from pathlib import Path
 
 import torch
 
+from sketchfusion_lite.evaluation.machine import peak_megabytes
+
+__all__ = ["RESULTS", "machine", "markdown", "peak_megabytes", "write_rows"]
+
 RESULTS = Path(__file__).parents[1] / "data" / "results"
 
 
@@ -19,15 +23,6 @@ def machine() -> str:
     processor = names[0] if names else platform.processor()
     vector = torch.backends.cpu.get_cpu_capability()
     return f"{processor} ({vector}), {torch.get_num_threads()} threads, torch {torch.__version__}"
-
-
-def peak_megabytes() -> float:
-    """Largest resident memory of this process so far.
-
-    Not ``ru_maxrss``: that of a child starts at what its parent had.
-    """
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def write_rows(name: str, rows: list[dict]) -> Path:

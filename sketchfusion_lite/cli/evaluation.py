@@ -1,0 +1,133 @@
+"""``sketchfusion evaluate``: codecs over a folder of photos, a table of results, a summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..errors import EvaluationError
+from .console import note, progress_bar, say, show
+
+_SHOWN = {  # column of the table of means -> heading, digits
+    "bpp": ("bpp", 4),
+    "psnr": ("PSNR dB", 2),
+    "ms_ssim": ("MS-SSIM", 4),
+    "lpips_alex": ("LPIPS-Alex", 4),
+    "lpips_vgg": ("LPIPS-VGG", 4),
+    "dists": ("DISTS", 4),
+    "encode_s": ("encode s", 2),
+    "decode_s": ("decode s", 2),
+}
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos to measure on.")],
+    codec: Annotated[
+        list[str],
+        typer.Option(
+            help="What to measure; may be repeated. Ours: sketch, preview, refined, lines, as in "
+            "refined:steps=4,realism=0.8. Others: jpeg, webp, avif, jpeg2000, jpegxl, heic, vvc, at half the "
+            "size as in avif/2; pics:pipeline=FOLDER; zoo:model=NAME."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="OUT.parquet",
+            help="Table to write, or to go on with: rows that it has are not measured again. CSV if it is named so.",
+        ),
+    ],
+    rates: Annotated[
+        str, typer.Option(help="Budgets in bits per pixel, the same for every codec.")
+    ] = "0.03,0.045,0.07,0.1",
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Out of psnr, ms_ssim, lpips_alex, lpips_vgg, dists. Default: all; the last two are slow.",
+            show_default=False,
+        ),
+    ] = "",
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes, of one thread and about 2 GB each.")
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="Of the random numbers, where a codec takes any.")] = 0,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights file of our codec. Default: the shipped one.", show_default=False
+        ),
+    ] = None,
+    refiner: Annotated[
+        Path | None,
+        typer.Option(help="Folder of our refiner. Default: the shipped one.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda ...")] = "cpu",
+) -> None:
+    """Measure codecs over a folder of photos: real files within the same budgets, decoded from their bytes.
+
+    One row per photo, codec and rate. Stop it at any moment and start it again to go on. A codec that
+    is not installed, and a photo that does not fit a budget, are rows too; means are over what fits.
+    """
+    from ..evaluation.metrics import METRICS
+    from ..evaluation.runner import evaluate as run
+    from ..evaluation.summary import mean_rows
+
+    chosen = [name.strip() for name in metrics.split(",") if name.strip()] or METRICS
+    with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task(folder.name, total=None)
+
+        def on_row(row: dict[str, Any], done: int, total: int) -> None:
+            name = f"{row['image']} {row['codec']}"
+            bar.update(task, description=name, completed=done, total=total)
+
+        rows = run(
+            folder,
+            codec,
+            rates,
+            out,
+            metrics=chosen,
+            workers=workers,
+            seed=seed,
+            weights=weights,
+            refiner=refiner,
+            device=device,
+            on_row=on_row,
+            report=note,
+        )
+    show(_summary(mean_rows(rows)))
+    say(f"{out}  {len(rows)} rows")
+    failed = _report_problems(rows)
+    if failed:
+        raise typer.Exit(EvaluationError.exit_code)
+
+
+def _summary(means: list[dict[str, Any]]) -> Table:
+    """Means per codec and rate; in place of means, why there are none."""
+    columns = [name for name in _SHOWN if any(row[name] is not None for row in means)]
+    table = Table("codec")
+    for heading in ("rate", "fits", *(_SHOWN[name][0] for name in columns), ""):
+        table.add_column(heading, justify="right")
+    for row in means:
+        values = [row["codec"], f"{row['rate']:g}", f"{row['fits']}/{row['photos']}"]
+        for name in columns:
+            values.append("-" if row[name] is None else f"{row[name]:.{_SHOWN[name][1]}f}")
+        remark = "" if row["status"] == "ok" else row["status"]
+        if row["needed_bpp"] is not None:
+            remark += f" needs {row['needed_bpp']:.3f} bpp"
+        table.add_row(*values, remark.strip())
+    return table
+
+
+def _report_problems(rows: list[dict[str, Any]]) -> int:
+    """Say on stderr what is missing, once per codec, and what failed; how many rows failed."""
+    missing = {row["codec"]: row["message"] for row in rows if row["status"] == "not installed"}
+    for codec, message in missing.items():
+        note(f"skipped: {codec}: {message}")
+    failed = [row for row in rows if row["status"] == "failed"]
+    for row in failed:
+        note(f"error: {row['image']}: {row['codec']} at {row['rate']:g} bpp: {row['message']}")
+    return len(failed)

@@ -1,0 +1,446 @@
+"""Evaluation runs: what a table holds, going on after a kill, damaged files, workers, codecs that cannot run."""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import sketchfusion_lite
+from sketchfusion_lite import datasets
+from sketchfusion_lite.cli import app
+from sketchfusion_lite.errors import (
+    ArgumentError,
+    DependencyMissing,
+    EvaluationError,
+    ImageError,
+    OutputError,
+    ResultsError,
+)
+from sketchfusion_lite.evaluation import table
+from sketchfusion_lite.evaluation.comparison import Comparison
+from sketchfusion_lite.evaluation.metrics import measure
+from sketchfusion_lite.evaluation.operating import parse_codec, parse_rates
+from sketchfusion_lite.evaluation.peers import PEERS
+from sketchfusion_lite.evaluation.runner import evaluate
+from sketchfusion_lite.evaluation.table import COLUMNS, read_table, write_table
+from sketchfusion_lite.images import save_image, to_pil
+
+TIMINGS = ("encode_s", "decode_s")
+RATES = (0.9, 2.0)  # small pictures: headers weigh more
+
+
+@pytest.fixture
+def photos(tmp_path: Path, photo: torch.Tensor) -> Path:
+    """Two pictures, one of odd size."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    save_image(photo, folder / "a.png")
+    save_image(photo[..., :65, :97], folder / "b.png")
+    return folder
+
+
+def quick(folder: Path, out: Path, codecs=("jpeg", "webp"), rates=RATES, **options) -> list[dict]:
+    return evaluate(folder, codecs, rates, out, **{"metrics": ("psnr",), **options})
+
+
+def untimed(rows: list[dict]) -> list[dict]:
+    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+
+
+# --------------------------------------------------------------------------------------------------
+# Codecs and rates by name
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("preview", "preview"),
+        (" refined:steps=4,realism=0.80 ", "refined:realism=0.8,steps=4"),
+        ("AVIF/2", "avif/2"),
+        ("vvc/1", "vvc"),
+        ("heic/auto", "heic/auto"),
+        ("zoo/2:model=mbt2018,metric=ms-ssim", "zoo/2:metric=ms-ssim,model=mbt2018"),
+    ],
+)
+def test_specs_have_one_form(text, canonical):
+    spec = parse_codec(text)
+    assert spec.text == canonical and parse_codec(canonical) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("jpg", r"no codec 'jpg'.*preview, refined, lines, jpeg, webp, avif.*vvc, pics, zoo"),
+        ("avif/3", "/1, /2, /4, /8, /auto"),
+        ("preview/2", "sizes are .* of: jpeg"),
+        ("preview:steps=2", r"no option 'steps=2'. preview takes: effort \(int\)"),
+        ("refined:steps=two", "steps=two is no int"),
+        ("avif:speed", "avif takes: none"),
+        ("zoo", "zoo:model="),
+    ],
+)
+def test_wrong_specs_name_what_there_is(text, words):
+    with pytest.raises(ArgumentError, match=words):
+        parse_codec(text)
+
+
+def test_rates():
+    assert parse_rates("0.07, 0.03,0.07") == (0.03, 0.07)
+    for wrong in ("", "a", "0", "-1", "inf", [None]):
+        with pytest.raises(ArgumentError, match="rates"):
+            parse_rates(wrong)
+
+
+# --------------------------------------------------------------------------------------------------
+# What a table holds
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
+def test_rows_are_what_was_measured(photos, tmp_path, name):
+    out = tmp_path / name
+    seen = []
+    rows = quick(photos, out, ["jpeg", "jpeg/2"], on_row=lambda *args: seen.append(args))
+    assert read_table(out) == rows and len(rows) == 2 * 2 * 2
+    assert [list(row) for row in rows] == [list(COLUMNS)] * 8
+    assert [(done, total) for _, done, total in seen] == [(n, 8) for n in range(1, 9)]
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")) == [
+        "photos",
+        name,
+    ]
+    for row in rows:
+        assert row["status"] == "ok" and row["message"] == ""
+        assert row["bytes"] <= row["rate"] * row["width"] * row["height"] / 8
+        assert row["bpp"] == row["bytes"] * 8 / (row["width"] * row["height"])
+        assert row["scale"] == (0.5 if row["codec"] == "jpeg/2" else 1)
+        assert row["encode_s"] > 0 and row["ms_ssim"] is None and row["metrics"] == "psnr"
+        assert row["library"] == sketchfusion_lite.__version__ and "Pillow" in row["peer"]
+    jpeg = PEERS["JPEG"]
+    row = rows[0]
+    data = jpeg.encode(
+        to_pil(sketchfusion_lite.images.load_image(photos / "a.png")), row["quality"]
+    )
+    assert len(data) == row["bytes"]
+    assert measure(photos / "a.png", jpeg.decode(data), ("psnr",)).psnr == row["psnr"]
+
+
+def test_our_stages_share_a_stream(photos, tmp_path, shipped_codec):
+    codecs = ["sketch", "preview", "refined:steps=1", "refined:steps=1,realism=0.0", "lines"]
+    rows = quick(photos, tmp_path / "t.csv", codecs, [0.5])
+    by_codec = {row["codec"]: row for row in rows if row["image"] == "a.png"}
+    assert [row["status"] for row in by_codec.values()] == ["ok"] * 5
+    stages = [by_codec[codec] for codec in ("sketch", "preview", "refined:steps=1")]
+    assert len({row["bytes"] for row in stages}) == 1
+    assert len({row["encode_s"] for row in stages}) == 1
+    preview, mixed = by_codec["preview"], by_codec["refined:realism=0.0,steps=1"]
+    assert preview["psnr"] == mixed["psnr"] > by_codec["sketch"]["psnr"]
+    expected = shipped_codec.encode(photos / "a.png", bpp=0.5)
+    assert preview["bytes"] == len(expected.data) and preview["quality"] == expected.quality
+    assert preview["model"].startswith(f"{shipped_codec.model_id:#06x}-")
+    assert by_codec["refined:steps=1"]["model"].startswith(preview["model"] + "-")
+    assert by_codec["lines"]["model"] not in (preview["model"], "")
+
+
+def test_what_does_not_fit_says_what_it_needs(photos, tmp_path, tiny_weights):
+    rows = quick(photos, tmp_path / "t.csv", ["preview", "jpeg"], [0.003], weights=tiny_weights)
+    for row in rows:
+        assert row["status"] == "does not fit" and row["bytes"] is row["psnr"] is None
+        assert row["needed_bytes"] > 1 and f"at least {row['needed_bytes']} bytes" in row["message"]
+
+
+def test_codecs_that_cannot_run_are_rows(photos, tmp_path, monkeypatch, tiny_weights):
+    monkeypatch.setitem(sys.modules, "pillow_jxl", None)
+    out = tmp_path / "t.csv"
+    (photos / "c.png").write_bytes(b"no picture")
+    codecs = ["jpegxl", "pics", "refined", "jpeg"]  # the shipped refiner is of another codec
+    rows = quick(photos, out, codecs, [2.0], weights=tiny_weights)
+    by_key = {(row["image"], row["codec"]): row for row in rows}
+    assert by_key["a.png", "jpegxl"]["status"] == "not installed"
+    assert "pip install 'sketchfusion-lite[peers]'" in by_key["a.png", "jpegxl"]["message"]
+    assert by_key["a.png", "pics"]["status"] == "not installed"
+    assert "pics:pipeline=FOLDER" in by_key["a.png", "pics"]["message"]
+    assert by_key["a.png", "refined"]["status"] == "failed"
+    assert "trained for codec" in by_key["a.png", "refined"]["message"]
+    assert by_key["c.png", "jpeg"]["status"] == "failed"
+    assert "c.png" in by_key["c.png", "jpeg"]["message"]
+    assert by_key["b.png", "jpeg"]["status"] == "ok"
+
+    monkeypatch.undo()  # now it is installed
+    if PEERS["JPEG XL"].available():
+        again = quick(photos, out, ["jpegxl", "jpeg"], [2.0], weights=tiny_weights)
+        by_again = {(row["image"], row["codec"]): row for row in again}
+        assert by_again["a.png", "jpegxl"]["status"] == "ok"
+        assert by_again["b.png", "jpeg"] == by_key["b.png", "jpeg"], "finished: not measured again"
+
+
+def test_options_out_of_range_stop_at_once(photos, tmp_path):
+    for codec, words in (
+        ("refined:steps=99", "steps are from 1 to"),
+        ("preview:effort=11", "effort"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            quick(photos, tmp_path / "t.csv", [codec])
+
+
+def test_wrong_arguments(photos, tmp_path, monkeypatch):
+    out = tmp_path / "t.csv"
+    with pytest.raises(ArgumentError, match=r"unknown metrics \['fid'\]"):
+        quick(photos, out, metrics=("fid",))
+    with pytest.raises(ArgumentError, match="0 codecs"):
+        quick(photos, out, [])
+    with pytest.raises(ArgumentError, match="0 workers"):
+        quick(photos, out, workers=0)
+    with pytest.raises(ImageError, match="no such folder"):
+        quick(tmp_path / "nowhere", out)
+    with pytest.raises(OutputError, match="folder that exists"):
+        quick(photos, tmp_path / "no" / "t.csv")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(DependencyMissing, match=r"\.csv needs nothing.*\[peers\]"):
+        quick(photos, tmp_path / "t.parquet")
+    assert not out.exists()
+
+
+# --------------------------------------------------------------------------------------------------
+# Going on
+
+
+def test_a_finished_table_grows(photos, tmp_path):
+    out = tmp_path / "t.parquet"
+    first = quick(photos, out, ["jpeg"])
+    seen = []
+    rows = quick(photos, out, ["jpeg", "webp"], [*RATES, 3.0], on_row=lambda *a: seen.append(a))
+    assert len(rows) == 2 * 2 * 3 and len(seen) == 12 - 4
+    assert [row for row in rows if row["codec"] == "jpeg" and row["rate"] in RATES] == first
+    assert (
+        quick(photos, out, ["webp"], [0.9], on_row=lambda *a: pytest.fail("measured again")) == rows
+    )
+
+
+KILLED = """
+import sys
+from sketchfusion_lite.evaluation.runner import evaluate
+if __name__ == "__main__":
+    evaluate(sys.argv[1], ["avif", "jpeg2000"], "1.0,2.0,3.0", sys.argv[2], metrics=["psnr"], workers=2)
+"""
+
+
+def test_killed_and_resumed(photo_folder, tmp_path):
+    script, out = tmp_path / "run.py", tmp_path / "t.parquet"
+    script.write_text(KILLED)
+    package_parent = str(Path(sketchfusion_lite.__file__).parents[1])
+    environment = {**os.environ, "PYTHONPATH": package_parent, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), str(photo_folder), str(out)]
+    process = subprocess.Popen(command, env=environment)
+    journal = table.journal_path(out)
+    try:
+        deadline = time.monotonic() + 300
+        while not journal.exists() or journal.read_bytes().count(b"\n") < 4:
+            assert process.poll() is None and time.monotonic() < deadline, "nothing was measured"
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not out.exists()
+    kept = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:4]]
+    notes, seen = [], []
+    rows = evaluate(
+        photo_folder,
+        ["avif", "jpeg2000"],
+        "1.0,2.0,3.0",
+        out,
+        metrics=["psnr"],
+        report=notes.append,
+        on_row=lambda *args: seen.append(args),
+    )
+    pictures = len(list(photo_folder.glob("*.png")))
+    assert len(rows) == pictures * 2 * 3 and {row["status"] for row in rows} == {"ok"}
+    assert "going on" in notes[-1] and len(seen) <= len(rows) - len(kept)
+    for row in kept:
+        assert row in rows, "kept with its timings: not measured again"
+    time.sleep(0.3)
+    assert not journal.exists(), "no worker of the killed run is left"
+    assert rows == read_table(out)
+
+
+def test_a_worker_dies_and_workers_do_not_matter(photos, tmp_path, tiny_weights):
+    datasets.fetch("lpips")
+    options = {"metrics": ("psnr", "lpips_alex"), "weights": tiny_weights}
+    codecs = ["preview", "jpeg2000", "webp/2"]
+
+    def kill_a_worker(row, done, total):
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    out = tmp_path / "two.csv"
+    with pytest.raises(EvaluationError, match=r"worker process died after \d+ of 12 rows.*go on"):
+        quick(photos, out, codecs, workers=2, on_row=kill_a_worker, **options)
+    finished = table.read_journal(table.journal_path(out), pytest.fail)
+    assert finished and not out.exists()
+    two = quick(photos, out, codecs, workers=2, **options)
+    one = quick(photos, tmp_path / "one.csv", codecs, workers=1, **options)
+    assert untimed(two) == untimed(one)
+    assert all(row in two for row in finished)
+    assert {row["status"] for row in one} == {"ok"}
+
+
+def test_an_interrupt_keeps_what_is_finished(photos, tmp_path):
+    out = tmp_path / "t.csv"
+
+    def interrupt(row, done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    threads = torch.get_num_threads()
+    with pytest.raises(KeyboardInterrupt):
+        quick(photos, out, on_row=interrupt)
+    assert torch.get_num_threads() == threads
+    seen = []
+    assert len(quick(photos, out, on_row=lambda *args: seen.append(args))) == 8
+    assert len(seen) == 5
+
+
+# --------------------------------------------------------------------------------------------------
+# Damaged, foreign, or measured otherwise
+
+
+def test_a_torn_last_row_is_dropped_with_a_note(photos, tmp_path):
+    out = tmp_path / "t.csv"
+    rows = quick(photos, out)
+    lines = [json.dumps(row) for row in rows]
+    out.unlink()
+    journal = table.journal_path(out)
+    journal.write_text("\n".join(lines[:3]) + "\n" + lines[3][:50])
+    notes, seen = [], []
+    again = quick(photos, out, report=notes.append, on_row=lambda *args: seen.append(args))
+    assert again[:3] == rows[:3] and untimed(again) == untimed(rows) and len(seen) == 5
+    assert "cut off; it is measured again" in notes[0]
+
+    journal.write_text(lines[0][:50] + "\n" + lines[1] + "\n")
+    with pytest.raises(ResultsError, match=r"t.csv.journal: damaged \(line 1 is unreadable\)"):
+        quick(photos, out)
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
+def test_damaged_and_foreign_tables_are_refused_and_kept(photos, tmp_path, name):
+    out = tmp_path / name
+    rows = quick(photos, out, ["jpeg"], [2.0])
+    whole = out.read_bytes()
+
+    def refused(data: bytes, words: str) -> None:
+        out.write_bytes(data)
+        with pytest.raises(ResultsError, match=words):
+            quick(photos, out, ["jpeg"], [2.0])
+        assert out.read_bytes() == data
+
+    refused(whole[: len(whole) * 2 // 3], "damaged .*Restore it")
+    refused(b"\xffnonsense", "damaged|no table")
+    write_table(out, [row | {"schema": 2} for row in rows])
+    refused(out.read_bytes(), "schema 2, this release reads 1")
+    if name == "t.csv":
+        refused(b"a,b\n1,2\n", "no table of results")
+        refused(whole.replace(b"ok", b"ok,"), "too few or too many")
+    with pytest.raises(ResultsError, match="cannot be read"):
+        read_table(tmp_path / f"absent-{name}")
+
+
+def test_other_settings_photos_or_weights_are_refused(photos, tmp_path, tiny_weights, photo):
+    out = tmp_path / "t.csv"
+    quick(photos, out, ["jpeg", "preview"], [2.0], weights=tiny_weights)
+    for options, words in (
+        ({"metrics": ("psnr", "lpips_alex")}, "have metrics 'psnr', this run 'psnr"),
+        ({"seed": 1}, "have seed 0, this run 1"),
+    ):
+        with pytest.raises(ResultsError, match=words):
+            quick(photos, out, ["jpeg"], [2.0], **options)
+    with pytest.raises(ResultsError, match=r"a.png with preview have model"):
+        quick(photos, out, ["preview"], [2.0])  # the shipped weights
+    assert len(quick(photos, out, ["jpeg"], [2.0])) == 4, "of no concern to jpeg"
+    save_image(1 - photo, photos / "a.png")
+    with pytest.raises(ResultsError, match="have image_sha256"):
+        quick(photos, out, ["jpeg"], [2.0])
+
+
+def test_two_runs_do_not_share_a_table(photos, tmp_path):
+    out = tmp_path / "t.csv"
+
+    def second(*args):
+        with pytest.raises(OutputError, match="another evaluation"):
+            quick(photos, out)
+
+    quick(photos, out, ["jpeg"], [2.0], on_row=second)
+
+
+def test_infinite_and_missing_values_survive(tmp_path, photos):
+    (row, *_) = quick(photos, tmp_path / "t.csv", ["jpeg"], [2.0])
+    row = row | {"psnr": math.inf, "message": 'comma, "quote"\nline', "bytes": None}
+    for name in ("x.csv", "x.parquet"):
+        write_table(tmp_path / name, [row])
+        assert read_table(tmp_path / name) == [row]
+
+
+# --------------------------------------------------------------------------------------------------
+# Comparison, PICS, command line
+
+
+def test_comparison_is_measure(photo):
+    datasets.fetch("lpips")
+    large = torch.nn.functional.interpolate(photo, size=(176, 200), mode="bicubic").clamp(0, 1)
+    versions = [large.flip(-1) * 0.3 + large * 0.7, (large + 0.1).clamp(0, 1)]
+    comparison = Comparison(large)
+    assert [comparison.measure(v) for v in versions] == [measure(large, v) for v in versions]
+    other = Comparison(versions[0], ("lpips_vgg", "dists"))
+    expected = measure(versions[0], versions[1], ("lpips_vgg", "dists"))
+    assert str(other.measure(versions[1])) == str(expected)
+    assert comparison.measure(versions[1]) == measure(large, versions[1]), "still right"
+    with pytest.raises(ArgumentError, match="differ in size"):
+        comparison.measure(photo)
+
+
+def test_pics_with_a_pipeline_is_a_codec(photos, tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    pytest.importorskip("transformers")
+    from .test_priors import build_components
+
+    parts = build_components(tmp_path / "parts", controlnet=True)
+    kind = diffusers.StableDiffusionControlNetPipeline
+    pipeline = kind(**parts, requires_safety_checker=False)
+    pipeline.save_pretrained(tmp_path / "painter", safe_serialization=True)
+    (photos / "a.txt").write_text("a square", encoding="utf-8")
+    rows = quick(
+        photos, tmp_path / "t.csv", [f"pics:pipeline={tmp_path / 'painter'},steps=1"], [2.0]
+    )
+    assert [row["status"] for row in rows] == ["ok", "ok"], rows[0]["message"]
+    assert rows[0]["model"] == "painter" and "diffusers" in rows[0]["peer"]
+
+
+def test_command_line(photos, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    out = tmp_path / "t.parquet"
+    options = ["--codec", "jpeg/2", "--codec", "heic", "--rates", "0.1,2", "--metrics", "psnr"]
+    result = CliRunner().invoke(app, ["evaluate", str(photos), "--out", str(out), *options])
+    assert result.exit_code == 0, result.output
+    assert "2/2" in result.stdout and "does not fit" in result.stdout
+    assert result.stdout.endswith(f"{out}  8 rows\n")
+    assert "skipped: heic: the codec HEIC needs" in result.stderr
+    assert len(read_table(out)) == 8
+
+    (photos / "c.png").write_bytes(b"no picture")
+    result = CliRunner().invoke(app, ["evaluate", str(photos), "--out", str(out), *options])
+    assert result.exit_code == 40 and "error: c.png: jpeg/2 at 2 bpp" in result.stderr
+    for wrong, status in (
+        (["--codec", "jpg", "--out", str(out)], 2),
+        (["--codec", "jpeg", "--out", str(out), "--metrics", "fid"], 2),
+        (["--codec", "jpeg", "--out", str(out), "--seed", "5", "--metrics", "psnr"], 41),
+        (["--codec", "jpeg"], 2),
+    ):
+        result = CliRunner().invoke(app, ["evaluate", str(photos), *wrong])
+        assert result.exit_code == status and "rror" in result.stderr
