@@ -51,8 +51,11 @@ def report(error: SketchFusionError, name: str = "") -> None:
 
 
 def show(table: Table) -> None:
-    """Print a table on stdout."""
-    Console().print(table)
+    """Print a table on stdout; in a pipe, which has no width, without breaking its lines."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    console.print(table)
 
 
 def _write(text: str, stream: TextIO) -> None:

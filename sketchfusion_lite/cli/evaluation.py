@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.box import SIMPLE
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -108,7 +109,8 @@ def evaluate(
 def _summary(means: list[dict[str, Any]]) -> Table:
     """Means per codec and rate; in place of means, why there are none."""
     columns = [name for name in _SHOWN if any(row[name] is not None for row in means)]
-    table = Table("codec")
+    table = Table(box=SIMPLE, padding=0, collapse_padding=True)
+    table.add_column("codec", overflow="fold")
     for heading in ("rate", "fits", *(_SHOWN[name][0] for name in columns), ""):
         table.add_column(heading, justify="right")
     for row in means:

@@ -195,8 +195,9 @@ def _encode_vvc(image: Image.Image, quality: int) -> bytes:
 
 
 def _decode_vvc(data: bytes) -> Image.Image:
-    picture = ["-frames:v", "1", "-sws_flags", _FLAGS, "-f", "image2pipe", "-c:v", "ppm", "-"]
-    return _pillow_decode(_ffmpeg(["-threads", "1", "-f", "vvc", "-i", "-", *picture], data))
+    source = ["-threads", "1", "-f", "vvc", "-i", "-", "-frames:v", "1"]
+    target = ["-sws_flags", _FLAGS, "-pix_fmt", "rgb24", "-f", "image2pipe", "-c:v", "ppm", "-"]
+    return _pillow_decode(_ffmpeg([*source, *target], data))
 
 
 def _ffmpeg(arguments: list[str], data: bytes) -> bytes:
