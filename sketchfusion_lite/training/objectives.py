@@ -42,6 +42,10 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Mean distance per image ``(B,)`` of images ``(B, 3, H, W)`` in about [0, 1]."""
+        return self.net(*(view * 2 - 1 for view in self.views(image, reference))).flatten()
+
+    def views(self, image: Tensor, reference: Tensor) -> list[Tensor]:
+        """The same random view of both, ``(B, 3, h, w)`` in about [0, 1]."""
         top, left = torch.randint(4, (2,)).tolist()
         bottom, right = image.shape[-2] - (4 - top), image.shape[-1] - (4 - left)
         magnify = float(torch.rand(())) < self.zoom
@@ -49,10 +53,10 @@ class PerceptualLoss(nn.Module):
             height, width = image.shape[-2] // 2, image.shape[-1] // 2
             top, left = (int(torch.randint(side + 1, ())) for side in (height, width))
             bottom, right = top + height, left + width
-        views = [x[..., top:bottom, left:right] * 2 - 1 for x in (image, reference)]
+        views = [x[..., top:bottom, left:right] for x in (image, reference)]
         if magnify:
             views = [F.interpolate(v, scale_factor=2, mode="bilinear") for v in views]
-        return self.net(*views).flatten()
+        return views
 
 
 class SparseLoss(nn.Module):

@@ -150,10 +150,11 @@ class RefinerTask(nn.Module):
 
     def _judge(self, picture: Tensor, reference: Tensor, weight: float) -> tuple[Tensor, dict]:
         """What frozen features say of realism: strength of texture, and the discriminator once it has a weight."""
-        shift = torch.randint(4, (2,)).tolist()  # the trunk's stride must not hide a pattern
+        # As LPIPS sees them: unmagnified, the trunk's stride hides a grid.
+        ours, theirs = self.lpips.views(picture, reference)
         with torch.no_grad():
-            real = self.discriminator.features(reference[..., shift[0] :, shift[1] :])
-        fake = self.discriminator.features(picture[..., shift[0] :, shift[1] :])
+            real = self.discriminator.features(theirs)
+        fake = self.discriminator.features(ours)
         texture = texture_loss(fake, real)
         loss, logs = self.recipe.texture_weight * texture, {"texture": texture}
         if weight > 0:
