@@ -26,8 +26,9 @@ class Recipe:
             ``"refiner"`` (the second receiver stage of a trained codec).
         start_from: run folder, ``checkpoint.pt`` or weights file whose networks the run starts from; unlike a
             resumed run, it begins at step 0 with fresh optimisers. For task ``"refiner"``, of a refiner.
-        transplant: the networks of ``start_from`` are larger: take the leading part of every tensor that fits.
-        graft: task ``"refiner"``: start with the preview decoder's features, see :mod:`.grafting`.
+        transplant: the networks of ``start_from`` are of another size: take the leading part of every tensor that fits.
+        graft: task ``"refiner"``: start with the preview decoder's features, see :mod:`.grafting`; a ``start_from``
+            takes its place.
         codec: weights file of the codec that task ``"refiner"`` refines; empty = shipped weights.
         photos: folders of training photos.
         hold_out: photos, by file name in sorted order, kept from the last folder for validation.
