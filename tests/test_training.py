@@ -159,10 +159,24 @@ def test_rate_controller_moves_lambda_against_the_error():
     assert controller.weight(quality).item() > before
     lambdas = controller.weight(torch.tensor([0.0, 1.0, 2.0]))
     spent = lambdas * torch.tensor([0.02, 0.05, 0.1])
-    assert torch.allclose(spent, spent[0].expand(3)), "every quality spends the same on its rate"
+    assert torch.allclose(spent, spent[0].expand(3)), "errors in the middle tilt nothing"
     for _ in range(30):
         controller.update(quality, torch.tensor([0.02]), factor=1.0)
     assert controller.weight(quality).item() < before
+
+
+def test_rate_controller_holds_the_range_of_rates_open():
+    """The mean rate may be right while both ends have moved inwards: then lambda must fall on top, rise below."""
+    controller = RateController([0.02, 0.05, 0.1])
+    quality = torch.tensor([0.0, 2.0])
+    before = controller.weight(quality)
+    for _ in range(20):
+        controller.update(quality, torch.tensor([0.03, 0.05]), factor=1.0)  # errors: +50 %, -50 %
+    low, high = controller.weight(quality) / before
+    assert low > 1.05 and high < 0.95
+    for _ in range(20):
+        controller.update(quality, torch.tensor([0.01, 0.15]), factor=1.0)
+    assert torch.allclose(controller.weight(quality), before, rtol=1e-4)
 
 
 def test_rate_controller_stays_within_bounds():
@@ -173,6 +187,7 @@ def test_rate_controller_stays_within_bounds():
             controller.update(torch.tensor([0.0, 2.0]), torch.tensor([0.05, 0.05]), factor)
         reached = controller.log_scale.exp().item()
         assert reached == pytest.approx(extreme(0.05, 5.0), rel=1e-3)
+        assert 1 / 3 - 1e-3 < controller.log_tilt.exp() < 3 + 1e-3
 
 
 def test_boundary_loss_prefers_the_right_map():

@@ -103,6 +103,7 @@ class CodecTask(nn.Module):
         self.rate.update(quality, bpp.detach(), factor)
         logs = {"loss": loss, "bpp": bpp.mean(), "mse": mse.mean(), "lpips": lpips.mean()}
         logs |= {"sketch": sketch, "rate_scale": self.rate.log_scale.exp()}
+        logs |= {"rate_tilt": self.rate.log_tilt.exp()}
         weight = r.adversarial_factor(progress)
         if self.discriminator is not None and weight > 0:
             told = out.y_hat.detach()  # the rate is not for the discriminator to spend

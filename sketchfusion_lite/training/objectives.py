@@ -21,6 +21,7 @@ from ..sketch import interpolate_levels
 from .recipe import Recipe
 
 LOG_SCALE_RANGE = (math.log(0.05), math.log(5.0))  # of lambda times the target rate
+LOG_TILT_LIMIT = math.log(3.0)
 
 
 class PerceptualLoss(nn.Module):
@@ -152,14 +153,17 @@ def balanced_boundary_loss(logits: Tensor, boundaries: Tensor) -> Tensor:
 
 
 class RateController(nn.Module):
-    """Lambda, moved so that the mean rate meets its targets [2].
+    """Lambda, moved so that the mean rate meets its targets [2], at the low qualities and at the high.
 
-    ``lambda(quality) = scale / target(quality)``: one number is moved, and every quality spends the same loss on its
-    rate. (Distortion falls about as the logarithm of the rate, so that its slope, which is what lambda stands
-    for, goes as one over the rate.) One lambda per level, each driven to its own target, is unstable: gains that
-    cannot spread far enough drive the outer ones apart until the rate term of a few crops drowns the rest.
+        lambda(quality) = scale * tilt**position / target(quality),    position: -1 at the lowest level, 1 at the highest
 
-    State is a buffer, saved and resumed with the checkpoint.
+    With a tilt of 1 every quality spends the same loss on its rate. (Distortion falls about as the logarithm of the
+    rate, so that its slope, which is what lambda stands for, goes as one over the rate.) Scale follows the mean
+    error of all qualities. It alone lets the range of rates shrink while both ends pull their own way; the tilt holds
+    the range open. One lambda per level, each driven to its own target, is unstable: gains that cannot
+    spread far enough drive the outer ones apart until the rate term of a few crops drowns the rest.
+
+    State is two buffers, saved and resumed with the checkpoint.
 
     Args:
         targets: bits per pixel per level.
@@ -169,18 +173,24 @@ class RateController(nn.Module):
 
     def __init__(self, targets: list[float], scale: float = 0.5, gain: float = 0.004) -> None:
         super().__init__()
-        self.gain = gain
+        self.gain, self.top = gain, max(1, len(targets) - 1)
         # Not in checkpoints: a resumed run may aim at other targets.
         self.register_buffer("log_targets", torch.tensor(targets).log(), persistent=False)
         self.register_buffer("log_scale", torch.tensor(scale).log())
+        self.register_buffer("log_tilt", torch.tensor(0.0))
 
     def target(self, quality: Tensor) -> Tensor:
         """Bits per pixel at quality ``(B,)`` -> ``(B,)``, geometric between levels."""
         return interpolate_levels(self.log_targets.unsqueeze(1), quality).squeeze(1).exp()
 
+    def position(self, quality: Tensor) -> Tensor:
+        """Quality ``(B,)`` -> ``(B,)`` in [-1, 1]."""
+        return 2 * quality / self.top - 1
+
     def weight(self, quality: Tensor) -> Tensor:
         """Lambda at quality ``(B,)`` -> ``(B,)``."""
-        return self.log_scale.exp() / self.target(quality)
+        spent = (self.log_scale + self.log_tilt * self.position(quality)).exp()
+        return spent / self.target(quality)
 
     @torch.no_grad()
     def update(self, quality: Tensor, bpp: Tensor, factor: float) -> None:
@@ -194,3 +204,5 @@ class RateController(nn.Module):
         error = ((bpp - target) / target).clamp(-1, 1)  # (B,)
         self.log_scale += self.gain * error.sum()
         self.log_scale.clamp_(*LOG_SCALE_RANGE)
+        self.log_tilt += self.gain * (error * self.position(quality)).sum()
+        self.log_tilt.clamp_(-LOG_TILT_LIMIT, LOG_TILT_LIMIT)
