@@ -226,6 +226,19 @@ def test_a_finished_table_grows(photos, tmp_path):
     )
 
 
+def test_metrics_are_added_later_where_they_are_asked_for(photos, tmp_path):
+    out = tmp_path / "t.csv"
+    first = quick(photos, out, ["jpeg"])
+    assert {row["metrics"] for row in first} == {"psnr"}
+    rows = quick(photos, out, ["jpeg"], RATES[1:], metrics=("psnr", "lpips_alex"))
+    added = [row for row in rows if row["rate"] == RATES[1]]
+    assert all(row["lpips_alex"] is not None for row in added)
+    assert {row["metrics"] for row in added} == {"psnr+lpips_alex"}
+    assert [row["psnr"] for row in rows] == [row["psnr"] for row in first]
+    assert [row for row in rows if row["rate"] != RATES[1]] == first[::2], "left alone"
+    quick(photos, out, ["jpeg"], on_row=lambda *a: pytest.fail("fewer metrics, measured again"))
+
+
 KILLED = """
 import sys
 from sketchfusion_lite.evaluation.runner import evaluate
@@ -356,12 +369,8 @@ def test_damaged_and_foreign_tables_are_refused_and_kept(photos, tmp_path, name)
 def test_other_settings_photos_or_weights_are_refused(photos, tmp_path, tiny_weights, photo):
     out = tmp_path / "t.csv"
     quick(photos, out, ["jpeg", "preview"], [2.0], weights=tiny_weights)
-    for options, words in (
-        ({"metrics": ("psnr", "lpips_alex")}, "have metrics 'psnr', this run 'psnr"),
-        ({"seed": 1}, "have seed 0, this run 1"),
-    ):
-        with pytest.raises(ResultsError, match=words):
-            quick(photos, out, ["jpeg"], [2.0], **options)
+    with pytest.raises(ResultsError, match="have seed 0, this run 1"):
+        quick(photos, out, ["jpeg"], [2.0], seed=1)
     with pytest.raises(ResultsError, match=r"a.png with preview have model"):
         quick(photos, out, ["preview"], [2.0])  # the shipped weights
     assert len(quick(photos, out, ["jpeg"], [2.0])) == 4, "of no concern to jpeg"

@@ -32,7 +32,7 @@ from . import table
 from .measuring import Measuring, PhotoTask, image_hash
 from .metrics import METRICS
 from .operating import CodecSpec, parse_codec, parse_rates
-from .table import FINAL, Row
+from .table import DOES_NOT_FIT, FINAL, Row
 
 __all__ = ["evaluate"]
 
@@ -59,7 +59,8 @@ def evaluate(
 ) -> list[Row]:
     """Measure every photo of a folder with every codec at every rate.
 
-    Rows that ``out`` has already are kept and not measured again, unless their codec was not installed or failed.
+    Rows that ``out`` has already are kept and not measured again, unless their codec was not installed or failed, or
+    they lack a metric that is asked for now: slow metrics can be added later, for some codecs and rates only.
 
     Args:
         folder: photos.
@@ -99,7 +100,7 @@ def evaluate(
     with _exclusive(out):
         rows = _known_rows(out, report)
         _check_same(rows, measuring, photos, specs, out)
-        tasks = _missing(rows, photos, points)
+        tasks = _missing(rows, photos, points, measuring.metrics)
         progress = _Progress(table.journal_path(out), rows, tasks, on_row)
         run = _run_here if workers == 1 else _run_in_processes
         run(measuring, tasks, progress, workers)
@@ -176,7 +177,7 @@ def _check_same(
     Raises:
         ResultsError: names what differs.
     """
-    asked = {"metrics": "+".join(measuring.metrics), "seed": measuring.seed}
+    asked = {"seed": measuring.seed}
     hashes = {path.name: image_hash(path) for path in photos}
     models: dict[str, str] = {}
     for spec in specs:
@@ -197,9 +198,16 @@ def _check_same(
 
 
 def _missing(
-    rows: dict[tuple, Row], photos: list[Path], points: list[tuple[CodecSpec, float]]
+    rows: dict[tuple, Row],
+    photos: list[Path],
+    points: list[tuple[CodecSpec, float]],
+    metrics: tuple[str, ...],
 ) -> list[PhotoTask]:
-    finished = {each for each, row in rows.items() if row["status"] in FINAL}
+    def done(row: Row) -> bool:
+        has = set(metrics) <= set(row["metrics"].split("+"))
+        return row["status"] in FINAL and (has or row["status"] == DOES_NOT_FIT)
+
+    finished = {each for each, row in rows.items() if done(row)}
     tasks = [
         PhotoTask(path, tuple(p for p in points if (path.name, p[0].text, p[1]) not in finished))
         for path in photos

@@ -21,7 +21,7 @@ from ..sketch import interpolate_levels
 from .recipe import Recipe
 
 LOG_SCALE_RANGE = (math.log(0.05), math.log(5.0))  # of lambda times the target rate
-LOG_TILT_LIMIT = math.log(3.0)
+LOG_TILT_LIMIT = math.log(1.6)
 
 
 class PerceptualLoss(nn.Module):
@@ -204,5 +204,6 @@ class RateController(nn.Module):
         error = ((bpp - target) / target).clamp(-1, 1)  # (B,)
         self.log_scale += self.gain * error.sum()
         self.log_scale.clamp_(*LOG_SCALE_RANGE)
-        self.log_tilt += self.gain * (error * self.position(quality)).sum()
+        # Slower: it waits for the gain vectors, which take some hundred steps to follow.
+        self.log_tilt += self.gain / 4 * (error * self.position(quality)).sum()
         self.log_tilt.clamp_(-LOG_TILT_LIMIT, LOG_TILT_LIMIT)

@@ -1,0 +1,78 @@
+"""The 24 Kodak photos through our stages and seven classical codecs at equal bytes: real files, all metrics.
+
+One row per photo, codec and rate in ``data/results/rate_distortion.csv``, from which README, model card, figures and
+notebook 06 take their numbers. It goes on where it was stopped; rows of other weights are measured again with
+``--renew``. All of it takes about two hours of one core: ``python -m benchmarks.rate_distortion [--workers 2]``.
+
+Who else is measured by hand of the same command: ``sketchfusion evaluate``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from sketchfusion_lite.datasets import fetch
+from sketchfusion_lite.evaluation.operating import OURS, PEER_NAMES, parse_codec
+from sketchfusion_lite.evaluation.runner import evaluate
+from sketchfusion_lite.evaluation.table import read_table, write_table
+
+from .common import RESULTS, machine
+
+TABLE = RESULTS / "rate_distortion.csv"
+ALL_RATES = (0.02, 0.03, 0.045, 0.07, 0.10, 0.15)
+RATES = (0.03, 0.045, 0.07, 0.10)
+STAGES = ("sketch", "preview", "refined:steps=2")
+SIZES = ("", "/2", "/auto")  # native, half, and the largest size that fits
+# What is measured: codecs and their rates.
+PARTS = {
+    "stages": (STAGES, ALL_RATES),
+    "lines": (("lines",), (0.02, 0.03)),  # it has no tone to spend more on
+    "peers": (tuple(name + size for name in PEER_NAMES for size in SIZES), RATES),
+    "searched": (("preview:effort=5", "refined:effort=5,steps=2"), RATES),
+}
+
+
+def measure(part: str, workers: int = 1) -> float:
+    """Measure one of ``PARTS`` into the table; seconds it took."""
+    codecs, rates = PARTS[part]
+    started = time.perf_counter()
+
+    def tell(row: dict, done: int, total: int) -> None:
+        if done % 50 == 0 or done == total:
+            print(f"{part}: {done} of {total} rows, {time.perf_counter() - started:.0f} s", flush=True)
+
+    evaluate(fetch("kodak"), codecs, rates, TABLE, workers=workers, on_row=tell, report=print)
+    return time.perf_counter() - started
+
+
+def drop_ours() -> int:
+    """Take the rows of our codec out of the table, so that other weights can be measured; how many."""
+    rows = read_table(TABLE)
+    kept = [row for row in rows if parse_codec(row["codec"]).name not in OURS]
+    write_table(TABLE, kept)
+    return len(rows) - len(kept)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", default=[], help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--renew", action="store_true", help="measure our rows again")
+    chosen = parser.parse_args(arguments)
+    if unknown := set(chosen.parts) - set(PARTS):
+        parser.error(f"no part {sorted(unknown)}; there are: {', '.join(PARTS)}")
+    print(machine())
+    if chosen.renew and TABLE.exists():
+        print(f"{drop_ours()} rows of ours dropped")
+    for part in chosen.parts or PARTS:
+        print(f"{part}: {measure(part, chosen.workers) / 60:.1f} minutes, {chosen.workers} workers")
+    TABLE.with_suffix(".machine.txt").write_text(machine() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
+    from . import figures, tables
+
+    tables.main()
+    figures.main()

@@ -1,0 +1,116 @@
+"""What README and model card show of ``data/results/rate_distortion.csv``: tables of text, computed, never typed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from sketchfusion_lite.evaluation.curves import bd_table
+from sketchfusion_lite.evaluation.operating import PEER_NAMES
+from sketchfusion_lite.evaluation.summary import equal_bytes, mean_rows
+from sketchfusion_lite.evaluation.table import Row, read_table
+
+from .rate_distortion import RATES, TABLE
+
+LABELS = {
+    "bytes": ("bytes", 0),
+    "bpp": ("bpp", 4),
+    "psnr": ("PSNR dB", 2),
+    "ms_ssim": ("MS-SSIM", 3),
+    "lpips_alex": ("LPIPS-Alex", 3),
+    "lpips_vgg": ("LPIPS-VGG", 3),
+    "dists": ("DISTS", 3),
+}
+STAGES = {
+    "preview": "preview",
+    "refined:steps=2": "refined, 2 steps",
+    "preview:effort=5": "preview, effort 5",
+    "refined:effort=5,steps=2": "refined, effort 5",
+    "lines": "lines only",
+}
+PEERS = {f"{name}/auto": label for name, label in PEER_NAMES.items()}
+ANCHOR = "vvc/auto"
+
+
+@lru_cache(maxsize=1)
+def rows() -> tuple[Row, ...]:
+    """The result table."""
+    return tuple(read_table(TABLE))
+
+
+def kodak() -> list[dict[str, str]]:
+    """Means of our stages per rate."""
+    order = list(STAGES)
+    means = [row for row in mean_rows(rows()) if row["codec"] in STAGES and row["fits"]]
+    means.sort(key=lambda row: (row["rate"], order.index(row["codec"])))
+    return [
+        {
+            "budget": f"{row['rate']:g}",
+            "stage": STAGES[row["codec"]],
+            "fits": f"{row['fits']}/{row['photos']}",
+            **{label: _number(row[name], digits) for name, (label, digits) in LABELS.items()},
+        }
+        for row in means
+    ]
+
+
+def peers() -> list[dict[str, str]]:
+    """Means of the classical codecs per rate, at the largest size at which each photo fits."""
+    means = [row for row in mean_rows(rows()) if row["codec"] in PEERS]
+    means.sort(key=lambda row: (row["rate"], PEERS[row["codec"]]))
+    return [
+        {
+            "budget": f"{row['rate']:g}",
+            "codec": PEERS[row["codec"]],
+            "fits": f"{row['fits']}/{row['photos']}",
+            **{label: _number(row[name], digits) for name, (label, digits) in LABELS.items()},
+        }
+        for row in means
+    ]
+
+
+def equal(ours: str, metric: str = "lpips_alex") -> list[dict[str, str]]:
+    """Peers against a stage of ours at equal bytes: ratio of a distance, difference in PSNR, photos won."""
+    label = LABELS[metric][0]
+    found = equal_bytes(rows(), ours, list(PEERS), RATES, metric)
+    table = []
+    for codec, name in PEERS.items():
+        line = {f"{label} of ours / theirs (PSNR), at": name}
+        for row in (row for row in found if row["codec"] == codec):
+            line[f"{row['rate']:g} bpp"] = (
+                f"{row['ratio']:.2f} ({row['d_psnr']:+.1f} dB; {row['wins']}/{row['compared']})"
+                if row["compared"]
+                else f"does not fit; needs {row['needed_bpp']:.3f}"
+            )
+        table.append(line)
+    return table
+
+
+def bd() -> list[dict[str, str]]:
+    """BD-rates against VVC at the size that fits."""
+    metrics = {"psnr": "PSNR", "lpips_alex": "LPIPS-Alex", "dists": "DISTS"}
+    names = {"preview": "ours, preview", "refined:steps=2": "ours, refined"} | PEERS
+    found = bd_table(rows(), ANCHOR, [name for name in names if name != ANCHOR], list(metrics))
+    table = []
+    for codec in (name for name in names if name != ANCHOR):
+        line = {"codec": names[codec]}
+        for metric, label in metrics.items():
+            row = next(r for r in found if (r["codec"], r["metric"]) == (codec, metric))
+            rate = "no overlap" if row["bd_rate"] is None else f"{row['bd_rate']:+.0f} %"
+            line[f"BD-rate, {label}"] = rate
+            line[f"BD-{label}"] = _number(row["bd_metric"], 2 if metric == "psnr" else 3, "+")
+        table.append(line)
+    return table
+
+
+def _number(value: float | None, digits: int, sign: str = "") -> str:
+    return "" if value is None else f"{value:{sign}.{digits}f}"
+
+
+SUMMARIES = {
+    "kodak": kodak,
+    "peers": peers,
+    "equal_bytes": lambda: equal("refined:steps=2"),
+    "equal_bytes_dists": lambda: equal("refined:steps=2", "dists"),
+    "equal_bytes_effort": lambda: equal("refined:effort=5,steps=2"),
+    "bd_rates": bd,
+}
