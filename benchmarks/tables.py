@@ -1,6 +1,6 @@
-"""Copy the result tables from ``data/results`` into README.md and the model card.
+"""Copy the results from ``data/results`` into the tables of README.md and the model card.
 
-Each table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; running a benchmark renews it, and a test
+A table is a result file as it is, or one of :data:`.summaries.SUMMARIES`, computed from the rate-distortion file. Each stands between ``<!-- table NAME -->`` and ``<!-- end -->``; running a benchmark renews it, and a test
 compares the documents with the files, so that no number there can drift from what was measured.
 """
 
@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from .common import RESULTS, markdown
+from .summaries import SUMMARIES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "sketchfusion_lite" / "weights" / "MODEL_CARD.md")
@@ -18,7 +19,9 @@ _BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def table(name: str) -> str:
-    """The result file ``NAME.csv`` as Markdown, or a line that says how to make it."""
+    """A summary, or the result file ``NAME.csv``, as Markdown, or a line that says how to make it."""
+    if name in SUMMARIES:
+        return markdown(SUMMARIES[name]())
     if not (RESULTS / f"{name}.csv").exists():
         return f"(not measured yet: `python -m benchmarks {name}`)"
     with (RESULTS / f"{name}.csv").open(encoding="utf-8") as file:
