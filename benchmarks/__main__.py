@@ -1,20 +1,19 @@
-"""Run every benchmark: ``python -m benchmarks [speed|scaling|cues|effort|kodak]``, or ``make bench``.
+"""Run every benchmark: ``python -m benchmarks [speed|scaling|cues|rate_distortion]``, or ``make bench``.
 
-Results go to ``data/results`` and from there into the tables of README.md and the model card.
+Results go to ``data/results`` and from there into the tables and figures of README.md, ``docs`` and the model card.
 """
 
 from __future__ import annotations
 
 import sys
 
-from . import cues, effort, kodak, scaling, speed, tables
+from . import cues, figures, rate_distortion, scaling, speed, tables
 
 BENCHMARKS = {
     "speed": speed.main,
     "scaling": scaling.main,
     "cues": cues.main,
-    "effort": effort.main,
-    "kodak": kodak.main,
+    "rate_distortion": lambda: rate_distortion.main([]),
 }
 
 
@@ -26,6 +25,7 @@ def main(names: list[str]) -> None:
         print(f"## {name}", flush=True)
         BENCHMARKS[name]()
     tables.main()
+    figures.main()
 
 
 if __name__ == "__main__":

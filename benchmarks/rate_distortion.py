@@ -2,9 +2,9 @@
 
 One row per photo, codec and rate in ``data/results/rate_distortion.csv``, from which README, model card, figures and
 notebook 06 take their numbers. It goes on where it was stopped; rows of other weights are measured again with
-``--renew``. All of it takes about two hours of one core: ``python -m benchmarks.rate_distortion [--workers 2]``.
+``--renew``. The two metrics of VGG16 are dear: at other rates than ``FULL_AT``, only the codecs of ``FULL`` get them.
 
-Who else is measured by hand of the same command: ``sketchfusion evaluate``.
+    python -m benchmarks.rate_distortion [PART ...] [--workers 2] [--renew]
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import time
 
 from sketchfusion_lite.datasets import fetch
+from sketchfusion_lite.evaluation.metrics import METRICS
 from sketchfusion_lite.evaluation.operating import OURS, PEER_NAMES, parse_codec
 from sketchfusion_lite.evaluation.runner import evaluate
 from sketchfusion_lite.evaluation.table import read_table, write_table
@@ -31,6 +32,9 @@ PARTS = {
     "peers": (tuple(name + size for name in PEER_NAMES for size in SIZES), RATES),
     "searched": (("preview:effort=5", "refined:effort=5,steps=2"), RATES),
 }
+QUICK = ("psnr", "ms_ssim", "lpips_alex")
+FULL_AT = (0.045,)
+FULL = (*STAGES, "avif/auto", "vvc/auto")
 
 
 def measure(part: str, workers: int = 1) -> float:
@@ -40,9 +44,19 @@ def measure(part: str, workers: int = 1) -> float:
 
     def tell(row: dict, done: int, total: int) -> None:
         if done % 50 == 0 or done == total:
-            print(f"{part}: {done} of {total} rows, {time.perf_counter() - started:.0f} s", flush=True)
+            print(
+                f"{part}: {done} of {total} rows, {time.perf_counter() - started:.0f} s", flush=True
+            )
 
-    evaluate(fetch("kodak"), codecs, rates, TABLE, workers=workers, on_row=tell, report=print)
+    def run(codecs: tuple[str, ...], rates: tuple[float, ...], metrics: tuple[str, ...]) -> None:
+        if codecs:
+            options = {"metrics": metrics, "workers": workers, "on_row": tell, "report": print}
+            evaluate(fetch("kodak"), codecs, rates, TABLE, **options)
+
+    shown = tuple(codec for codec in codecs if "/" not in codec or codec.endswith("/auto"))
+    run(shown, tuple(rate for rate in rates if rate in FULL_AT) or rates, METRICS)
+    run(tuple(codec for codec in codecs if codec in FULL), rates, METRICS)
+    run(codecs, rates, QUICK)
     return time.perf_counter() - started
 
 
@@ -72,7 +86,3 @@ def main(arguments: list[str] | None = None) -> None:
 
 if __name__ == "__main__":
     main()
-    from . import figures, tables
-
-    tables.main()
-    figures.main()

@@ -76,11 +76,7 @@ def equal(ours: str, metric: str = "lpips_alex") -> list[dict[str, str]]:
     for codec, name in PEERS.items():
         line = {f"{label} of ours / theirs (PSNR), at": name}
         for row in (row for row in found if row["codec"] == codec):
-            line[f"{row['rate']:g} bpp"] = (
-                f"{row['ratio']:.2f} ({row['d_psnr']:+.1f} dB; {row['wins']}/{row['compared']})"
-                if row["compared"]
-                else f"does not fit; needs {row['needed_bpp']:.3f}"
-            )
+            line[f"{row['rate']:g} bpp"] = _against(row)
         table.append(line)
     return table
 
@@ -102,6 +98,14 @@ def bd() -> list[dict[str, str]]:
     return table
 
 
+def _against(row: dict) -> str:
+    if not row["compared"]:
+        return f"does not fit; needs {row['needed_bpp']:.3f}" if row["needed_bpp"] else row["note"]
+    if row["ratio"] is None:
+        return "not measured"
+    return f"{row['ratio']:.2f} ({row['d_psnr']:+.1f} dB; {row['wins']}/{row['compared']})"
+
+
 def _number(value: float | None, digits: int, sign: str = "") -> str:
     return "" if value is None else f"{value:{sign}.{digits}f}"
 
@@ -112,5 +116,6 @@ SUMMARIES = {
     "equal_bytes": lambda: equal("refined:steps=2"),
     "equal_bytes_dists": lambda: equal("refined:steps=2", "dists"),
     "equal_bytes_effort": lambda: equal("refined:effort=5,steps=2"),
+    "equal_bytes_effort_dists": lambda: equal("refined:effort=5,steps=2", "dists"),
     "bd_rates": bd,
 }

@@ -1,7 +1,8 @@
-"""Copy the results from ``data/results`` into the tables of README.md and the model card.
+"""Copy the results from ``data/results`` into the tables of README.md, docs/results.md and the model card.
 
-A table is a result file as it is, or one of :data:`.summaries.SUMMARIES`, computed from the rate-distortion file. Each stands between ``<!-- table NAME -->`` and ``<!-- end -->``; running a benchmark renews it, and a test
-compares the documents with the files, so that no number there can drift from what was measured.
+A table is a result file as it is, or one of :data:`.summaries.SUMMARIES`, computed from the rate-distortion file. Each
+stands between ``<!-- table NAME -->`` and ``<!-- end -->``; running a benchmark renews it, and a test compares
+the documents with the files, so that no number there can drift from what was measured.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from .common import RESULTS, markdown
 from .summaries import SUMMARIES
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "sketchfusion_lite" / "weights" / "MODEL_CARD.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "docs" / "results.md",
+    ROOT / "sketchfusion_lite" / "weights" / "MODEL_CARD.md",
+)
 _BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

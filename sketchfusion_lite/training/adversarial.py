@@ -14,6 +14,8 @@ References
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -99,22 +101,26 @@ class PatchDiscriminator(nn.Module):
 
 
 class FeatureDiscriminator(nn.Module):
-    """Small heads on the frozen AlexNet features that LPIPS uses [5].
+    """Small heads on the frozen AlexNet or VGG16 features that LPIPS uses [5].
 
-    The trunk knows textures already, so a few minutes teach the heads which of them are fake.
+    The trunk knows textures already, so a few minutes teach the heads which of them are fake. AlexNet's first layer has
+    a stride of 4 and hardly sees a grid of that period; VGG16 sees every pixel, and costs ten times as much.
 
     Args:
-        lpips: ``lpips.LPIPS(net="alex")``; its trunk is used as it is and never trained.
-        levels: how many of the trunk's five stages get a head.
+        lpips: ``lpips.LPIPS(net="alex")`` or ``"vgg"``; its trunk is used as it is and never trained.
+        levels: how many of the trunk's five stages get a head; None for four of AlexNet's, three of VGG16's.
 
     Shape:
         features of :meth:`features` -> logits ``(B, N)`` of all patches of all stages.
     """
 
-    _CHANNELS = (64, 192, 384, 256, 256)
+    _CHANNELS: ClassVar = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
+    _LEVELS: ClassVar = {"alex": 4, "vgg": 3}
 
-    def __init__(self, lpips: nn.Module, levels: int = 4) -> None:
+    def __init__(self, lpips: nn.Module, levels: int | None = None) -> None:
         super().__init__()
+        trunk = lpips.pnet_type
+        levels = levels or self._LEVELS[trunk]
         self._trunk = [lpips]  # in a list: not a part of this module, neither trained nor saved
         self.heads = nn.ModuleList(
             nn.Sequential(
@@ -124,13 +130,17 @@ class FeatureDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2),
                 spectral_norm(nn.Conv2d(64, 1, 1)),
             )
-            for channels in self._CHANNELS[:levels]
+            for channels in self._CHANNELS[trunk][:levels]
         )
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
         """Feature maps ``(B, C_l, h_l, w_l)`` of images ``(B, 3, H, W)`` in about [0, 1]; both players share them."""
         lpips = self._trunk[0]
-        return tuple(lpips.net(lpips.scaling_layer(image * 2 - 1)))[: len(self.heads)]
+        feature, found = lpips.scaling_layer(image * 2 - 1), []
+        for level in range(1, len(self.heads) + 1):  # the stages above would be computed in vain
+            feature = getattr(lpips.net, f"slice{level}")(feature)
+            found.append(feature)
+        return tuple(found)
 
     def forward(self, *features: Tensor) -> Tensor:
         pairs = zip(self.heads, features, strict=True)

@@ -87,10 +87,15 @@ class SparseLoss(nn.Module):
         """Scalar; zero on the steps between."""
         if step % self.every:
             return image.new_zeros(())
-        side, some = image.shape[-1] // 2, max(1, len(image) // 3)
-        top, left = torch.randint(side, (2,)).tolist()
-        window = (slice(0, some), ..., slice(top, top + side), slice(left, left + side))
-        return self.every * self.loss(image[window], reference[window]).mean()
+        some = max(1, len(image) // 3)
+        return self.every * self.loss(*random_windows(image[:some], reference[:some])).mean()
+
+
+def random_windows(*images: Tensor) -> list[Tensor]:
+    """The same random window of half the sides of all images ``(B, C, H, W)``."""
+    height, width = (side // 2 for side in images[0].shape[-2:])
+    top, left = int(torch.randint(height, ())), int(torch.randint(width, ()))
+    return [image[..., top : top + height, left : left + width] for image in images]
 
 
 def texture_loss(
@@ -155,7 +160,7 @@ def balanced_boundary_loss(logits: Tensor, boundaries: Tensor) -> Tensor:
 class RateController(nn.Module):
     """Lambda, moved so that the mean rate meets its targets [2], at the low qualities and at the high.
 
-        lambda(quality) = scale * tilt**position / target(quality),    position: -1 at the lowest level, 1 at the highest
+        lambda(quality) = scale * tilt**position / target(quality),    position from -1 (lowest level) to 1
 
     With a tilt of 1 every quality spends the same loss on its rate. (Distortion falls about as the logarithm of the
     rate, so that its slope, which is what lambda stands for, goes as one over the rate.) Scale follows the mean

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..errors import RecipeError
 
 TASKS = ("cues", "codec", "refiner")
+JUDGES = ("alex", "vgg")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Recipe:
         vgg_every: steps between LPIPS-VGG terms; the term stands for all of them.
         lpips_zoom: probability of a magnified view, see :class:`.objectives.PerceptualLoss`.
         texture_weight: task ``"refiner"``: weight of :func:`.objectives.texture_loss`.
+        judge: task ``"refiner"``: whose frozen features texture loss and discriminator see, ``"alex"`` or ``"vgg"``.
         adversarial_weight: weight of the generator's hinge loss; 0 trains without a discriminator.
         adversarial_start: fraction of the run at which the discriminator joins; its weight is ramped up over
             the ``adversarial_ramp`` that follows.
@@ -94,6 +96,7 @@ class Recipe:
     vgg_every: int = 4
     lpips_zoom: float = 0.0
     texture_weight: float = 0.0
+    judge: str = "alex"
     adversarial_weight: float = 0.0
     adversarial_start: float = 0.0
     adversarial_ramp: float = 0.3
@@ -113,6 +116,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise RecipeError(f"recipe: task must be one of {TASKS}, not {self.task!r}")
+        if self.judge not in JUDGES:
+            raise RecipeError(f"recipe: judge must be one of {JUDGES}, not {self.judge!r}")
         if self.steps < 1:
             raise RecipeError(f"recipe: steps must be at least 1, not {self.steps}")
         if not self.phases or self.phases[0][0] != 0:

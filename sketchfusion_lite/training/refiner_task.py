@@ -34,12 +34,13 @@ from ..weights_io import load_codec_weights, part, without_integers
 from . import data
 from .adversarial import FeatureDiscriminator, hinge_game
 from .grafting import graft
-from .objectives import PerceptualLoss, SparseLoss, draw_quality, texture_loss
+from .objectives import PerceptualLoss, SparseLoss, draw_quality, random_windows, texture_loss
 from .recipe import Recipe, describe
 from .starting import load_start
 
 STEP_COUNTS = (1, 2, 4)  # samplers that the second part trains
 VALIDATION_QUALITY = 2.0
+VALIDATION_STEPS = 2
 
 
 class RefinerTask(nn.Module):
@@ -63,13 +64,20 @@ class RefinerTask(nn.Module):
             load_start(recipe.start_from, {"unet": self.unet})
         elif recipe.graft:
             graft(self.unet, self.codec.preview, recipe.focus_quality)
-        from ..evaluation.metrics import load_lpips  # fetches the trunks: only training needs them
+        from ..evaluation.metrics import (
+            load_dists,
+            load_lpips,
+        )  # fetch trunks: only training needs them
 
         alex = load_lpips("alex")
         self.lpips = PerceptualLoss(alex, recipe.lpips_zoom).requires_grad_(False)
         self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight, recipe.vgg_every)
         judged = recipe.adversarial_weight > 0 or recipe.texture_weight > 0
-        self.discriminator = FeatureDiscriminator(alex) if judged else None
+        self.dists = load_dists().requires_grad_(False)
+        self.discriminator = None
+        if judged:
+            trunk = alex if recipe.judge == "alex" else load_lpips(recipe.judge)
+            self.discriminator = FeatureDiscriminator(trunk.requires_grad_(False))
         natural = (64, max(data.VALIDATION_SIZE))
         self.sampler, self.held = data.photos_of(recipe, self._boundaries, natural, rank)
         compiled = (
@@ -150,8 +158,11 @@ class RefinerTask(nn.Module):
 
     def _judge(self, picture: Tensor, reference: Tensor, weight: float) -> tuple[Tensor, dict]:
         """What frozen features say of realism: strength of texture, and the discriminator once it has a weight."""
-        # As LPIPS sees them: unmagnified, the trunk's stride hides a grid.
-        ours, theirs = self.lpips.views(picture, reference)
+        if self.recipe.judge == "alex":
+            # As LPIPS sees them: unmagnified, the trunk's stride hides a grid.
+            ours, theirs = self.lpips.views(picture, reference)
+        else:
+            ours, theirs = random_windows(picture, reference)
         with torch.no_grad():
             real = self.discriminator.features(theirs)
         fake = self.discriminator.features(ours)
@@ -165,7 +176,7 @@ class RefinerTask(nn.Module):
 
     @torch.no_grad()
     def validate(self, device: torch.device) -> dict[str, float]:
-        """PSNR and LPIPS of previews and of refinements in 1 and 2 steps, on held-out photos cut to 768x512."""
+        """PSNR, LPIPS and DISTS of previews and of refinements in 2 steps, on held-out photos cut to 768x512."""
         refiner = FlowRefiner(RefinementPipeline.of(self.unet))
         sums: dict[str, float] = {}
         for photo in self.held:
@@ -178,14 +189,13 @@ class RefinerTask(nn.Module):
             decoded = self.codec(padded[:, :3], padded[:, 3:], quality)
             preview = crop(decoded.preview, size).clamp(0, 1)
             told = RefinementCondition(preview, decoded.y_hat, image[:, 3:], quality, seed=0)
-            pictures = {"preview": preview} | {
-                f"refined{steps}": refiner.refine(told, steps) for steps in (1, 2)
-            }
+            pictures = {"preview": preview, "refined": refiner.refine(told, VALIDATION_STEPS)}
             for name, picture in pictures.items():
                 mse = F.mse_loss(picture, image[:, :3])
                 numbers = {
                     f"psnr_{name}": -10 * mse.log10().item(),
                     f"lpips_{name}": self.lpips.net(picture * 2 - 1, image[:, :3] * 2 - 1).item(),
+                    f"dists_{name}": self.dists(picture, image[:, :3]).item(),
                 }
                 for key, value in numbers.items():
                     sums[key] = sums.get(key, 0.0) + value / len(self.held)
