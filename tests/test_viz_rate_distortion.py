@@ -1,0 +1,259 @@
+"""Charts of result tables: which means are drawn, what titles claim, what a reader who cannot see is told."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sketchfusion_lite.errors import ArgumentError
+from sketchfusion_lite.evaluation.adapters import Coded
+from sketchfusion_lite.evaluation.curves import Curve
+from sketchfusion_lite.evaluation.metrics import Metrics
+from sketchfusion_lite.evaluation.published import load_published
+from sketchfusion_lite.evaluation.side_by_side import Side, side_by_side
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("seaborn")
+pytest.importorskip("IPython")
+
+from sketchfusion_lite.viz import figures, naming, strips
+from sketchfusion_lite.viz import rate_distortion as charts
+
+RATES = (0.03, 0.045, 0.07)
+
+
+def row(codec: str, image: str, rate: float, psnr: float, lpips: float) -> dict:
+    """A row of a table, as far as it matters here."""
+    values = {"bpp": 0.98 * rate, "psnr": psnr, "lpips_alex": lpips, "dists": lpips / 2}
+    return {"codec": codec, "image": image, "rate": rate, "status": "ok", **values}
+
+
+def table() -> list[dict]:
+    """Two photos; ours has half of VVC's LPIPS, 2 dB less PSNR. AVIF does not fit "b.png" at the lowest rate."""
+    rows = []
+    for index, rate in enumerate(RATES):
+        for image, more in (("a.png", 0.0), ("b.png", 1.0)):
+            rows += [
+                row("preview", image, rate, 22 + index + more, 0.3 - 0.05 * index),
+                row("vvc/auto", image, rate, 24 + index + more, 0.6 - 0.1 * index),
+                row("vvc", image, rate, 23 + index + more, 0.7 - 0.1 * index),
+                row("avif", image, rate, 23 + index + more, 0.8 - 0.1 * index),
+            ]
+    bad = next(r for r in rows if (r["codec"], r["image"], r["rate"]) == ("avif", "b.png", 0.03))
+    bad |= {"status": "does not fit", "bpp": None, "psnr": None, "lpips_alex": None, "dists": None}
+    return rows
+
+
+def drawn(figure, name: str, panel: int = 0):
+    """The line of a codec."""
+    (line,) = [li for li in figure.axes[panel].get_lines() if li.get_label() == name]
+    return line
+
+
+# --------------------------------------------------------------------------------------------------
+# Names
+
+
+@pytest.mark.parametrize(
+    ("codec", "words"),
+    [
+        ("preview", "ours, preview"),
+        ("refined:steps=2", "ours, refined, steps 2"),
+        ("preview:effort=5", "ours, preview, effort 5"),
+        ("vvc", "VVC"),
+        ("jpeg2000/2", "JPEG 2000 at 1/2 size"),
+        ("avif/auto", "AVIF, size chosen"),
+    ],
+)
+def test_codecs_have_names(codec: str, words: str):
+    assert naming.label(codec) == words
+    assert naming.is_ours(codec) == words.startswith("ours")
+
+
+def test_each_peer_is_shown_once():
+    assert naming.shown_codecs(table()) == ["preview", "avif", "vvc/auto"]
+    more = [*table(), row("lines", "a.png", 0.03, 1, 1), row("avif/2", "a.png", 0.03, 1, 1)]
+    assert naming.shown_codecs(more) == ["preview", "avif", "vvc/auto"]
+
+
+def test_styles_differ_without_colour():
+    codecs = ["preview", "refined:steps=2", "preview:effort=5", "jpeg", "webp", "avif", "heic"]
+    styles = naming.styles([*codecs, "vvc", "jpegxl", "jpeg2000"])
+    assert len({(s["marker"], s["linewidth"]) for s in styles.values()}) == len(styles)
+    assert list(styles)[:3] == codecs[:3]
+
+
+# --------------------------------------------------------------------------------------------------
+# Charts of a table
+
+
+def test_means_only_where_all_photos_fit():
+    points = charts.mean_points(table(), "preview", "psnr")
+    assert points == [(0.03, pytest.approx(0.0294), 22.5), (0.045, pytest.approx(0.0441), 23.5),
+                      (0.07, pytest.approx(0.0686), 24.5)]  # fmt: skip
+    assert [rate for rate, *_ in charts.mean_points(table(), "avif", "psnr")] == [0.045, 0.07]
+    without = [r for r in table() if (r["codec"], r["image"]) != ("vvc", "b.png")]
+    assert charts.mean_points(without, "vvc", "psnr") == [], (
+        "measured on other photos than the rest"
+    )
+
+
+def test_curves_draw_the_means_and_compute_the_finding():
+    figure = charts.curves(table())
+    assert len(figure.axes) == 2
+    assert drawn(figure, "ours, preview").get_ydata().tolist() == [22.5, 23.5, 24.5]
+    assert len(drawn(figure, "AVIF").get_xdata()) == 2
+    title = figure.get_suptitle()
+    assert "2 photos" in title and "-2 dB PSNR against VVC" in title
+    assert "0.50 x the LPIPS-Alex of VVC" in title
+    assert "ours, preview 22.5 at 0.029 to 24.5 at 0.069" in figure.get_label()
+    ours, peer = (drawn(figure, name) for name in ("ours, preview", "VVC"))
+    assert ours.get_linewidth() > peer.get_linewidth()
+
+
+def test_curves_of_one_metric_and_of_codecs_by_name():
+    figure = charts.curves(table(), "dists", ["preview", "vvc"], title="mine")
+    assert len(figure.axes) == 1 and figure.get_suptitle() == "mine"
+    assert "DISTS" in figure.axes[0].get_ylabel()
+
+
+def test_published_points_are_open_and_named_and_in_no_finding():
+    points = [{"method": "Other (official)", "bpp": 0.05, "psnr": 26.0, "lpips_alex": 0.01}]
+    points += [{"method": "Far", "bpp": 0.05, "psnr": 2.0, "lpips_alex": None}]
+    figure = charts.curves(table(), published=points)
+    assert figure.get_suptitle() == charts.curves(table()).get_suptitle()
+    open_ones = [li for li in figure.axes[0].get_lines() if li.get_markerfacecolor() == "none"]
+    assert [li.get_ydata().tolist() for li in open_ones] == [[26.0]], "one is too far off"
+    assert "Other" in [text.get_text() for text in figure.axes[0].texts]
+    assert "published" in figure.legends[0].get_title().get_text()
+    assert "Other" in figure.get_label()
+
+
+def test_the_chosen_published_methods_exist():
+    assert set(charts.SHOWN_PUBLISHED) <= {point["method"] for point in load_published()}
+
+
+def test_a_rate_that_nobody_fits_makes_no_claim():
+    assert "not compared" in charts.curves(table(), "psnr", rate=0.5).get_suptitle()
+
+
+@pytest.mark.parametrize("arguments", [{"metric": "fid"}, {"codecs": ["webp"]}])
+def test_curves_refuse_what_is_not_there(arguments: dict):
+    with pytest.raises(ArgumentError, match=r"fid|webp"):
+        charts.curves(table(), **arguments)
+
+
+def test_plane_names_who_is_best():
+    figure = charts.plane(table(), 0.045)
+    assert "VVC, size chosen has the best PSNR" in figure.get_suptitle()
+    assert "ours, preview the best LPIPS-Alex" in figure.get_suptitle()
+    assert "AVIF" in charts.plane(table(), 0.045).get_label()
+    assert "AVIF" not in charts.plane(table(), 0.03).get_label(), "one photo does not fit"
+    with pytest.raises(ArgumentError, match="no codec"):
+        charts.plane(table(), 0.5)
+
+
+def test_wins_and_losses_are_sorted_and_counted():
+    rows = table()
+    next(r for r in rows if (r["codec"], r["image"], r["rate"]) == ("preview", "b.png", 0.045)).update(
+        lpips_alex=0.75, dists=0.2
+    )  # fmt: skip
+    figure = charts.wins_and_losses(rows, "preview", "vvc/auto", 0.045)
+    title, axes = figure.get_suptitle(), figure.axes[0]
+    assert "1 in LPIPS-Alex and 2 in DISTS of 2 photos" in title
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"], "the worst on top"
+    assert drawn(figure, "LPIPS-Alex").get_xdata() == pytest.approx([0.5, 1.5])
+    assert [text.get_text() for text in axes.texts] == ["our worst: 1.50"]
+
+
+def test_wins_and_losses_count_what_is_left_out():
+    assert (
+        "1 photos left out" in charts.wins_and_losses(table(), "preview", "avif", 0.03).get_label()
+    )
+
+
+@pytest.mark.parametrize(
+    ("rate", "metrics", "said"),
+    [(0.5, ("dists",), "no photo"), (0.03, ("psnr",), "distances")],
+)
+def test_wins_and_losses_refuse(rate: float, metrics: tuple, said: str):
+    with pytest.raises(ArgumentError, match=said):
+        charts.wins_and_losses(table(), "preview", "avif", rate, metrics)
+
+
+def test_bd_area_is_over_the_common_qualities():
+    anchor = Curve("vvc", "lpips_alex", (0.03, 0.06, 0.12), (0.6, 0.5, 0.4))
+    test = Curve("preview", "lpips_alex", (0.02, 0.04, 0.08), (0.55, 0.42, 0.3))
+    figure = charts.bd_area(anchor, test, "a finding")
+    assert "from 0.55 to 0.4" in figure.get_label()
+    apart = Curve("preview", "lpips_alex", (0.02, 0.04), (0.2, 0.1))
+    with pytest.raises(ArgumentError, match="overlap"):
+        charts.bd_area(anchor, apart, "none")
+
+
+# --------------------------------------------------------------------------------------------------
+# Figures of files
+
+
+@pytest.fixture(scope="module")
+def picture() -> Image.Image:
+    ramp = np.linspace(0, 255, 60 * 90 * 3).astype(np.uint8).reshape(60, 90, 3)
+    return Image.fromarray(ramp)
+
+
+def side(codec: str, picture: Image.Image, lpips: float) -> Side:
+    return Side(
+        codec, Coded(b"x" * 120, picture, 1.0, 1.0, 0.1, 0.1), Metrics(23.4, lpips_alex=lpips)
+    )
+
+
+def test_strip_says_bytes_and_quality(picture):
+    sides = [
+        side("preview", picture, 0.3),
+        side("vvc", picture, 0.5),
+        Side("jpeg", needed_bytes=5000),
+    ]
+    figure = strips.strip(picture, sides, {"a corner": (0, 0, 30, 20), "another": (30, 20, 60, 40)})
+    assert len(figure.axes) == 12
+    titles = [axes.get_title() for axes in figure.axes[:4]]
+    assert titles[1] == "ours, preview\n120 B\n23.40 dB · LPIPS 0.300"
+    assert titles[3] == "JPEG\ndoes not fit:\nneeds 5,000 B"
+    assert "ours, preview has the lowest LPIPS-Alex, 0.300" in figure.get_suptitle()
+    assert "a corner; another" in figure.get_label() and "needs 5,000 B" in figure.get_label()
+    assert figures.render(figure).data
+
+
+def test_section_shares_sum_to_the_files():
+    files = {
+        0.02: {"header": 14, "crc": 6, "hyper": 60, "structure": 400, "tone": 500},
+        0.1: {"header": 14, "crc": 6, "hyper": 90, "structure": 1800, "tone": 3000},
+    }
+    figure = charts.section_shares(files)
+    assert "tone goes from 51% to 61%" in figure.get_suptitle()
+    assert "from 2.0% to 0.4%" in figure.get_suptitle()
+    widths = [patch.get_width() for patch in figure.axes[0].patches]
+    assert sum(widths) == sum(sum(sections.values()) for sections in files.values())
+    assert all(
+        str(c) in figure.get_label() for sections in files.values() for c in sections.values()
+    )
+
+
+def test_side_by_side_stays_within_the_budget(tmp_path, picture):
+    path = tmp_path / "photo.png"
+    picture.save(path)
+    fits, small = side_by_side(path, ["webp", "avif"], 0.45, metrics=("psnr",))
+    assert fits.coded is not None and len(fits.coded.data) <= int(0.45 * 60 * 90 / 8)
+    assert fits.metrics.psnr > 15 and math.isnan(fits.metrics.lpips_alex)
+    assert fits.coded.image.size == picture.size
+    (none,) = side_by_side(path, ["jpeg"], 0.05, metrics=("psnr",))
+    assert none.coded is None and none.needed_bytes > 33 and math.isnan(none.metrics.psnr)
+    assert small.codec == "avif"
+
+
+def test_side_by_side_refuses_an_unknown_codec(tmp_path, picture):
+    picture.save(tmp_path / "photo.png")
+    with pytest.raises(ArgumentError, match="no codec"):
+        side_by_side(tmp_path / "photo.png", ["gif"], 0.1)
