@@ -44,7 +44,11 @@ def source_of(figure: Path) -> str:
 
 
 def main() -> None:
-    published = load_published("kodak_perceptual")
+    published = [
+        point
+        for point in load_published("kodak_perceptual")
+        if point["method"] in rate_distortion.SHOWN_PUBLISHED
+    ]
     path = sample_path(PHOTO)
     drawn = {
         "rate_distortion.png": rate_distortion.curves(rows(), published=published),
