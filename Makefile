@@ -80,7 +80,7 @@ format: $(STAMP)  ## put everything into the format that lint wants
 	@$(BIN)/ruff format .
 
 bench: export OMP_NUM_THREADS ?= 2
-bench: install fetch  ## measure quality, bytes and time on Kodak; updates data/results
+bench: install fetch  ## measure time, memory and quality; updates data/results; ARGS='speed compute' for some
 	$(PY) -m benchmarks $(ARGS)
 
 train: install fetch  ## train RECIPE (cues, codec); resumes where it stopped

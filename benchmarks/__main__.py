@@ -1,4 +1,8 @@
-"""Run every benchmark: ``python -m benchmarks [speed|scaling|cues|rate_distortion]``, or ``make bench``.
+"""Run every benchmark, or those named: ``python -m benchmarks [NAME ...]``, or ``make bench [ARGS="NAME ..."]``.
+
+    speed peers_speed compute scaling      time, memory and work: minutes on two idle cores
+    cues                                   boundary detector; skipped where BSDS500 is not there
+    rate_distortion                        Kodak, all codecs and rates: the long one; it goes on where it was stopped
 
 Results go to ``data/results`` and from there into the tables and figures of README.md, ``docs`` and the model card.
 """
@@ -7,10 +11,21 @@ from __future__ import annotations
 
 import sys
 
-from . import cues, figures, rate_distortion, scaling, speed, tables
+from . import (
+    compute,
+    cues,
+    figures,
+    peers_speed,
+    rate_distortion,
+    scaling,
+    speed,
+    tables,
+)
 
 BENCHMARKS = {
     "speed": speed.main,
+    "peers_speed": peers_speed.main,
+    "compute": compute.main,
     "scaling": scaling.main,
     "cues": cues.main,
     "rate_distortion": lambda: rate_distortion.main([]),

@@ -74,7 +74,7 @@ def main() -> None:
         row |= {f"{name} s": f"{found[name]:.2f}" for name in STAGES}
         row["peak MB"] = f"{found['peak MB']:.0f}"
         rows.append(row)
-        print(markdown([row]).splitlines()[-1], flush=True)
+        print("\n".join(markdown([row]).splitlines()[-1 if len(rows) > 1 else 0 :]), flush=True)
     write_rows("scaling", rows)
     draw(rows)
 

@@ -1,75 +1,109 @@
-"""Time and memory for a 768x512 photo: load, encode with rate search, sketch, preview; and by picture size."""
+"""Seconds and memory of our codec: encode, sketch, preview, refine in 1 to 8 steps, at three sizes; search with effort;
+cold start, in parts; a training step; peak memory.
+"""
 
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
-import time
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-import torch
+from PIL import Image
 
 from sketchfusion_lite import load_codec
-from sketchfusion_lite.images import to_pil
+from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.samples import load_photo
 
 from .common import machine, markdown, write_rows
+from .timing import in_process, median_seconds
+from .training_step import BATCH, CROP, in_precisions
 
-_PEAK = """
-import time
-started = time.perf_counter()
-from sketchfusion_lite import load_codec
-codec = load_codec(device="cpu")
-loaded = time.perf_counter() - started
-import torch
-picture = torch.nn.functional.interpolate(
-    torch.rand(1, 3, 32, 48), size=(512, 768), mode="bicubic").clamp(0, 1)
-codec.decode(codec.encode(picture, quality=2.0).data)
-from benchmarks.common import peak_megabytes
-print(loaded, peak_megabytes())
-"""
+SIZES = ((384, 256), (768, 512), (1536, 1024))
+PHOTO = (768, 512)  # of effort and memory
+RATE = 0.045
+STEPS = (1, 2, 4, 8)
+EFFORT = 1
 
 
-def median_seconds(action, repeats: int = 7) -> float:
-    """Median wall time after one warm-up."""
-    action()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+def row(picture: str, step: str, value: float, unit: str = "s") -> dict[str, str]:
+    """A row of the table: milliseconds shown of seconds, whole megabytes."""
+    return {
+        "picture": picture,
+        "step": step,
+        "value": f"{value:.3f} s" if unit == "s" else f"{value:.0f} {unit}",
+    }
 
 
-def main() -> None:
+def coding(
+    codec: SketchFusionCodec, picture: Image.Image, repeats: int = 7
+) -> list[dict[str, str]]:
+    """Every stage on one picture."""
+    data = codec.encode(picture, bpp=RATE).data
+    actions: dict[str, Callable[[], object]] = {
+        "encode, quality given": lambda: codec.encode(picture, quality=2.0),
+        "encode, rate search": lambda: codec.encode(picture, bpp=RATE),
+        "decode sketch": lambda: codec.decode(data, stage="sketch"),
+        "decode preview": lambda: codec.decode(data, stage="preview"),
+    }
+    for n in STEPS:
+        name = f"decode refined, {n} step{'s' if n > 1 else ''}"
+        actions[name] = lambda n=n: codec.decode(data, stage="refined", steps=n)
+    size = f"{picture.width}x{picture.height}"
+    return [row(size, name, median_seconds(run, repeats)) for name, run in actions.items()]
+
+
+def effort(codec: SketchFusionCodec, picture: Image.Image) -> dict[str, str]:
+    """The latent search at its lowest effort, timed once after a warm-up."""
+
+    def run() -> object:
+        return codec.encode(picture, bpp=RATE, effort=EFFORT)
+
+    name = f"encode, rate search, effort {EFFORT}"
+    return row(f"{picture.width}x{picture.height}", name, median_seconds(run, repeats=1))
+
+
+def cold_start(repeats: int = 3) -> list[dict[str, str]]:
+    """Parts of a first start, medians over fresh processes."""
+    found = [in_process("benchmarks.alone", "load") for _ in range(repeats)]
+    return [row("any", name, statistics.median(one[name] for one in found)) for name in found[0]]
+
+
+def training(repeats: int = 3, crop: int = CROP, batch: int = BATCH) -> list[dict[str, str]]:
+    """Seconds and memory of a training step."""
+    size, rows = f"{batch} x {crop}x{crop}", []
+    for number, found in in_precisions(repeats, crop, batch).items():
+        rows.append(row(size, f"training step, {number}", found["seconds"]))
+        rows.append(row(size, f"peak memory, training, {number}", found["peak MB"], "MB"))
+    return rows
+
+
+def memory(picture: Image.Image) -> list[dict[str, str]]:
+    """Peak memory of a process that loads, encodes and decodes."""
+    size = f"{picture.width}x{picture.height}"
+    budget = int(RATE * picture.width * picture.height / 8)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "photo.png"
+        picture.save(path)
+        for name, steps in (("encode and preview", 0), ("encode and refine", 2)):
+            found = in_process("benchmarks.alone", "ours", path, budget, steps)
+            rows.append(row(size, f"peak memory, {name}", found["peak MB"], "MB"))
+    return rows
+
+
+def main(
+    sizes: Sequence[tuple[int, int]] = SIZES, photo: tuple[int, int] = PHOTO, repeats: int = 7
+) -> None:
     print(machine())
-    photo = load_photo("coffee").image
+    image = load_photo("coffee").image
     codec = load_codec(device="cpu")
     rows = []
-    for width, height in ((384, 256), (768, 512), (1536, 1024)):
-        picture = to_pil(photo) if isinstance(photo, torch.Tensor) else photo
-        picture = picture.resize((width, height))
-        data = codec.encode(picture, bpp=0.045).data
-        timings = {
-            "encode, quality given": lambda p=picture: codec.encode(p, quality=2.0),
-            "encode, rate search": lambda p=picture: codec.encode(p, bpp=0.045),
-            "decode sketch": lambda d=data: codec.decode(d, stage="sketch"),
-            "decode preview": lambda d=data: codec.decode(d, stage="preview"),
-            "decode refined, 1 step": lambda d=data: codec.decode(d, stage="refined", steps=1),
-            "decode refined, 2 steps": lambda d=data: codec.decode(d, stage="refined", steps=2),
-            "decode refined, 4 steps": lambda d=data: codec.decode(d, stage="refined", steps=4),
-        }
-        for name, action in timings.items():
-            seconds = median_seconds(action)
-            rows.append({"picture": f"{width}x{height}", "step": name, "value": f"{seconds:.3f} s"})
-    result = subprocess.run(
-        [sys.executable, "-c", _PEAK], capture_output=True, text=True, check=True
-    )
-    loaded, peak = (float(value) for value in result.stdout.split())
-    rows.append({"picture": "any", "step": "import and load", "value": f"{loaded:.2f} s"})
+    for size in sizes:
+        rows += coding(codec, image.resize(size), repeats)
+    rows.append(effort(codec, image.resize(photo)))
+    rows += cold_start(min(repeats, 3)) + training(min(repeats, 3)) + memory(image.resize(photo))
     print(markdown(rows))
-    print(f"peak memory of a process that loads, encodes and decodes 768x512: {peak:.0f} MB")
-    rows.append({"picture": "768x512", "step": "peak memory, all of it", "value": f"{peak:.0f} MB"})
     write_rows("speed", rows)
 
 

@@ -1,0 +1,84 @@
+"""One codec in a process of its own, so that its peak memory is its own: ``python -m benchmarks.alone ...``.
+
+    load                                    seconds to import torch and the library, to load codec and refiner
+    ours PHOTO BYTES [STEPS]                encode within BYTES and decode, with STEPS refining steps if given
+    PEER PHOTO BYTES QUALITY SCALE          the same with a classical codec, at a quality and scale known to fit
+
+Prints one JSON object. Torch is imported by ``load`` and ``ours`` only: a classical codec does not need it.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+
+
+def load() -> dict[str, float]:
+    """Seconds of each part of a cold start, in the order in which a program meets them."""
+    marks = [time.perf_counter()]
+    import torch  # noqa: F401
+
+    marks.append(time.perf_counter())
+    from sketchfusion_lite import load_codec
+
+    marks.append(time.perf_counter())
+    codec = load_codec(device="cpu")
+    marks.append(time.perf_counter())
+    _ = codec.refiner  # imports diffusers
+    marks.append(time.perf_counter())
+    names = ("import torch", "import the library", "load the codec", "load the refiner")
+    return {name: b - a for name, a, b in zip(names, marks, marks[1:], strict=False)}
+
+
+def ours(photo: str, max_bytes: int, steps: int = 0) -> dict[str, float]:
+    """Peak memory of our codec, in MB."""
+    from sketchfusion_lite import load_codec
+
+    codec = load_codec(device="cpu")
+    data = codec.encode(photo, max_bytes=max_bytes).data
+    codec.decode(data, **({"stage": "refined", "steps": steps} if steps else {}))
+    return {"peak MB": peak_with_children()}
+
+
+def peer(name: str, photo: str, max_bytes: int, quality: int, scale: float) -> dict[str, float]:
+    """Peak memory of a classical codec, in MB."""
+    from dataclasses import replace
+
+    from PIL import Image
+
+    from sketchfusion_lite.evaluation.peers import PEERS, PeerTrials
+
+    with Image.open(photo) as picture:
+        trials = PeerTrials(picture.convert("RGB"), replace(PEERS[name], qualities=[quality]))
+    trials.at_most(max_bytes, (scale,))
+    return {"peak MB": peak_with_children()}
+
+
+def peak_with_children() -> float:
+    """Largest memory of this process, and of the largest program that it started (ffmpeg), together.
+
+    The system counts towards a child what its parent held when it started it, so a child counts only where it grew
+    beyond that.
+    """
+    from sketchfusion_lite.evaluation.machine import peak_megabytes
+
+    own = peak_megabytes()
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return own + (child if child > own else 0.0)
+
+
+def main(arguments: list[str]) -> None:
+    what, *rest = arguments
+    if what == "load":
+        found = load()
+    elif what == "ours":
+        found = ours(rest[0], *map(int, rest[1:]))
+    else:
+        found = peer(what, rest[0], int(rest[1]), int(rest[2]), float(rest[3]))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

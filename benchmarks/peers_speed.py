@@ -1,0 +1,180 @@
+"""Seconds and memory beside other codecs, and their ratios to ours: one photo, one budget, one thread each.
+
+The sample photo "coffee" at 768x512 and 0.045 bpp. *encode s* is the one run that makes the file, *to budget s* the
+search for its quality as well, *decode s* from bytes to a picture of full size; medians, all codecs in this process.
+*peak MB* is of a fresh Python process that does no more than encode and decode the photo, its libraries (and ffmpeg)
+included. Ratios are theirs over ours: above 1, ours takes less.
+
+Architectures of CompressAI run with random weights in processes of their own, once: their quality and bytes mean
+nothing and are left out, their time is that of the trained networks but for the entropy coder's share.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from sketchfusion_lite import load_codec
+from sketchfusion_lite.codec import SketchFusionCodec
+from sketchfusion_lite.errors import SketchFusionError
+from sketchfusion_lite.evaluation.peers import PEERS, Peer, PeerFile, PeerTrials
+from sketchfusion_lite.evaluation.zoo import architecture_cost
+from sketchfusion_lite.samples import load_photo
+
+from .common import machine, markdown, write_rows
+from .compute import networks, whole
+from .flops import count_macs
+from .timing import in_process, median_seconds, one_thread
+
+RATE = 0.045
+SIZE = (768, 512)
+STEPS = 2
+ZOO = ("bmshj2018-factorized", "mbt2018-mean", "cheng2020-anchor")
+ZOO_QUALITY = 1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a codec takes for one photo.
+
+    Attributes:
+        codec: as printed.
+        encode_s, decode_s: seconds.
+        peak_mb: of a process of its own.
+        bytes: of the file; None where the weights are random.
+        search_s: seconds from the photo to a file within the budget; None where there is no search.
+        macs: of encoding and decoding per pixel; None for codecs that are no networks.
+    """
+
+    codec: str
+    encode_s: float
+    decode_s: float
+    peak_mb: float
+    bytes: int | None = None
+    search_s: float | None = None
+    macs: float | None = None
+
+
+def table(costs: Sequence[Cost]) -> list[dict[str, str]]:
+    """Rows of the table; ratios are to the first cost."""
+    ours = costs[0]
+
+    def shown(value: float | None, form: str) -> str:
+        return "" if value is None else f"{value:{form}}"
+
+    return [
+        {
+            "codec": cost.codec,
+            "bytes": shown(cost.bytes, "d"),
+            "kMAC/pixel": shown(cost.macs and cost.macs / 1e3, ".1f"),
+            "encode s": shown(cost.encode_s, ".3f"),
+            "to budget s": shown(cost.search_s, ".3f"),
+            "decode s": shown(cost.decode_s, ".3f"),
+            "peak MB": shown(cost.peak_mb, ".0f"),
+            "encode ratio": shown(cost.encode_s / ours.encode_s, ".2f"),
+            "decode ratio": shown(cost.decode_s / ours.decode_s, ".2f"),
+            "memory ratio": shown(cost.peak_mb / ours.peak_mb, ".2f"),
+        }
+        for cost in costs
+    ]
+
+
+def our_costs(
+    codec: SketchFusionCodec, image: Image.Image, photo: Path, budget: int, repeats: int
+) -> list[Cost]:
+    """Our codec to its preview and to its refined picture."""
+    encoded = codec.encode(image, max_bytes=budget)
+    search_s = median_seconds(lambda: codec.encode(image, max_bytes=budget), repeats)
+    encode_s = median_seconds(lambda: codec.encode(image, quality=encoded.quality), repeats)
+    parts = whole(codec, image, networks(codec, image))
+    macs = {
+        key: sum(stage.macs.values()) / (image.width * image.height) for key, stage in parts.items()
+    }
+    costs = []
+    for name, key, steps in (
+        ("SketchFusion-Lite, preview", "decode", 0),
+        (f"SketchFusion-Lite, refined in {STEPS} steps", "refined", STEPS),
+    ):
+        dials = {"stage": "refined", "steps": steps} if steps else {}
+        decode_s = median_seconds(lambda d=dials: codec.decode(encoded.data, **d), repeats)
+        peak = in_process("benchmarks.alone", "ours", photo, budget, steps, OMP_NUM_THREADS="1")
+        work, size = macs["encode"] + macs[key], len(encoded.data)
+        costs.append(Cost(name, encode_s, decode_s, peak["peak MB"], size, search_s, work))
+    return costs
+
+
+def peer_cost(peer: Peer, image: Image.Image, photo: Path, budget: int, repeats: int) -> Cost:
+    """A classical codec: its best file within the budget, made anew several times.
+
+    Raises:
+        SketchFusionError: it is not installed, failed, or does not reach the budget.
+    """
+    started = time.perf_counter()
+    file = PeerTrials(image, peer).at_most(budget)
+    search_s = time.perf_counter() - started - file.decode_s
+    again = _remade(peer, image, file, budget, repeats)
+    encode_s, decode_s = (
+        statistics.median(getattr(one, key) for one in again) for key in ("encode_s", "decode_s")
+    )
+    found = in_process("benchmarks.alone", peer.name, photo, budget, file.quality, file.scale)
+    return Cost(file.label, encode_s, decode_s, found["peak MB"], len(file.data), search_s)
+
+
+def _remade(
+    peer: Peer, image: Image.Image, file: PeerFile, budget: int, repeats: int
+) -> list[PeerFile]:
+    """The same file again and again, without a search; the search was the warm-up."""
+    alone = replace(peer, qualities=[file.quality])
+    return [PeerTrials(image, alone).at_most(budget, (file.scale,)) for _ in range(repeats)]
+
+
+def zoo_cost(model: str, width: int, height: int, quality: int = ZOO_QUALITY) -> Cost:
+    """An architecture of CompressAI with random weights."""
+    found = architecture_cost(model, quality, width, height)
+    name = f"{model}, quality {quality} (random weights)"
+    macs = zoo_macs(model, quality, width, height) / (width * height)
+    return Cost(name, found.encode_s, found.decode_s, found.peak_mb, macs=macs)
+
+
+def zoo_macs(model: str, quality: int, width: int, height: int) -> int:
+    """MACs of one forward pass (encode and decode), counted without computing it; sides multiples of 64."""
+    from compressai.zoo import image_models
+
+    network = image_models[model](quality, pretrained=False).eval().requires_grad_(False)
+    network, picture = network.to("meta"), torch.empty(1, 3, height, width, device="meta")
+    return count_macs(lambda: network(picture))
+
+
+def main(
+    size: tuple[int, int] = SIZE,
+    repeats: int = 5,
+    peers: Sequence[str] = tuple(PEERS),
+    zoo: Sequence[str] = ZOO,
+) -> None:
+    image = load_photo("coffee").image.resize(size)
+    budget = int(RATE * image.width * image.height / 8)
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        print(machine())
+        photo = Path(folder) / "photo.png"
+        image.save(photo)
+        costs = our_costs(load_codec(device="cpu"), image, photo, budget, repeats)
+        for name in peers:
+            try:
+                costs.append(peer_cost(PEERS[name], image, photo, budget, repeats))
+            except SketchFusionError as error:
+                print(f"{name} left out: {error}")
+        costs += [zoo_cost(model, *size) for model in zoo]
+        rows = table(costs)
+        print(markdown(rows))
+        write_rows("peers_speed", rows)
+
+
+if __name__ == "__main__":
+    main()
