@@ -139,17 +139,16 @@ def zoo_cost(model: str, width: int, height: int, quality: int = ZOO_QUALITY) ->
     """An architecture of CompressAI with random weights."""
     found = architecture_cost(model, quality, width, height)
     name = f"{model}, quality {quality} (random weights)"
-    macs = zoo_macs(model, quality, width, height) / (width * height)
-    return Cost(name, found.encode_s, found.decode_s, found.peak_mb, macs=macs)
+    return Cost(name, found.encode_s, found.decode_s, found.peak_mb, macs=zoo_macs(model, quality))
 
 
-def zoo_macs(model: str, quality: int, width: int, height: int) -> int:
-    """MACs of one forward pass (encode and decode), counted without computing it; sides multiples of 64."""
+def zoo_macs(model: str, quality: int = ZOO_QUALITY, side: int = 64) -> float:
+    """MACs per pixel of encoding and decoding, counted on a small square; ``side`` is a multiple of 64."""
     from compressai.zoo import image_models
 
     network = image_models[model](quality, pretrained=False).eval().requires_grad_(False)
-    network, picture = network.to("meta"), torch.empty(1, 3, height, width, device="meta")
-    return count_macs(lambda: network(picture))
+    picture = torch.zeros(1, 3, side, side)
+    return count_macs(lambda: network(picture)) / side**2
 
 
 def main(

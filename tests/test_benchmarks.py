@@ -100,13 +100,13 @@ def test_peaks_are_measured_in_every_type_of_number():
     assert ("bfloat16" in peaks) == flops.has_bfloat16()
 
 
-def test_macs_of_an_architecture_are_counted_without_computing():
-    one, four = (
-        peers_speed.zoo_macs("bmshj2018-factorized", 1, 64 * n, 64 * n) / n**2 for n in (1, 2)
-    )
+def test_macs_of_an_architecture_are_those_of_its_layers():
+    one, four = (peers_speed.zoo_macs("bmshj2018-factorized", side=side) for side in (64, 128))
     assert one == pytest.approx(four, rel=0.01)
-    analysis = 32 * 32 * 128 * 3 * 25  # its first layer: 5x5, stride 2, 3 -> 128 channels
-    assert 5 * analysis < one < 100 * analysis
+    first = 128 * 3 * 25 / 4  # 5x5, stride 2, 3 -> 128 channels, and the last layer is its mirror
+    inner = 128 * 128 * 25 / 4**2 + 128 * 128 * 25 / 4**3 + 128 * 192 * 25 / 4**4
+    gdn = 128 * 128 * (1 / 4 + 1 / 16 + 1 / 64)
+    assert one == pytest.approx(2 * (first + inner + gdn), rel=0.02)
 
 
 # --------------------------------------------------------------------------------------------------
