@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV     ?= .venv
-EXTRAS   ?= workbook,train,peers,test
+EXTRAS   ?= workbook,train,peers,fid,test
 NOTEBOOK ?= notebooks/00_tour.ipynb
 RECIPE   ?= codec
 ARGS     ?=

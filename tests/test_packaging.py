@@ -35,7 +35,7 @@ PARTS = {
     "viz": {"workbook"},
     "training": {"train"},
     "sweeps": {"sweep"},
-    "evaluation": {"peers"},
+    "evaluation": {"peers", "fid"},
     "priors": {"priors"},
 }
 

@@ -1,4 +1,4 @@
-"""The command line: ``sketchfusion encode | decode | info | evaluate | train | export | fetch``.
+"""The command line: ``sketchfusion encode | decode | info | evaluate | fid | train | export | fetch``.
 
 What a script can rely on:
 
@@ -18,7 +18,7 @@ import typer
 
 from .. import __version__
 from .console import ErrorReportingGroup, say
-from .evaluation import evaluate
+from .evaluation import evaluate, fid
 from .pictures import decode, encode
 from .streams import info
 from .training import export, fetch, train
@@ -59,5 +59,5 @@ def main(
     """Photos in about two kilobytes: generative image compression at ultra-low rate."""
 
 
-for _command in (encode, decode, info, evaluate, train, export, fetch):
+for _command in (encode, decode, info, evaluate, fid, train, export, fetch):
     app.command(no_args_is_help=True)(_command)

@@ -1,4 +1,4 @@
-"""``sketchfusion evaluate``: codecs over a folder of photos, a table of results, a summary."""
+"""``sketchfusion evaluate``: codecs over a folder of photos, a table of results, a summary; ``sketchfusion fid``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rich.box import SIMPLE
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..errors import EvaluationError
+from ..errors import ArgumentError, DependencyMissing, DownloadError, EvaluationError
+from .batch import check_target
 from .console import note, progress_bar, say, show
 
 _SHOWN = {  # column of the table of means -> heading, digits
@@ -67,6 +68,21 @@ def evaluate(
         typer.Option(help="Folder of our refiner. Default: the shipped one.", show_default=False),
     ] = None,
     device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda ...")] = "cpu",
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Keep the decoded pictures there, as CODEC/RATE/IMAGE.png. Rows without one are measured again.",
+            show_default=False,
+        ),
+    ] = None,
+    fid: Annotated[
+        bool,
+        typer.Option(
+            "--fid",
+            help="Add FID and KID on patches of the kept pictures, and write them to OUT.fid.csv. Needs --pictures.",
+        ),
+    ] = False,
 ) -> None:
     """Measure codecs over a folder of photos: real files within the same budgets, decoded from their bytes.
 
@@ -77,6 +93,9 @@ def evaluate(
     from ..evaluation.runner import evaluate as run
     from ..evaluation.summary import mean_rows
 
+    if fid and pictures is None:
+        raise ArgumentError("--fid compares kept pictures: add --pictures FOLDER.")
+    network = _network_or_reason(device) if fid else None
     chosen = [name.strip() for name in metrics.split(",") if name.strip()] or METRICS
     with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task(folder.name, total=None)
@@ -96,11 +115,16 @@ def evaluate(
             weights=weights,
             refiner=refiner,
             device=device,
+            pictures=pictures,
             on_row=on_row,
             report=note,
         )
     show(_summary(mean_rows(rows)))
     say(f"{out}  {len(rows)} rows")
+    if fid:
+        from ..evaluation.realism import kept_sets
+
+        _say_fid(kept_sets(folder, rows, pictures), network, out.with_suffix(".fid.csv"))
     failed = _report_problems(rows)
     if failed:
         raise typer.Exit(EvaluationError.exit_code)
@@ -133,3 +157,90 @@ def _report_problems(rows: list[dict[str, Any]]) -> int:
     for row in failed:
         note(f"error: {row['image']}: {row['codec']} at {row['rate']:g} bpp: {row['message']}")
     return len(failed)
+
+
+# --------------------------------------------------------------------------------------------------
+# FID and KID
+
+
+def fid(
+    originals: Annotated[Path, typer.Argument(metavar="ORIGINALS", help="Folder of photos.")],
+    decoded: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DECODED",
+            help="Folder of decoded pictures, named as the photos are but for the suffix; or a folder of such "
+            "folders, as evaluate --pictures makes it.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.csv", help="Write the table there, too.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda ...")] = "cpu",
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.csv.")] = False,
+) -> None:
+    """FID and KID between photos and decoded pictures, on 256x256 patches as in HiFiC.
+
+    Both compare sets, not pictures, and need many patches. FID of 24 Kodak photos (192 patches) is far too large and
+    compares codecs on these photos at best; KID has no such bias.
+    """
+    from ..evaluation.realism import inception, sets_of_folder
+
+    if out is not None:
+        check_target(out, force)
+    sets = sets_of_folder(originals, decoded, note)
+    if _say_fid(sets, inception(device), out):
+        raise typer.Exit(EvaluationError.exit_code)
+
+
+def _network_or_reason(device: str) -> Any:
+    """The network under FID; where there is none, the error that says why, which is noted at once."""
+    from ..evaluation.realism import inception
+
+    try:
+        return inception(device)
+    except (DependencyMissing, DownloadError) as error:
+        note(f"FID, KID: will be absent: {error}")
+        return error
+
+
+def _say_fid(sets: list[Any], network: Any, out: Path | None) -> int:
+    """Print FID and KID of each set, or why they are absent; how many sets have none."""
+    from ..evaluation.realism import measure_sets, write_sets
+
+    if isinstance(network, Exception):
+        say(f"FID, KID: absent: {network}")
+        return len(sets)
+    if not sets:
+        say("FID, KID: absent: no codec delivered a picture")
+        return 0
+    with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
+        task = bar.add_task("FID, KID", total=len(sets))
+
+        def on_set(name: str) -> None:
+            bar.update(task, description=name, advance=1)
+
+        rows = measure_sets(sets, network, on_set)
+    table = Table(box=SIMPLE, padding=0, collapse_padding=True)
+    table.add_column("codec", overflow="fold")
+    for heading in ("rate", "pictures", "patches", "FID", "KID x 1000", "+-"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        head = row["codec"], "" if row["rate"] is None else f"{row['rate']:g}"
+        if row["message"]:
+            note(f"FID, KID: absent: {' '.join(head).strip()}: {row['message']}")
+            table.add_row(*head, *"-----")
+            continue
+        table.add_row(
+            *head,
+            str(row["pictures"]),
+            str(row["patches"]),
+            f"{row['fid']:.2f}",
+            f"{1000 * row['kid']:.2f}",
+            f"{1000 * row['kid_std']:.2f}",
+        )
+    show(table)
+    if out is not None:
+        say(f"{write_sets(out, rows)}  {len(rows)} sets")
+    return sum(bool(row["message"]) for row in rows)

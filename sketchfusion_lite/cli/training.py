@@ -202,7 +202,7 @@ def fetch(
         typer.Argument(
             metavar="NAME",
             help="kodak: 24 photos for evaluation; lpips: networks that training and evaluation "
-            "need; all: everything.",
+            "need; inception: the network under FID and KID; all: everything.",
         ),
     ],
 ) -> None:

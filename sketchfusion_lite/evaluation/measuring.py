@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from .. import __version__
 from ..downloads import sha256_of
@@ -26,6 +27,7 @@ from ..errors import (
     ImageError,
     SketchFusionError,
 )
+from . import keeping
 from .adapters import Codec, Coded, Picture, Workbench
 from .comparison import Comparison
 from .metrics import METRICS
@@ -56,6 +58,7 @@ class Measuring:
         metrics: names out of ``METRICS``.
         seed: of torch's generator at the start of every row. Our decoders seed their noise by the stream.
         weights, refiner, device: see :class:`.adapters.Workbench`.
+        pictures: folder to keep decoded pictures in, see :mod:`.keeping`; None keeps none.
     """
 
     metrics: tuple[str, ...] = METRICS
@@ -63,6 +66,7 @@ class Measuring:
     weights: str | None = None
     refiner: str | None = None
     device: str = "cpu"
+    pictures: str | None = None
 
     @cached_property
     def bench(self) -> Workbench:
@@ -79,6 +83,7 @@ class Measuring:
         Raises:
             ArgumentError: a codec's option out of range: it would be wrong for every photo.
             DownloadError: the metrics' networks cannot be had.
+            OutputError: a picture cannot be kept.
         """
         blank = self._blank(task.path)
         try:
@@ -91,11 +96,11 @@ class Measuring:
         comparison = Comparison(picture.image, self.metrics, self.device)
         for spec, rate in task.points:
             torch.manual_seed(self.seed)
-            yield (
-                blank
-                | {"codec": spec.text, "rate": rate}
-                | self._row(picture, comparison, spec, rate)
-            )
+            found, shown = self._row(picture, comparison, spec, rate)
+            row = blank | {"codec": spec.text, "rate": rate} | found
+            if self.pictures is not None:
+                keeping.keep(self.pictures, row, shown)
+            yield row
 
     def _blank(self, path: Path) -> Row:
         """A row that says what is measured and how, without results."""
@@ -110,25 +115,29 @@ class Measuring:
             "schema": SCHEMA,
         }
 
-    def _row(self, picture: Picture, comparison: Comparison, spec: CodecSpec, rate: float) -> Row:
+    def _row(
+        self, picture: Picture, comparison: Comparison, spec: CodecSpec, rate: float
+    ) -> tuple[Row, Image.Image | None]:
+        """What is known of a row, and the decoded picture if there is one."""
         try:
             codec = self.bench.open(spec)
         except ArgumentError:
             raise
         except (DependencyMissing, DownloadError) as error:
-            return _problem(NOT_INSTALLED, error)
+            return _problem(NOT_INSTALLED, error), None
         except SketchFusionError as error:
-            return _problem(FAILED, error)
+            return _problem(FAILED, error), None
         about = {"model": codec.model, "peer": codec.version}
         try:
             coded = codec.at_most(picture, int(rate * picture.pixels / 8))
         except BudgetTooSmall as error:
-            return about | _problem(DOES_NOT_FIT, error) | {"needed_bytes": error.needed_bytes}
+            needed = {"needed_bytes": error.needed_bytes}
+            return about | _problem(DOES_NOT_FIT, error) | needed, None
         except (DependencyMissing, DownloadError) as error:  # e.g. the weights of one quality
-            return about | _problem(NOT_INSTALLED, error)
+            return about | _problem(NOT_INSTALLED, error), None
         except SketchFusionError as error:
-            return about | _problem(FAILED, error)
-        return about | self._results(picture, comparison, coded)
+            return about | _problem(FAILED, error), None
+        return about | self._results(picture, comparison, coded), coded.image
 
     @staticmethod
     def _results(picture: Picture, comparison: Comparison, coded: Coded) -> Row:

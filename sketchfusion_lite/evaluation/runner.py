@@ -28,11 +28,11 @@ from filelock import FileLock, Timeout
 
 from ..errors import ArgumentError, EvaluationError, ImageError, OutputError, ResultsError
 from ..files import list_images
-from . import table
+from . import keeping, table
 from .measuring import Measuring, PhotoTask, image_hash
 from .metrics import METRICS
 from .operating import CodecSpec, parse_codec, parse_rates
-from .table import DOES_NOT_FIT, FINAL, Row
+from .table import FINAL, OK, Row
 
 __all__ = ["evaluate"]
 
@@ -54,6 +54,7 @@ def evaluate(
     weights: str | Path | None = None,
     refiner: str | Path | None = None,
     device: str = "cpu",
+    pictures: str | Path | None = None,
     on_row: OnRow | None = None,
     report: Report | None = None,
 ) -> list[Row]:
@@ -72,6 +73,8 @@ def evaluate(
         seed: of torch's generator at the start of every row.
         weights, refiner: of our codec; None for those that come with the library.
         device: where networks run.
+        pictures: folder that keeps the decoded pictures, made if it is absent: ``CODEC/RATE/IMAGE.png``, see
+            :mod:`.keeping`. Rows whose picture is not there are measured again; metrics that they have stay.
         on_row: called after every row.
         report: receives notes, such as that a torn row was dropped.
 
@@ -79,28 +82,31 @@ def evaluate(
         All rows of the table, sorted by photo, codec and rate; see :data:`.table.COLUMNS`.
 
     Raises:
-        ArgumentError: unknown codec or metric, a rate or a number of workers out of range.
+        ArgumentError: unknown codec or metric, a rate or a number of workers out of range, or two photos whose
+            decoded pictures would have the same name.
         ImageError: no folder, or no photo in it.
-        OutputError: the table cannot be written, or another evaluation is writing it.
+        OutputError: the table or a picture cannot be written, or another evaluation is writing the table.
         ResultsError: the table is damaged, or was measured with other settings, photos or weights.
         DependencyMissing: Parquet without pyarrow.
         EvaluationError: a worker died; the finished rows are kept.
     """
     specs = tuple(dict.fromkeys(parse_codec(codec) for codec in codecs))
     measuring = Measuring(
-        _check_metrics(metrics), seed, _text(weights), _text(refiner), str(device)
+        _check_metrics(metrics), seed, _text(weights), _text(refiner), str(device), _text(pictures)
     )
     points = [(spec, rate) for spec in specs for rate in parse_rates(rates)]
     if not specs or workers < 1:
         raise ArgumentError(f"{len(specs)} codecs, {workers} workers: give at least one of each.")
     out, photos = Path(out), _photos(folder)
+    if pictures is not None:
+        keeping.check_names(photos)
     if not table.is_csv(out):
         table.require_pyarrow()  # now, not after hours
     report = report or (lambda line: None)
     with _exclusive(out):
         rows = _known_rows(out, report)
         _check_same(rows, measuring, photos, specs, out)
-        tasks = _missing(rows, photos, points, measuring.metrics)
+        tasks = _missing(rows, photos, points, measuring)
         progress = _Progress(table.journal_path(out), rows, tasks, on_row)
         run = _run_here if workers == 1 else _run_in_processes
         run(measuring, tasks, progress, workers)
@@ -162,7 +168,20 @@ def _known_rows(out: Path, report: Report) -> dict[tuple, Row]:
     if recovered:
         report(f"{out.name}: going on, {len(recovered)} rows of a run that was cut off are kept")
     table.rewrite_journal(journal, recovered)
-    return {table.key(row): row for row in [*rows, *recovered]}
+    known: dict[tuple, Row] = {}
+    for row in [*rows, *recovered]:
+        known[table.key(row)] = _with_known_metrics(row, known.get(table.key(row)))
+    return known
+
+
+def _with_known_metrics(row: Row, old: Row | None) -> Row:
+    """A row measured again, for a picture or a metric that was missing, keeps the metrics that it had."""
+    same = ("status", "image_sha256", "bytes", "model", "peer", "library", "torch", "seed")
+    if old is None or any(row[name] != old[name] for name in same):
+        return row
+    asked = {*row["metrics"].split("+"), *old["metrics"].split("+")}
+    kept = {name: old[name] for name in METRICS if row[name] is None}
+    return row | kept | {"metrics": "+".join(name for name in METRICS if name in asked)}
 
 
 def _check_same(
@@ -201,13 +220,16 @@ def _missing(
     rows: dict[tuple, Row],
     photos: list[Path],
     points: list[tuple[CodecSpec, float]],
-    metrics: tuple[str, ...],
+    measuring: Measuring,
 ) -> list[PhotoTask]:
     def done(row: Row) -> bool:
-        has = set(metrics) <= set(row["metrics"].split("+"))
-        return row["status"] in FINAL and (has or row["status"] == DOES_NOT_FIT)
+        if row["status"] != OK:
+            return row["status"] in FINAL
+        has_picture = measuring.pictures is None or keeping.holds(measuring.pictures, row)
+        return has_picture and set(measuring.metrics) <= set(row["metrics"].split("+"))
 
-    finished = {each for each, row in rows.items() if done(row)}
+    asked = {(path.name, spec.text, rate) for path in photos for spec, rate in points}
+    finished = {each for each in asked if each in rows and done(rows[each])}
     tasks = [
         PhotoTask(path, tuple(p for p in points if (path.name, p[0].text, p[1]) not in finished))
         for path in photos
@@ -233,6 +255,7 @@ class _Progress:
         for line in lines:
             self._read += len(line) + 1
             row = json.loads(line)
+            row = _with_known_metrics(row, self.rows.get(table.key(row)))
             self.rows[table.key(row)] = row
             self.done += 1
             if self.on_row:

@@ -1,0 +1,387 @@
+"""FID and KID: how far a set of decoded pictures is from the set of their originals, as Inception-v3 sees them.
+
+    picture --> 256x256 patches --> Inception-v3 --> features, one row per patch --+
+                                                                                   +--> Gaussians:     FID
+    original -> 256x256 patches --> Inception-v3 --> features ---------------------+--> kernel means:  KID
+
+Unlike the metrics of :mod:`.metrics`, these compare no picture with its original: a decoder may invent, as long as what
+it invents is as common in photos. The protocol is that of Mentzer et al. [1]; network and formulas are those of the
+package ``torch-fidelity``, the weights are the original ones, pinned by their hash.
+
+**Bias.** FID [2] of few patches is far too large: covariances of 2,048 features need many thousands of patches. A
+768x512 photo gives 6 + 2 patches, so Kodak's 24 photos give 192, where [1] used 28,650 of 428 photos. Such FIDs rank
+codecs on the *same* photos at best, and never compare with published ones. KID [3] is unbiased for independent sets
+whatever their size, and ``kid_std`` says how much it varies; the same photos on both sides, as here, lower it a little,
+by a share of one over the number of patches, so that equal sets give a value slightly below 0.
+
+References:
+    [1] Mentzer et al., "High-Fidelity Generative Image Compression" (HiFiC), NeurIPS 2020, appendix.
+    [2] Heusel et al., "GANs Trained by a Two Time-Scale Update Rule ...", NeurIPS 2017.
+    [3] Binkowski et al., "Demystifying MMD GANs", ICLR 2018.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import __version__, datasets
+from ..errors import ArgumentError, DependencyMissing, ImageError
+from ..files import atomic_write_bytes, list_images
+from ..images import ImageSource, load_image, to_uint8
+from . import keeping
+from .table import OK, Row
+
+__all__ = [
+    "PATCH",
+    "Network",
+    "PictureSet",
+    "Realism",
+    "cut_patches",
+    "inception",
+    "kept_sets",
+    "measure_sets",
+    "patch_fid",
+    "sets_of_folder",
+    "write_sets",
+]
+
+PATCH = 256  # pixels a side
+MIN_PATCHES = 4
+KID_SUBSETS, KID_SUBSET = (
+    100,
+    1000,
+)  # the subset is half of the patches where there are fewer than 2,000
+_BATCH = 32
+
+Network = Callable[[Tensor], Tensor]  # uint8 (N, 3, 256, 256) -> features (N, D)
+
+
+@dataclass(frozen=True)
+class Realism:
+    """How far two sets of pictures are apart; 0 would be: not at all.
+
+    Attributes:
+        fid: Frechet Inception distance, 0 (but for rounding) or more; biased upwards, see the module.
+        kid: kernel Inception distance (cubic kernel): mean over 100 random subsets; may be slightly negative.
+        kid_std: standard deviation over these subsets.
+        pictures, patches: in either set.
+    """
+
+    fid: float
+    kid: float
+    kid_std: float
+    pictures: int
+    patches: int
+
+
+def cut_patches(picture: ImageSource, size: int = PATCH) -> Tensor:
+    """Patches of a picture as HiFiC cuts them: a grid from the corner, and again from ``size // 2`` right and below.
+
+    What is left over at the right and below is not seen. 768x512 pixels give 3x2 and 2x1 patches of 256.
+
+    Args:
+        picture: as :func:`.load_image` takes it.
+        size: pixels a side.
+
+    Returns:
+        uint8 ``(N, 3, size, size)``; N is 0 where the picture is smaller.
+
+    Raises:
+        ImageError: no usable picture.
+    """
+    whole = to_uint8(load_image(picture))[0].cpu()  # (3, H, W)
+    grids = []
+    for start in (0, size // 2):
+        planes = whole[:, start:, start:]
+        if min(planes.shape[1:]) >= size:
+            grid = planes.unfold(1, size, size).unfold(
+                2, size, size
+            )  # (3, rows, columns, size, size)
+            grids.append(grid.permute(1, 2, 0, 3, 4).reshape(-1, 3, size, size))
+    return torch.cat(grids) if grids else whole.new_empty((0, 3, size, size))
+
+
+def inception(device: str | torch.device = "cpu") -> Network:
+    """The network under FID: Inception-v3 of 2015 up to its 2,048 pooled features.
+
+    The weights are fetched if they are not in the cache (96 MB).
+
+    Args:
+        device: where it runs.
+
+    Raises:
+        DependencyMissing: torch-fidelity is not installed.
+        DownloadError: the weights are neither in the cache nor to be had.
+    """
+    fidelity = _torch_fidelity()
+    state = torch.load(
+        io.BytesIO(datasets.inception_weights()), map_location="cpu", weights_only=True
+    )
+    own = io.BytesIO()  # the package unpickles whatever it is given: it gets what was read safely
+    torch.save(state, own)
+    own.seek(0)
+    network = fidelity.FeatureExtractorInceptionV3(
+        "inception-v3-compat", ["2048"], feature_extractor_weights_path=own
+    ).to(device)
+
+    @torch.inference_mode()
+    def features(patches: Tensor) -> Tensor:
+        return network(patches.to(device))[0]
+
+    return features
+
+
+def patch_fid(
+    originals: Sequence[ImageSource],
+    decoded: Sequence[ImageSource],
+    *,
+    network: Network | None = None,
+    device: str | torch.device = "cpu",
+) -> Realism:
+    """FID and KID between photos and what became of them. Read the module's text on bias first.
+
+    Args:
+        originals: photos, as :func:`.load_image` takes them.
+        decoded: one picture per photo, in the same order and of the same size.
+        network: what sees the patches; None for Inception-v3.
+        device: where that runs.
+
+    Raises:
+        ArgumentError: not as many pictures as photos, one of another size, or fewer than 4 patches.
+        ImageError: a picture cannot be read.
+        DependencyMissing, DownloadError: package or weights are absent; says what to do.
+    """
+    _torch_fidelity()
+    if len(originals) != len(decoded):
+        raise ArgumentError(f"{len(originals)} originals, {len(decoded)} decoded pictures.")
+    eye = _Eye(network or inception(device))
+    return _between([eye(each) for each in originals], [eye(each) for each in decoded])
+
+
+# --------------------------------------------------------------------------------------------------
+# Features and distances
+
+
+class _Eye:
+    """Features of pictures, by a network, a few patches at a time."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self._seen: dict[Path, Tensor] = {}
+
+    def __call__(self, picture: ImageSource) -> Tensor:
+        """Features ``(patches, D)``, float64; ``(0, 0)`` for a picture smaller than a patch."""
+        patches = cut_patches(picture)
+        parts = [
+            self.network(batch).cpu().double() for batch in patches.split(_BATCH) if len(batch)
+        ]
+        return torch.cat(parts) if parts else torch.empty((0, 0), dtype=torch.float64)
+
+    def once(self, path: Path) -> Tensor:
+        """Features of an original, which is seen the first time only."""
+        if path not in self._seen:
+            self._seen[path] = self(path)
+        return self._seen[path]
+
+
+def _between(originals: list[Tensor], decoded: list[Tensor]) -> Realism:
+    """Distances between features, given per picture.
+
+    Raises:
+        ArgumentError: see :func:`patch_fid`.
+    """
+    for number, (first, second) in enumerate(zip(originals, decoded, strict=True), start=1):
+        if len(first) != len(second):
+            raise ArgumentError(
+                f"picture {number}: {len(second)} patches, its original has {len(first)}. Are they of one size?"
+            )
+    pictures, patches = len(originals), sum(map(len, originals))
+    if patches < MIN_PATCHES:
+        raise ArgumentError(
+            f"{pictures} pictures give {patches} patches of {PATCH}x{PATCH} pixels; FID and KID need {MIN_PATCHES} at "
+            "least, and hundreds to mean something."
+        )
+    first, second = (torch.cat([each for each in s if len(each)]) for s in (originals, decoded))
+    mean, deviation = _kid(first, second)
+    return Realism(_fid(first, second), mean, deviation, pictures, patches)
+
+
+def _fid(first: Tensor, second: Tensor) -> float:
+    """Frechet distance of features ``(N, D)``, by the package's formula."""
+    _torch_fidelity()
+    from torch_fidelity.metric_fid import (
+        KEY_METRIC_FID,
+        fid_features_to_statistics,
+        fid_statistics_to_metric,
+    )
+
+    both = torch.cat([first, second])
+    if len(both) < both.shape[1]:
+        # Few patches span few dimensions. Turned into a basis of these, distances stay what they are, and the
+        # eigenvalues of 2048x2048 matrices, over a minute for each pair of sets, become those of small ones.
+        basis = torch.linalg.qr(both.T).Q
+        first, second = first @ basis, second @ basis
+    statistics = [fid_features_to_statistics(each) for each in (first, second)]
+    return fid_statistics_to_metric(*statistics, False)[KEY_METRIC_FID]
+
+
+def _kid(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """Kernel distance of features ``(N, D)`` and its deviation over subsets, by the package."""
+    _torch_fidelity()
+    from torch_fidelity.metric_kid import (
+        KEY_METRIC_KID_MEAN,
+        KEY_METRIC_KID_STD,
+        kid_features_to_metric,
+    )
+
+    found = kid_features_to_metric(
+        first,
+        second,
+        kid_subsets=KID_SUBSETS,
+        kid_subset_size=min(KID_SUBSET, len(first) // 2),
+        verbose=False,
+    )
+    return found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
+
+
+def _torch_fidelity() -> ModuleType:
+    try:
+        import torch_fidelity
+    except ImportError as error:
+        raise DependencyMissing.for_extra("torch-fidelity", "fid", "FID and KID") from error
+    return torch_fidelity
+
+
+# --------------------------------------------------------------------------------------------------
+# Sets of pictures: a codec at a rate
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """What one codec made of a folder of photos at one rate.
+
+    Attributes:
+        codec: its name, or that of the folder.
+        rate: bits per pixel; None where it is not known.
+        pairs: original and decoded picture.
+    """
+
+    codec: str
+    rate: float | None
+    pairs: tuple[tuple[Path, Path], ...]
+
+
+def kept_sets(photos: str | Path, rows: Iterable[Row], pictures: str | Path) -> list[PictureSet]:
+    """The sets that an evaluation kept, by the rows of its table; only pictures that belong to these rows.
+
+    Args:
+        photos: folder of the originals.
+        rows: of the table.
+        pictures: folder of the decoded pictures, see :mod:`.keeping`.
+    """
+    groups: dict[tuple[str, float], list[tuple[Path, Path]]] = {}
+    for row in rows:
+        if row["status"] == OK and keeping.holds(pictures, row):
+            pair = Path(photos, row["image"]), keeping.picture_path(pictures, row)
+            groups.setdefault((row["codec"], row["rate"]), []).append(pair)
+    return [PictureSet(*name, tuple(sorted(pairs))) for name, pairs in sorted(groups.items())]
+
+
+def sets_of_folder(
+    photos: str | Path, decoded: str | Path, report: Callable[[str], None] | None = None
+) -> list[PictureSet]:
+    """The sets below a folder: every folder that holds pictures named as the photos are, but for the suffix.
+
+    Args:
+        photos: folder of the originals.
+        decoded: folder of decoded pictures, or of folders of them, such as ``evaluate`` keeps.
+        report: receives a line for each picture without an original.
+
+    Raises:
+        ImageError: no folder, or no picture in one of the two has a fellow in the other.
+        ArgumentError: two originals that differ in nothing but their suffix.
+    """
+    photos, decoded = Path(photos), Path(decoded)
+    originals = list_images(photos)
+    keeping.check_names(originals)
+    by_stem = {path.stem: path for path in originals}
+    groups: dict[Path, list[tuple[Path, Path]]] = {}
+    for path in list_images(decoded, recursive=True):
+        if path.stem in by_stem:
+            groups.setdefault(path.parent, []).append((by_stem[path.stem], path))
+        elif report:
+            report(f"left out: {path}: no original of this name in {photos}")
+    if not groups:
+        raise ImageError(
+            f"{decoded}: holds no picture named as one of {photos}, but for the suffix."
+        )
+    sets = []
+    for folder, pairs in groups.items():
+        about = keeping.label(pairs[0][1])
+        name = folder.relative_to(decoded).as_posix()
+        codec = about.get("codec") or (decoded.name if name == "." else name)
+        sets.append(PictureSet(codec, about.get("rate"), tuple(sorted(pairs))))
+    return sorted(sets, key=lambda each: (each.codec, each.rate or 0.0))
+
+
+_COLUMNS = ("codec", "rate", "pictures", "patches", "fid", "kid", "kid_std", "message")
+
+
+def measure_sets(
+    sets: Iterable[PictureSet], network: Network, on_set: Callable[[str], None] | None = None
+) -> list[dict[str, Any]]:
+    """FID and KID of each set; the network sees each original once.
+
+    Args:
+        sets: from :func:`kept_sets` or :func:`sets_of_folder`.
+        network: from :func:`inception`.
+        on_set: receives the name of the set that comes next.
+
+    Returns:
+        Per set ``codec``, ``rate``, ``pictures``, ``patches``, ``fid``, ``kid``, ``kid_std``, and ``message``: why
+        there is no value, else empty.
+    """
+    eye, rows = _Eye(network), []
+    for each in sets:
+        if on_set:
+            on_set(f"{each.codec} {each.rate or ''}".strip())
+        row = dict.fromkeys(_COLUMNS) | {"codec": each.codec, "rate": each.rate, "message": ""}
+        try:
+            originals = [eye.once(original) for original, _ in each.pairs]
+            found = _between(originals, [eye(decoded) for _, decoded in each.pairs])
+        except (ArgumentError, ImageError) as error:
+            row["message"] = " ".join(str(error).split())
+        else:
+            row |= vars(found)
+        rows.append(row)
+    return rows
+
+
+def write_sets(path: str | Path, rows: Iterable[dict[str, Any]]) -> Path:
+    """Write what :func:`measure_sets` found as CSV, with the versions that made it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    (entry,) = datasets.manifest("inception").files
+    made = {
+        "patch": PATCH,
+        "weights": entry["sha256"][:16],
+        "torch_fidelity": _torch_fidelity().__version__,
+        "torch": torch.__version__,
+        "library": __version__,
+    }
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=[*_COLUMNS, *made], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row | made for row in rows)
+    return atomic_write_bytes(path, text.getvalue().encode())

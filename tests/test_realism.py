@@ -1,0 +1,470 @@
+"""FID and KID: patches counted by hand, distances against other formulas, what is said when package or weights lack."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import linalg
+from typer.testing import CliRunner
+
+from sketchfusion_lite import datasets
+from sketchfusion_lite.cli import app
+from sketchfusion_lite.datasets import Manifest
+from sketchfusion_lite.errors import (
+    ArgumentError,
+    DependencyMissing,
+    DownloadError,
+    ImageError,
+    OutputError,
+)
+from sketchfusion_lite.evaluation import keeping, realism
+from sketchfusion_lite.evaluation.adapters import Picture, Workbench
+from sketchfusion_lite.evaluation.operating import parse_codec
+from sketchfusion_lite.evaluation.realism import PictureSet, cut_patches, patch_fid
+from sketchfusion_lite.evaluation.runner import evaluate
+from sketchfusion_lite.images import load_image, save_image, to_pil
+
+try:
+    import torch_fidelity
+except ImportError:
+    torch_fidelity = None
+needs_package = pytest.mark.skipif(
+    torch_fidelity is None, reason="torch-fidelity is not installed: pip install '.[fid]'"
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, no mirror, no network."""
+    monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("SKETCHFUSION_MIRROR", raising=False)
+
+    def unreachable(url: str, target: Path, sha256: str, **options: object) -> Path:
+        if url.startswith("file:"):
+            return download(url, target, sha256, **options)
+        raise DownloadError(f"{target.name}: no connection.")
+
+    download = datasets.download
+    monkeypatch.setattr(datasets, "download", unreachable)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Two coloured pictures that give 8 and 2 patches."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, (name, width, height) in enumerate((("a.png", 768, 512), ("b.png", 400, 390))):
+        generator = torch.Generator().manual_seed(number)
+        coarse = torch.rand(1, 3, 24, 32, generator=generator)
+        picture = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
+        save_image(picture.clamp(0, 1), folder / name)
+    return folder
+
+
+def tiny_network(dimensions: int = 6):
+    """A random stand-in for Inception-v3: mean colours of 4x4 areas, mixed and bent."""
+    weight = torch.randn(48, dimensions, generator=torch.Generator().manual_seed(5))
+
+    def features(patches: torch.Tensor) -> torch.Tensor:
+        assert patches.dtype == torch.uint8 and patches.shape[1:] == (3, 256, 256)
+        areas = torch.nn.functional.avg_pool2d(patches.float() / 255, 64).flatten(1)
+        return (areas @ weight).tanh()
+
+    return features
+
+
+def blurred(folder: Path) -> list[Image.Image]:
+    return [
+        Image.open(path).resize((20, 12)).resize(Image.open(path).size)
+        for path in sorted(folder.glob("*.png"))
+    ]
+
+
+# patches ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "count"),
+    [
+        (768, 512, 6 + 2),  # Kodak: 192 patches of 24 photos
+        (512, 768, 6 + 2),
+        (256, 256, 1),
+        (383, 383, 1),  # the shifted grid has 255 pixels left
+        (384, 384, 1 + 1),
+        (384, 300, 1),
+        (2040, 1356, 7 * 5 + 7 * 4),
+        (255, 3000, 0),
+    ],
+)
+def test_number_of_patches(width: int, height: int, count: int) -> None:
+    patches = cut_patches(np.zeros((height, width, 3), np.uint8))
+    assert patches.shape == (count, 3, 256, 256) and patches.dtype == torch.uint8
+
+
+def test_patches_lie_where_hific_cuts_them() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (17, 25, 3), dtype=np.uint8)
+    corners = [(y, x) for y in (0, 8) for x in (0, 8, 16)] + [(4, 4), (4, 12)]
+    expected = [pixels[y : y + 8, x : x + 8].transpose(2, 0, 1) for y, x in corners]
+    assert np.array_equal(cut_patches(pixels, 8).numpy(), np.stack(expected))
+
+
+# distances --------------------------------------------------------------------------------------
+
+
+def frechet(first: np.ndarray, second: np.ndarray) -> float:
+    """By the definition, with scipy's matrix root."""
+    difference = first.mean(0) - second.mean(0)
+    one, two = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
+    root = linalg.sqrtm(one @ two).real
+    return float(difference @ difference + np.trace(one + two - 2 * root))
+
+
+def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Unbiased squared maximum mean discrepancy, kernel (x.y / D + 1)^3, by loops."""
+
+    def k(x: np.ndarray, y: np.ndarray) -> float:
+        return (x @ y / len(x) + 1) ** 3
+
+    def within(s: np.ndarray) -> float:
+        pairs = [(i, j) for i in range(len(s)) for j in range(len(s)) if i != j]
+        return float(np.mean([k(s[i], s[j]) for i, j in pairs]))
+
+    return (
+        within(first)
+        + within(second)
+        - 2 * float(np.mean([k(x, y) for x in first for y in second]))
+    )
+
+
+def seen(pictures: list, network) -> np.ndarray:
+    return np.concatenate([network(cut_patches(each)).double().numpy() for each in pictures])
+
+
+@needs_package
+def test_fid_is_the_frechet_distance(photos: Path) -> None:
+    originals, decoded, network = sorted(photos.glob("*.png")), blurred(photos), tiny_network()
+    found = patch_fid(originals, decoded, network=network)
+    expected = frechet(seen(originals, network), seen(decoded, network))
+    assert found.fid == pytest.approx(expected, rel=1e-6) and expected > 1e-3
+    assert (found.pictures, found.patches) == (2, 10)
+    same = patch_fid(originals, originals, network=network)
+    assert same.fid == pytest.approx(0, abs=1e-6) and same.kid < found.kid
+
+
+@needs_package
+def test_fewer_patches_than_features(photos: Path) -> None:
+    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+    originals, decoded, network = sorted(photos.glob("*.png")), blurred(photos), tiny_network(100)
+    found = patch_fid(originals, decoded, network=network).fid
+    sets = [torch.from_numpy(seen(each, network)) for each in (originals, decoded)]
+    whole = fid_statistics_to_metric(*map(fid_features_to_statistics, sets), False)
+    assert found == pytest.approx(whole["frechet_inception_distance"], rel=1e-4)
+
+
+@needs_package
+def test_kid_is_the_mean_over_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(3)
+    first = torch.rand(24, 5, generator=generator, dtype=torch.float64)
+    second = torch.rand(24, 5, generator=generator, dtype=torch.float64) * 1.3
+    monkeypatch.setattr(realism, "KID_SUBSETS", 2000)
+    found = realism._between([first], [second])
+    # The mean over many halves comes close to that of the whole, whose estimate has no bias either.
+    whole = kernel_distance(first.numpy(), second.numpy())
+    assert found.kid == pytest.approx(whole, abs=4 * found.kid_std / np.sqrt(2000))
+    assert found.kid_std > 0
+
+
+@needs_package
+def test_what_cannot_be_compared(photos: Path) -> None:
+    a, b = sorted(photos.glob("*.png"))
+    network = tiny_network()
+    with pytest.raises(ArgumentError, match="2 originals, 1 decoded"):
+        patch_fid([a, b], [a], network=network)
+    with pytest.raises(ArgumentError, match="picture 2: 8 patches, its original has 2"):
+        patch_fid([a, b], [a, a], network=network)
+    with pytest.raises(ArgumentError, match=r"1 pictures give 2 patches.*need 4"):
+        patch_fid([b], [b], network=network)
+    with pytest.raises(ArgumentError, match="0 pictures"):
+        patch_fid([], [], network=network)
+
+
+# package and weights ----------------------------------------------------------------------------
+
+
+def test_absent_package_is_said(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    for call in (realism.inception, lambda: patch_fid([], [], network=tiny_network())):
+        with pytest.raises(DependencyMissing, match=r"torch-fidelity.*\[fid\]"):
+            call()
+    result = CliRunner().invoke(app, ["fid", str(photos), str(photos)])
+    assert result.exit_code == DependencyMissing.exit_code and "[fid]" in result.stderr
+
+
+def test_absent_weights_are_said(home: Path) -> None:
+    with pytest.raises(DownloadError) as caught:
+        datasets.inception_weights()
+    for part in ("inception", "no connection", str(home), "SKETCHFUSION_MIRROR"):
+        assert part in str(caught.value)
+
+
+def pin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
+    """Pretend that these are the pinned weights."""
+    entry = {
+        "name": "inception.pth",
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "urls": [],
+    }
+    chosen = Manifest("inception", "a test", "CC0", "here", (entry,))
+    monkeypatch.setattr(datasets, "manifest", lambda name: chosen)
+
+
+def test_only_the_pinned_weights_are_taken(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pin(monkeypatch, b"weights")
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(mirror))
+    (mirror / "inception.pth").write_bytes(b"another")
+    with pytest.raises(DownloadError, match="wrong checksum, refused"):
+        datasets.inception_weights()
+    assert not (home / "inception" / "inception.pth").exists()
+    (mirror / "inception.pth").write_bytes(b"weights")
+    assert datasets.inception_weights() == b"weights"
+    (home / "inception" / "inception.pth").write_bytes(b"damaged")
+    assert datasets.inception_weights() == b"weights", "fetched again"
+
+
+class Harmful:
+    def __reduce__(self) -> tuple:
+        return os.system, ("exit 1",)
+
+
+@needs_package
+def test_no_foreign_pickle_is_run(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    torch.save({"weight": Harmful()}, buffer)
+    pin(monkeypatch, buffer.getvalue())
+    (tmp_path / "inception.pth").write_bytes(buffer.getvalue())
+    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(tmp_path))
+    with pytest.raises(Exception, match="Weights only load failed"):
+        realism.inception()
+
+
+@needs_package
+@pytest.mark.slow
+def test_inception_is_the_network_of_the_package(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With random weights in the old file format, which the original ones have."""
+    kind = torch_fidelity.FeatureExtractorInceptionV3
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    with monkeypatch.context() as patched:
+        patched.setattr(kind, "load_state_dict", lambda self, state: None)
+        plain = kind("inception-v3-compat", ["2048"], feature_extractor_weights_path=empty)
+    buffer = io.BytesIO()
+    torch.save(plain.state_dict(), buffer, _use_new_zipfile_serialization=False)
+    pin(monkeypatch, buffer.getvalue())
+    (tmp_path / "inception.pth").write_bytes(buffer.getvalue())
+    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(tmp_path))
+    patches = torch.randint(0, 256, (2, 3, 256, 256), dtype=torch.uint8)
+    found = realism.inception()(patches)
+    assert found.shape == (2, 2048)
+    assert torch.allclose(found, plain(patches)[0], atol=1e-5)
+
+
+# kept pictures ----------------------------------------------------------------------------------
+
+RATE = 0.5
+
+
+def run(
+    photos: Path, out: Path, pictures: Path | None, codecs=("jpeg", "webp/2"), **options
+) -> list[dict]:
+    settings = {"metrics": ("psnr",), "pictures": pictures, **options}
+    return evaluate(photos, codecs, [RATE], out, **settings)
+
+
+def test_kept_pictures_are_what_was_measured(photos: Path, tmp_path: Path) -> None:
+    rows = run(photos, tmp_path / "t.csv", tmp_path / "kept")
+    found = sorted(str(p.relative_to(tmp_path / "kept")) for p in tmp_path.rglob("kept/*/*/*"))
+    assert found == sorted(
+        os.path.join(codec, "0.5", name)
+        for codec in ("jpeg", "webp_2")
+        for name in ("a.png", "b.png")
+    )
+    bench = Workbench()
+    for row in rows:
+        photo = Picture(photos / row["image"])
+        coded = bench.open(parse_codec(row["codec"])).at_most(photo, int(RATE * photo.pixels / 8))
+        path = keeping.picture_path(tmp_path / "kept", row)
+        with Image.open(path) as kept:
+            assert kept.format == "PNG" and np.array_equal(kept, coded.image)
+        error = (load_image(path) - load_image(photo.path)).square().mean()
+        assert -10 * error.log10().item() == pytest.approx(row["psnr"], abs=1e-3)
+        assert keeping.holds(tmp_path / "kept", row)
+        assert not keeping.holds(tmp_path / "kept", row | {"model": "another"})
+
+
+def test_pictures_can_be_had_later_and_lose_no_metric(photos: Path, tmp_path: Path) -> None:
+    out, kept = tmp_path / "t.csv", tmp_path / "kept"
+    first = run(photos, out, None, metrics=("psnr", "ms_ssim"))
+    measured = []
+    rows = run(photos, out, kept, on_row=lambda *each: measured.append(each))
+    assert len(measured) == 4 and {row["metrics"] for row in rows} == {"psnr+ms_ssim"}
+    assert [row["ms_ssim"] for row in rows] == [row["ms_ssim"] for row in first]
+    run(photos, out, kept, on_row=lambda *each: pytest.fail("all pictures are there"))
+    save_image(load_image(photos / "a.png"), keeping.picture_path(kept, rows[0]))  # of no row
+    run(photos, out, kept, on_row=lambda *each: measured.append(each))
+    assert len(measured) == 5 and keeping.holds(kept, rows[0])
+
+
+def test_what_does_not_fit_leaves_no_old_picture(photos: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    row = {"codec": "jpeg", "rate": 0.001, "image": "a.png"}
+    path = keeping.picture_path(kept, row)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"of an earlier run")
+    rows = evaluate(photos, ["jpeg"], [0.001], tmp_path / "t.csv", metrics=["psnr"], pictures=kept)
+    assert {row["status"] for row in rows} == {"does not fit"} and not path.exists()
+    assert realism.kept_sets(photos, rows, kept) == []
+
+
+def test_names_of_kept_pictures() -> None:
+    def path(codec: str, rate: float = 0.045, image: str = "x.jpg") -> str:
+        return keeping.picture_path("", {"codec": codec, "rate": rate, "image": image}).as_posix()
+
+    assert path("avif/2") == "avif_2/0.045/x.png"
+    assert path("refined:realism=0.8,steps=2", 1.0) == "refined_realism=0.8,steps=2/1/x.png"
+    one, two = (path(f"pics:pipeline=/models/{name}") for name in ("a/b", "a_b"))
+    assert one != two and one.count("/") == two.count("/") == 2
+
+
+def test_clashing_names_are_refused(photos: Path, tmp_path: Path) -> None:
+    to_pil(torch.zeros(3, 9, 9)).save(photos / "a.jpg")
+    with pytest.raises(ArgumentError, match=r"a\.jpg and a\.png: .*a\.png\. Rename"):
+        run(photos, tmp_path / "t.csv", tmp_path / "kept")
+
+
+def test_pictures_that_cannot_be_written(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("in the way")
+    with pytest.raises(OutputError, match="kept"):
+        run(photos, tmp_path / "t.csv", tmp_path / "kept")
+
+
+# sets -------------------------------------------------------------------------------------------
+
+
+def test_sets_of_folders(photos: Path, tmp_path: Path) -> None:
+    kept, notes = tmp_path / "kept", []
+    rows = run(photos, tmp_path / "t.csv", kept)
+    by_rows = realism.kept_sets(photos, rows, kept)
+    assert [(each.codec, each.rate, len(each.pairs)) for each in by_rows] == [
+        ("jpeg", RATE, 2),
+        ("webp/2", RATE, 2),
+    ]
+    assert realism.sets_of_folder(photos, kept) == by_rows
+
+    other = tmp_path / "mine"
+    other.mkdir()
+    save_image(load_image(photos / "a.png"), other / "a.webp")
+    save_image(load_image(photos / "a.png"), other / "z.png")
+    (found,) = realism.sets_of_folder(photos, other, notes.append)
+    assert found == PictureSet("mine", None, ((photos / "a.png", other / "a.webp"),))
+    assert len(notes) == 1 and "z.png: no original" in notes[0]
+    (other / "a.webp").unlink()
+    with pytest.raises(ImageError, match="no picture named as one of"):
+        realism.sets_of_folder(photos, other)
+
+
+@needs_package
+def test_command_line(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    network = tiny_network()
+
+    def counted(patches: torch.Tensor) -> torch.Tensor:
+        looks.append(len(patches))
+        return network(patches)
+
+    monkeypatch.setattr(realism, "inception", lambda device: counted)
+    kept, table, out = tmp_path / "kept", tmp_path / "t.csv", tmp_path / "own.csv"
+    options = ["--codec", "jpeg", "--codec", "webp/2", "--rates", str(RATE), "--metrics", "psnr"]
+    command = [
+        "evaluate",
+        str(photos),
+        "--out",
+        str(table),
+        *options,
+        "--pictures",
+        str(kept),
+        "--fid",
+    ]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "KID" in result.stdout and f"{tmp_path / 't.fid.csv'}  2 sets" in result.stdout
+    assert sum(looks) == 3 * 10, "originals are seen once"
+    with (tmp_path / "t.fid.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    originals = sorted(photos.glob("*.png"))
+    decoded = sorted(kept.glob("webp_2/0.5/*.png"))
+    expected = patch_fid(originals, decoded, network=network)
+    assert (first["codec"], second["codec"], second["rate"]) == ("jpeg", "webp/2", "0.5")
+    assert float(second["fid"]) == expected.fid and float(second["kid"]) == expected.kid
+    assert (second["pictures"], second["patches"], second["patch"]) == ("2", "10", "256")
+    assert second["torch_fidelity"] == torch_fidelity.__version__
+
+    result = CliRunner().invoke(app, ["fid", str(photos), str(kept), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert out.read_text() == (tmp_path / "t.fid.csv").read_text()
+    assert (
+        CliRunner().invoke(app, ["fid", str(photos), str(kept), "--out", str(out)]).exit_code == 4
+    )
+
+    (kept / "jpeg" / "0.5" / "a.png").unlink()  # 2 patches are left
+    result = CliRunner().invoke(app, ["fid", str(photos), str(kept)])
+    assert result.exit_code == 40
+    assert "FID, KID: absent: jpeg 0.5: 1 pictures give 2 patches" in result.stderr
+    assert "webp/2" in result.stdout
+
+
+def test_evaluate_says_that_they_are_absent(
+    home: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["evaluate", str(photos), "--out", str(tmp_path / "t.csv"), "--codec", "jpeg"]
+    command += ["--rates", str(RATE), "--metrics", "psnr", "--fid"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2 and "add --pictures FOLDER" in result.stderr
+    command += ["--pictures", str(tmp_path / "kept")]
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "FID, KID: absent: " in result.stdout and "[fid]" in result.stdout
+    assert len(list(tmp_path.rglob("kept/jpeg/0.5/*.png"))) == 2, "kept for later"
+    if torch_fidelity is not None:
+        monkeypatch.undo()
+        monkeypatch.setenv("SKETCHFUSION_HOME", str(home))
+        monkeypatch.setattr(datasets, "_fetch_files", refuse)
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0 and "FID, KID: absent: inception: down" in result.stdout
+        result = CliRunner().invoke(app, ["fid", str(photos), str(tmp_path / "kept")])
+        assert result.exit_code == DownloadError.exit_code
+
+
+def refuse(*args: object) -> None:
+    raise DownloadError("inception: down")
