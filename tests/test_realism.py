@@ -71,6 +71,16 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def small(tmp_path: Path, photo: torch.Tensor) -> Path:
+    """Two pictures smaller than a patch, quick to code."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    save_image(photo, folder / "a.png")
+    save_image(photo[..., :65, :97], folder / "b.png")
+    return folder
+
+
 def tiny_network(dimensions: int = 6):
     """A random stand-in for Inception-v3: mean colours of 4x4 areas, mixed and bent."""
     weight = torch.randn(48, dimensions, generator=torch.Generator().manual_seed(5))
@@ -283,15 +293,15 @@ def test_inception_is_the_network_of_the_package(
     pin(monkeypatch, buffer.getvalue())
     (tmp_path / "inception.pth").write_bytes(buffer.getvalue())
     monkeypatch.setenv("SKETCHFUSION_MIRROR", str(tmp_path))
-    patches = torch.randint(0, 256, (2, 3, 256, 256), dtype=torch.uint8)
+    patches = torch.randint(0, 256, (1, 3, 256, 256), dtype=torch.uint8)
     found = realism.inception()(patches)
-    assert found.shape == (2, 2048)
+    assert found.shape == (1, 2048)
     assert torch.allclose(found, plain(patches)[0], atol=1e-5)
 
 
 # kept pictures ----------------------------------------------------------------------------------
 
-RATE = 0.5
+RATE = 2.0
 
 
 def run(
@@ -301,17 +311,17 @@ def run(
     return evaluate(photos, codecs, [RATE], out, **settings)
 
 
-def test_kept_pictures_are_what_was_measured(photos: Path, tmp_path: Path) -> None:
-    rows = run(photos, tmp_path / "t.csv", tmp_path / "kept")
+def test_kept_pictures_are_what_was_measured(small: Path, tmp_path: Path) -> None:
+    rows = run(small, tmp_path / "t.csv", tmp_path / "kept")
     found = sorted(str(p.relative_to(tmp_path / "kept")) for p in tmp_path.rglob("kept/*/*/*"))
     assert found == sorted(
-        os.path.join(codec, "0.5", name)
+        os.path.join(codec, "2", name)
         for codec in ("jpeg", "webp_2")
         for name in ("a.png", "b.png")
     )
     bench = Workbench()
     for row in rows:
-        photo = Picture(photos / row["image"])
+        photo = Picture(small / row["image"])
         coded = bench.open(parse_codec(row["codec"])).at_most(photo, int(RATE * photo.pixels / 8))
         path = keeping.picture_path(tmp_path / "kept", row)
         with Image.open(path) as kept:
@@ -322,28 +332,28 @@ def test_kept_pictures_are_what_was_measured(photos: Path, tmp_path: Path) -> No
         assert not keeping.holds(tmp_path / "kept", row | {"model": "another"})
 
 
-def test_pictures_can_be_had_later_and_lose_no_metric(photos: Path, tmp_path: Path) -> None:
+def test_pictures_can_be_had_later_and_lose_no_metric(small: Path, tmp_path: Path) -> None:
     out, kept = tmp_path / "t.csv", tmp_path / "kept"
-    first = run(photos, out, None, metrics=("psnr", "ms_ssim"))
+    first = run(small, out, None, metrics=("psnr", "ms_ssim"))
     measured = []
-    rows = run(photos, out, kept, on_row=lambda *each: measured.append(each))
+    rows = run(small, out, kept, on_row=lambda *each: measured.append(each))
     assert len(measured) == 4 and {row["metrics"] for row in rows} == {"psnr+ms_ssim"}
     assert [row["ms_ssim"] for row in rows] == [row["ms_ssim"] for row in first]
-    run(photos, out, kept, on_row=lambda *each: pytest.fail("all pictures are there"))
-    save_image(load_image(photos / "a.png"), keeping.picture_path(kept, rows[0]))  # of no row
-    run(photos, out, kept, on_row=lambda *each: measured.append(each))
+    run(small, out, kept, on_row=lambda *each: pytest.fail("all pictures are there"))
+    save_image(load_image(small / "a.png"), keeping.picture_path(kept, rows[0]))  # of no row
+    run(small, out, kept, on_row=lambda *each: measured.append(each))
     assert len(measured) == 5 and keeping.holds(kept, rows[0])
 
 
-def test_what_does_not_fit_leaves_no_old_picture(photos: Path, tmp_path: Path) -> None:
+def test_what_does_not_fit_leaves_no_old_picture(small: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     row = {"codec": "jpeg", "rate": 0.001, "image": "a.png"}
     path = keeping.picture_path(kept, row)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"of an earlier run")
-    rows = evaluate(photos, ["jpeg"], [0.001], tmp_path / "t.csv", metrics=["psnr"], pictures=kept)
+    rows = evaluate(small, ["jpeg"], [0.001], tmp_path / "t.csv", metrics=["psnr"], pictures=kept)
     assert {row["status"] for row in rows} == {"does not fit"} and not path.exists()
-    assert realism.kept_sets(photos, rows, kept) == []
+    assert realism.kept_sets(small, rows, kept) == []
 
 
 def test_names_of_kept_pictures() -> None:
@@ -356,41 +366,41 @@ def test_names_of_kept_pictures() -> None:
     assert one != two and one.count("/") == two.count("/") == 2
 
 
-def test_clashing_names_are_refused(photos: Path, tmp_path: Path) -> None:
-    to_pil(torch.zeros(3, 9, 9)).save(photos / "a.jpg")
+def test_clashing_names_are_refused(small: Path, tmp_path: Path) -> None:
+    to_pil(torch.zeros(3, 9, 9)).save(small / "a.jpg")
     with pytest.raises(ArgumentError, match=r"a\.jpg and a\.png: .*a\.png\. Rename"):
-        run(photos, tmp_path / "t.csv", tmp_path / "kept")
+        run(small, tmp_path / "t.csv", tmp_path / "kept")
 
 
-def test_pictures_that_cannot_be_written(photos: Path, tmp_path: Path) -> None:
+def test_pictures_that_cannot_be_written(small: Path, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("in the way")
     with pytest.raises(OutputError, match="kept"):
-        run(photos, tmp_path / "t.csv", tmp_path / "kept")
+        run(small, tmp_path / "t.csv", tmp_path / "kept")
 
 
 # sets -------------------------------------------------------------------------------------------
 
 
-def test_sets_of_folders(photos: Path, tmp_path: Path) -> None:
+def test_sets_of_folders(small: Path, tmp_path: Path) -> None:
     kept, notes = tmp_path / "kept", []
-    rows = run(photos, tmp_path / "t.csv", kept)
-    by_rows = realism.kept_sets(photos, rows, kept)
+    rows = run(small, tmp_path / "t.csv", kept)
+    by_rows = realism.kept_sets(small, rows, kept)
     assert [(each.codec, each.rate, len(each.pairs)) for each in by_rows] == [
         ("jpeg", RATE, 2),
         ("webp/2", RATE, 2),
     ]
-    assert realism.sets_of_folder(photos, kept) == by_rows
+    assert realism.sets_of_folder(small, kept) == by_rows
 
     other = tmp_path / "mine"
     other.mkdir()
-    save_image(load_image(photos / "a.png"), other / "a.webp")
-    save_image(load_image(photos / "a.png"), other / "z.png")
-    (found,) = realism.sets_of_folder(photos, other, notes.append)
-    assert found == PictureSet("mine", None, ((photos / "a.png", other / "a.webp"),))
+    save_image(load_image(small / "a.png"), other / "a.webp")
+    save_image(load_image(small / "a.png"), other / "z.png")
+    (found,) = realism.sets_of_folder(small, other, notes.append)
+    assert found == PictureSet("mine", None, ((small / "a.png", other / "a.webp"),))
     assert len(notes) == 1 and "z.png: no original" in notes[0]
     (other / "a.webp").unlink()
     with pytest.raises(ImageError, match="no picture named as one of"):
-        realism.sets_of_folder(photos, other)
+        realism.sets_of_folder(small, other)
 
 
 @needs_package
@@ -422,9 +432,9 @@ def test_command_line(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with (tmp_path / "t.fid.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
     originals = sorted(photos.glob("*.png"))
-    decoded = sorted(kept.glob("webp_2/0.5/*.png"))
+    decoded = sorted(kept.glob("webp_2/2/*.png"))
     expected = patch_fid(originals, decoded, network=network)
-    assert (first["codec"], second["codec"], second["rate"]) == ("jpeg", "webp/2", "0.5")
+    assert (first["codec"], second["codec"], second["rate"]) == ("jpeg", "webp/2", "2.0")
     assert float(second["fid"]) == expected.fid and float(second["kid"]) == expected.kid
     assert (second["pictures"], second["patches"], second["patch"]) == ("2", "10", "256")
     assert second["torch_fidelity"] == torch_fidelity.__version__
@@ -436,17 +446,17 @@ def test_command_line(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         CliRunner().invoke(app, ["fid", str(photos), str(kept), "--out", str(out)]).exit_code == 4
     )
 
-    (kept / "jpeg" / "0.5" / "a.png").unlink()  # 2 patches are left
+    (kept / "jpeg" / "2" / "a.png").unlink()  # 2 patches are left
     result = CliRunner().invoke(app, ["fid", str(photos), str(kept)])
     assert result.exit_code == 40
-    assert "FID, KID: absent: jpeg 0.5: 1 pictures give 2 patches" in result.stderr
+    assert "FID, KID: absent: jpeg 2: 1 pictures give 2 patches" in result.stderr
     assert "webp/2" in result.stdout
 
 
 def test_evaluate_says_that_they_are_absent(
-    home: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["evaluate", str(photos), "--out", str(tmp_path / "t.csv"), "--codec", "jpeg"]
+    command = ["evaluate", str(small), "--out", str(tmp_path / "t.csv"), "--codec", "jpeg"]
     command += ["--rates", str(RATE), "--metrics", "psnr", "--fid"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2 and "add --pictures FOLDER" in result.stderr
@@ -455,14 +465,14 @@ def test_evaluate_says_that_they_are_absent(
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "FID, KID: absent: " in result.stdout and "[fid]" in result.stdout
-    assert len(list(tmp_path.rglob("kept/jpeg/0.5/*.png"))) == 2, "kept for later"
+    assert len(list(tmp_path.rglob("kept/jpeg/2/*.png"))) == 2, "kept for later"
     if torch_fidelity is not None:
         monkeypatch.undo()
         monkeypatch.setenv("SKETCHFUSION_HOME", str(home))
         monkeypatch.setattr(datasets, "_fetch_files", refuse)
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 0 and "FID, KID: absent: inception: down" in result.stdout
-        result = CliRunner().invoke(app, ["fid", str(photos), str(tmp_path / "kept")])
+        result = CliRunner().invoke(app, ["fid", str(small), str(tmp_path / "kept")])
         assert result.exit_code == DownloadError.exit_code
 
 
