@@ -163,7 +163,7 @@ def test_wins_and_losses_are_sorted_and_counted():
     )  # fmt: skip
     figure = charts.wins_and_losses(rows, "preview", "vvc/auto", 0.045)
     title, axes = figure.get_suptitle(), figure.axes[0]
-    assert "1 in LPIPS-Alex and 2 in DISTS of 2 photos" in title
+    assert "2 photos: ours, preview beats VVC on 1 in LPIPS-Alex, 2 in DISTS" in title
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"], "the worst on top"
     assert drawn(figure, "LPIPS-Alex").get_xdata() == pytest.approx([0.5, 1.5])
     assert [text.get_text() for text in axes.texts] == ["our worst: 1.50"]

@@ -127,7 +127,7 @@ def curves(
         sns.despine(ax=axes)
     handles, names = grid[0].get_legend_handles_labels()
     place = {"loc": "outside lower center", "ncols": 4, "frameon": False, "fontsize": "small"}
-    note = "measured here at equal bytes, other codecs at the size that serves them best"
+    note = "measured here at equal bytes, other codecs at the largest size that fits"
     note += "; open markers: published by others" if published else ""
     figure.legend(handles, names, title=note, title_fontsize="small", **place)
     return figure
@@ -259,8 +259,8 @@ def wins_and_losses(
     ordered = sorted(ratios, key=lambda image: ratios[image][0])
     wins = [sum(values[i] < 1 for values in ratios.values()) for i in range(len(metrics))]
     worst, left_out = ordered[-1], len({row["image"] for row in rows}) - len(ratios)
-    counts = " and ".join(f"{n} in {SHORT[m]}" for m, n in zip(metrics, wins, strict=True))
-    found = f"At {rate:g} bpp {label(ours)} is nearer than {label(peer)} on {counts} of {len(ratios)} photos"
+    counts = ", ".join(f"{n} in {SHORT[m]}" for m, n in zip(metrics, wins, strict=True))
+    found = f"{rate:g} bpp, {len(ratios)} photos: {label(ours)} beats {_plain(peer)} on {counts}"
     listed = "; ".join(f"{_stem(image)} {ratios[image][0]:.2f}" for image in reversed(ordered))
     alt = f"{found}. {left_out} photos left out. Ratios of {SHORT[metrics[0]]}, our worst photo first: {listed}."
     figure = figures._figure(0.19 * len(ordered) + 1.3, title or found, alt)
@@ -284,6 +284,7 @@ def wins_and_losses(
         f"our worst: {ratios[worst][0]:.2f}", (ratios[worst][0], places[-1]), xytext=(8, 0),
         textcoords="offset points", va="center", fontsize=8,
     )  # fmt: skip
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
     axes.set_xscale("log")
     _plain_ticks(axes, [value for values in ratios.values() for value in values])
     axes.set_xlabel("ours / theirs (log scale): left of 1 ours is better, right of 1 worse")
