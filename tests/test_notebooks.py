@@ -242,3 +242,21 @@ def test_refinement_with_another_photo_and_a_short_training(
     assert abs(row["refined_dists"] - row["preview_dists"]) < 0.05
     assert 0 < row["nearer"] < 1 and row["student_ratio"] > 0
     assert abs(row["student_psnr"] - row["preview_psnr"]) < 3
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
+def test_rate_distortion_with_another_photo_anchor_and_solved_exercises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    notebook = TOUR.with_name("06_rate_distortion.ipynb")
+    solved = with_solutions(notebook, tmp_path / "solved.ipynb")
+    parameters = {"photo": "flower", "anchor": "avif/auto", "rate": 0.07, "fool_steps": 5}
+    parameters |= {"strip_codecs": "preview,avif/auto", "live_photos": "coffee", "live_side": 192}
+    row = run(solved, tmp_path, parameters, monkeypatch)
+    assert (row["photo"], row["anchor"], row["rate"]) == ("flower", "avif/auto", 0.07)
+    assert row["photos"] >= 1 and row["rows"] > row["photos"]
+    assert row["bytes"] <= 0.07 * 640 * 427 / 8
+    assert 0 < row["ratio"] < 2 and row["bd_pairs"] >= 1
+    assert row["fooled_lpips_alex"] < -0.2 and row["fooled_lpips_alex"] < row["fooled_dists"]
+    assert (row["live_rows"], row["live_fits"] >= 1) == (6, True)
