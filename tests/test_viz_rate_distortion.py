@@ -163,7 +163,7 @@ def test_wins_and_losses_are_sorted_and_counted():
     )  # fmt: skip
     figure = charts.wins_and_losses(rows, "preview", "vvc/auto", 0.045)
     title, axes = figure.get_suptitle(), figure.axes[0]
-    assert "2 photos: ours, preview beats VVC on 1 in LPIPS-Alex, 2 in DISTS" in title
+    assert "2 photos: ours, preview beats VVC on 1 (LPIPS-Alex), 2 (DISTS)" in title
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"], "the worst on top"
     assert drawn(figure, "LPIPS-Alex").get_xdata() == pytest.approx([0.5, 1.5])
     assert [text.get_text() for text in axes.texts] == ["our worst: 1.50"]
@@ -232,8 +232,8 @@ def test_section_shares_sum_to_the_files():
         0.1: {"header": 14, "crc": 6, "hyper": 90, "structure": 1800, "tone": 3000},
     }
     figure = charts.section_shares(files)
-    assert "tone goes from 51% to 61%" in figure.get_suptitle()
-    assert "from 2.0% to 0.4%" in figure.get_suptitle()
+    assert "Tone: 51% of the file at 0.02 bpp, 61% at 0.1" in figure.get_suptitle()
+    assert "2.0% and 0.4%" in figure.get_suptitle()
     widths = [patch.get_width() for patch in figure.axes[0].patches]
     assert sum(widths) == sum(sum(sections.values()) for sections in files.values())
     assert all(

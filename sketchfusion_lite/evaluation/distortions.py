@@ -33,13 +33,13 @@ def distortions(photo: ImageSource, seed: int = 0) -> dict[str, Image.Image]:
     Returns:
         name -> RGB picture of the same size: ``"blur"`` (Gaussian, 2 pixels), ``"noise"`` (standard deviation 14 of
         255), ``"shift"`` (one pixel to the right and down), ``"colour cast"`` (red up, blue down by 20 of 255) and
-        ``"JPEG blocks"`` (quality 6).
+        ``"JPEG blocks"`` (quality 9).
     """
     image = to_pil(load_image(photo))
     pixels = np.asarray(image, dtype=np.float64)  # (H, W, 3)
     noise = np.random.default_rng(seed).normal(0, 14, pixels.shape)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=6)
+    image.save(buffer, "JPEG", quality=9)
     return {
         "blur": image.filter(ImageFilter.GaussianBlur(2)),
         "noise": _eight_bit(pixels + noise),

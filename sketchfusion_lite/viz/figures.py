@@ -103,7 +103,8 @@ def render(figure: Figure, kind: str = "jpeg") -> NotebookImage:
     buffer = io.BytesIO()
     options = {"pil_kwargs": {"quality": 85, "optimize": True}} if kind == "jpeg" else {}
     figure.savefig(buffer, format=kind, dpi=DPI, **options)
-    return NotebookImage(buffer.getvalue(), format=kind, alt=figure.get_label())
+    data = buffer.getvalue() if kind == "jpeg" else _fewer_colours(buffer)
+    return NotebookImage(data, format=kind, alt=figure.get_label())
 
 
 @_styled
@@ -325,6 +326,13 @@ def _figure(height: float, title: str, alt: str) -> Figure:
     figure.suptitle(title, fontweight="bold")
     figure.set_label(alt)
     return figure
+
+
+def _fewer_colours(png: io.BytesIO) -> bytes:
+    """A chart in 128 colours: a third of the bytes, and no difference to see."""
+    small = io.BytesIO()
+    Image.open(png).convert("RGB").quantize(128).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def _bare(axes: Axes, caption: str) -> None:

@@ -259,7 +259,7 @@ def wins_and_losses(
     ordered = sorted(ratios, key=lambda image: ratios[image][0])
     wins = [sum(values[i] < 1 for values in ratios.values()) for i in range(len(metrics))]
     worst, left_out = ordered[-1], len({row["image"] for row in rows}) - len(ratios)
-    counts = ", ".join(f"{n} in {SHORT[m]}" for m, n in zip(metrics, wins, strict=True))
+    counts = ", ".join(f"{n} ({SHORT[m]})" for m, n in zip(metrics, wins, strict=True))
     found = f"{rate:g} bpp, {len(ratios)} photos: {label(ours)} beats {_plain(peer)} on {counts}"
     listed = "; ".join(f"{_stem(image)} {ratios[image][0]:.2f}" for image in reversed(ordered))
     alt = f"{found}. {left_out} photos left out. Ratios of {SHORT[metrics[0]]}, our worst photo first: {listed}."
@@ -283,6 +283,7 @@ def wins_and_losses(
     axes.annotate(
         f"our worst: {ratios[worst][0]:.2f}", (ratios[worst][0], places[-1]), xytext=(8, 0),
         textcoords="offset points", va="center", fontsize=8,
+        bbox={"facecolor": "white", "lw": 0, "pad": 1.5},
     )  # fmt: skip
     axes.set_ylim(-0.6, len(ordered) - 0.4)
     axes.set_xscale("log")
@@ -332,7 +333,7 @@ def _lead(points: Mapping[str, Points], metric: str, rate: float) -> str:
     ours, theirs = (_best(metric, group) for group in groups)
     whom = _plain(theirs)
     if metric in UP:
-        return f"{at[ours] - at[theirs]:+.3g}{_UNIT.get(metric, '')} {SHORT[metric]} against {whom}"
+        return f"{at[ours] - at[theirs]:+.2g}{_UNIT.get(metric, '')} {SHORT[metric]} against {whom}"
     return f"{at[ours] / at[theirs]:.2f} x the {SHORT[metric]} of {whom}"
 
 

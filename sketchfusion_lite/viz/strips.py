@@ -38,7 +38,7 @@ def strip(
     """
     columns = [("the photo", photo, f"raw {3 * photo.width * photo.height:,} B\n")]
     for side in sides:
-        name = (captions or {}).get(side.codec, label(side.codec))
+        name = (captions or {}).get(side.codec) or _name(side)
         picture = side.coded.image if side.coded else Image.new("L", photo.size, 225)
         columns.append((name, picture, _facts(side)))
     heights = [photo.height / photo.width]
@@ -78,8 +78,8 @@ def section_shares(sections: Mapping[float, Mapping[str, int]], title: str = "")
     if not title:
         fixed = [shares[rate]["header"] + shares[rate]["crc"] for rate in (first, last)]
         title = (
-            f"From {first:g} to {last:g} bpp tone goes from {shares[first]['tone']:.0%} to "
-            f"{shares[last]['tone']:.0%} of the file, header and checksums from {fixed[0]:.1%} to {fixed[1]:.1%}"
+            f"Tone: {shares[first]['tone']:.0%} of the file at {first:.3g} bpp, {shares[last]['tone']:.0%} at "
+            f"{last:.3g}; header and checksums: {fixed[0]:.1%} and {fixed[1]:.1%}"
         )
     alt = "Stacked bars of bytes: " + "; ".join(
         f"{rate:g} bpp: "
@@ -115,6 +115,13 @@ def section_shares(sections: Mapping[float, Mapping[str, int]], title: str = "")
 # Parts
 
 
+def _name(side: Side) -> str:
+    """The label; where the codec chose a size for the budget, that size."""
+    name, scale = label(side.codec), side.coded.scale if side.coded else 1
+    chosen = "" if scale == 1 else f" at 1/{round(1 / scale)} size"
+    return name.replace(", size chosen", chosen)
+
+
 def _facts(side: Side) -> str:
     """Bytes and quality below a name, two lines."""
     if side.coded is None:
@@ -131,7 +138,8 @@ def _strip_title(sides: Sequence[Side]) -> str:
     if not found:
         return "The same photo within the same bytes"
     best = min(found, key=found.__getitem__)
-    return f"Within {max(sizes):,} bytes {label(best)} has the lowest LPIPS-Alex, {found[best]:.3f}"
+    winner = label(best).replace(", size chosen", "")
+    return f"Within {max(sizes):,} bytes {winner} has the lowest LPIPS-Alex, {found[best]:.3f}"
 
 
 def _note(axes: Axes, x: float, y: float, text: str) -> None:
