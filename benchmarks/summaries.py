@@ -24,7 +24,6 @@ STAGES = {
     "preview": "preview",
     "refined:steps=2": "refined, 2 steps",
     "preview:effort=5": "preview, effort 5",
-    "refined:effort=5,steps=2": "refined, effort 5",
     "lines": "lines only",
 }
 PEERS = {f"{name}/auto": label for name, label in PEER_NAMES.items()}
@@ -115,7 +114,5 @@ SUMMARIES = {
     "peers": peers,
     "equal_bytes": lambda: equal("refined:steps=2"),
     "equal_bytes_dists": lambda: equal("refined:steps=2", "dists"),
-    "equal_bytes_effort": lambda: equal("refined:effort=5,steps=2"),
-    "equal_bytes_effort_dists": lambda: equal("refined:effort=5,steps=2", "dists"),
     "bd_rates": bd,
 }

@@ -56,6 +56,7 @@ def test_shipped_recipes_load():
         "adversarial": "codec",
         "codec": "codec",
         "cues": "cues",
+        "finishing": "codec",
         "further": "codec",
         "lines": "codec",
         "refiner": "refiner",
