@@ -12,11 +12,11 @@ import io
 from pathlib import Path
 
 from PIL import Image, PngImagePlugin
-from sketchfusion_lite.evaluation.side_by_side import side_by_side
 
 from sketchfusion_lite import load_codec
 from sketchfusion_lite.downloads import sha256_of
 from sketchfusion_lite.evaluation.published import load_published
+from sketchfusion_lite.evaluation.side_by_side import side_by_side
 from sketchfusion_lite.samples import sample_path
 from sketchfusion_lite.viz import figures, rate_distortion
 

@@ -90,11 +90,20 @@ def bd() -> list[dict[str, str]]:
         line = {"codec": names[codec]}
         for metric, label in metrics.items():
             row = next(r for r in found if (r["codec"], r["metric"]) == (codec, metric))
-            rate = "no overlap" if row["bd_rate"] is None else f"{row['bd_rate']:+.0f} %"
-            line[f"BD-rate, {label}"] = rate
+            found_rate = row["bd_rate"]
+            line[f"BD-rate, {label}"] = (
+                _why(row["note"]) if found_rate is None else f"{found_rate:+.0f} %"
+            )
             line[f"BD-{label}"] = _number(row["bd_metric"], 2 if metric == "psnr" else 3, "+")
         table.append(line)
     return table
+
+
+def _why(note: str) -> str:
+    """A short reason for a missing BD-rate."""
+    if "overlap" in note:
+        return "no overlap"
+    return "bends back" if "every bit" in note else "too few points"
 
 
 def _against(row: dict) -> str:
