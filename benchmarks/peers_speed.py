@@ -1,7 +1,7 @@
 """Seconds and memory beside other codecs, and their ratios to ours: one photo, one budget, one thread each.
 
-The sample photo "coffee" at 768x512 and 0.045 bpp. *encode s* is the one run that makes the file, *to budget s* the
-search for its quality as well, *decode s* from bytes to a picture of full size; medians, all codecs in this process.
+The sample photo "coffee" at 768x512 and 0.045 bpp. *encode* is the one run that makes the file, *to budget* the
+search for its quality as well, *decode* from bytes to a picture of full size; medians, all codecs in this process.
 *peak MB* is of a fresh Python process that does no more than encode and decode the photo, its libraries (and ffmpeg)
 included. Ratios are theirs over ours: above 1, ours takes less.
 
@@ -66,21 +66,25 @@ def table(costs: Sequence[Cost]) -> list[dict[str, str]]:
     """Rows of the table; ratios are to the first cost."""
     ours = costs[0]
 
-    def shown(value: float | None, form: str) -> str:
-        return "" if value is None else f"{value:{form}}"
+    def ms(seconds: float | None) -> str:
+        return "" if seconds is None else f"{1e3 * seconds:.1f}"
+
+    def ratio(theirs: float, own: float) -> str:
+        value = theirs / own
+        return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
 
     return [
         {
             "codec": cost.codec,
-            "bytes": shown(cost.bytes, "d"),
-            "kMAC/pixel": shown(cost.macs and cost.macs / 1e3, ".1f"),
-            "encode s": shown(cost.encode_s, ".3f"),
-            "to budget s": shown(cost.search_s, ".3f"),
-            "decode s": shown(cost.decode_s, ".3f"),
-            "peak MB": shown(cost.peak_mb, ".0f"),
-            "encode ratio": shown(cost.encode_s / ours.encode_s, ".2f"),
-            "decode ratio": shown(cost.decode_s / ours.decode_s, ".2f"),
-            "memory ratio": shown(cost.peak_mb / ours.peak_mb, ".2f"),
+            "bytes": "" if cost.bytes is None else str(cost.bytes),
+            "kMAC/pixel": "" if cost.macs is None else f"{cost.macs / 1e3:.1f}",
+            "encode ms": ms(cost.encode_s),
+            "to budget ms": ms(cost.search_s),
+            "decode ms": ms(cost.decode_s),
+            "peak MB": f"{cost.peak_mb:.0f}",
+            "encode ratio": ratio(cost.encode_s, ours.encode_s),
+            "decode ratio": ratio(cost.decode_s, ours.decode_s),
+            "memory ratio": ratio(cost.peak_mb, ours.peak_mb),
         }
         for cost in costs
     ]

@@ -130,14 +130,14 @@ def test_one_thread_is_given_back():
 
 def test_ratios_are_to_the_first_and_blank_where_nothing_was_measured():
     ours = peers_speed.Cost("ours", 0.2, 0.1, 500.0, 2000, 0.3, 12_340.0)
-    fast = peers_speed.Cost("fast", 0.1, 0.01, 50.0, 1990, 0.5)
+    fast = peers_speed.Cost("fast", 0.1, 0.001, 50.0, 1990, 0.5)
     random = peers_speed.Cost("zoo", 2.0, 3.0, 1000.0, macs=90_000.0)
     rows = peers_speed.table([ours, fast, random])
     assert [row["encode ratio"] for row in rows] == ["1.00", "0.50", "10.00"]
-    assert [row["decode ratio"] for row in rows] == ["1.00", "0.10", "30.00"]
+    assert [row["decode ratio"] for row in rows] == ["1.00", "0.0100", "30.00"]
     assert [row["memory ratio"] for row in rows] == ["1.00", "0.10", "2.00"]
     assert [row["kMAC/pixel"] for row in rows] == ["12.3", "", "90.0"]
-    assert rows[2]["bytes"] == "" and rows[2]["to budget s"] == ""
+    assert rows[2]["bytes"] == "" and rows[2]["to budget ms"] == ""
 
 
 def test_a_peer_is_timed_at_the_file_that_fits(picture, tmp_path):
