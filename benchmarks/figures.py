@@ -18,7 +18,7 @@ from sketchfusion_lite.downloads import sha256_of
 from sketchfusion_lite.evaluation.published import load_published
 from sketchfusion_lite.evaluation.side_by_side import side_by_side
 from sketchfusion_lite.samples import sample_path
-from sketchfusion_lite.viz import figures, rate_distortion
+from sketchfusion_lite.viz import figures, rate_distortion, strips
 
 from .rate_distortion import TABLE
 from .summaries import rows
@@ -29,12 +29,12 @@ PHOTO, WINDOW, RATE = "coffee", (300, 120, 450, 230), 0.045
 SIDES = ("avif/auto", "vvc/auto", "preview", "preview:effort=5")
 
 
-def sources() -> dict[str, str]:
-    """Figure -> what it depends on: the table's hash, or the model that made the pictures."""
-    return {
-        "rate_distortion.png": sha256_of(TABLE),
-        "equal_bytes.jpg": f"{load_codec(device='cpu').model_id:#06x}",
-    }
+def _model() -> str:
+    return f"{load_codec(device='cpu').model_id:#06x}"
+
+
+# Figure -> what it depends on: the table's hash, or the model that made the pictures.
+SOURCES = {"rate_distortion.png": lambda: sha256_of(TABLE), "equal_bytes.jpg": _model}
 
 
 def source_of(figure: Path) -> str:
@@ -52,18 +52,18 @@ def main() -> None:
     path = sample_path(PHOTO)
     drawn = {
         "rate_distortion.png": rate_distortion.curves(rows(), published=published),
-        "equal_bytes.jpg": rate_distortion.strip(
+        "equal_bytes.jpg": strips.strip(
             Image.open(path).convert("RGB"),
             side_by_side(path, SIDES, RATE, metrics=("psnr", "lpips_alex", "dists")),
             {"detail": WINDOW},
         ),
     }
-    for name, source in sources().items():
+    for name, source in SOURCES.items():
         kind = "png" if name.endswith(".png") else "jpeg"
         image = Image.open(io.BytesIO(figures.render(drawn[name], kind).data))
-        about = PngImagePlugin.PngInfo()
-        about.add_text(SOURCE, source)
-        image.save(DOCS / name, pnginfo=about, comment=source, quality=85, optimize=True)
+        about, made_from = PngImagePlugin.PngInfo(), source()
+        about.add_text(SOURCE, made_from)
+        image.save(DOCS / name, pnginfo=about, comment=made_from, quality=85, optimize=True)
         print(f"docs/{name}: {(DOCS / name).stat().st_size // 1024} kB")
 
 

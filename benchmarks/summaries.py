@@ -1,7 +1,8 @@
-"""What README and model card show of ``data/results/rate_distortion.csv``: tables of text, computed, never typed."""
+"""What the documents show of ``data/results/rate_distortion.csv``: tables of text, computed, never typed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 from sketchfusion_lite.evaluation.curves import bd_table
@@ -9,7 +10,7 @@ from sketchfusion_lite.evaluation.operating import PEER_NAMES
 from sketchfusion_lite.evaluation.summary import equal_bytes, mean_rows
 from sketchfusion_lite.evaluation.table import Row, read_table
 
-from .rate_distortion import RATES, TABLE
+from .rate_distortion import FULL_AT, RATES, TABLE
 
 LABELS = {
     "bytes": ("bytes", 0),
@@ -36,41 +37,32 @@ def rows() -> tuple[Row, ...]:
     return tuple(read_table(TABLE))
 
 
-def kodak() -> list[dict[str, str]]:
-    """Means of our stages per rate."""
-    order = list(STAGES)
-    means = [row for row in mean_rows(rows()) if row["codec"] in STAGES and row["fits"]]
-    means.sort(key=lambda row: (row["rate"], order.index(row["codec"])))
+def means(codecs: dict[str, str]) -> list[dict[str, str]]:
+    """Means per rate of some codecs, in their order.
+
+    Args:
+        codecs: codec -> how it is called.
+    """
+    order = list(codecs)
+    found = [row for row in mean_rows(rows()) if row["codec"] in codecs and row["fits"]]
+    found.sort(key=lambda row: (row["rate"], order.index(row["codec"])))
     return [
         {
             "budget": f"{row['rate']:g}",
-            "stage": STAGES[row["codec"]],
+            "codec": codecs[row["codec"]],
             "fits": f"{row['fits']}/{row['photos']}",
             **{label: _number(row[name], digits) for name, (label, digits) in LABELS.items()},
         }
-        for row in means
+        for row in found
     ]
 
 
-def peers() -> list[dict[str, str]]:
-    """Means of the classical codecs per rate, at the largest size at which each photo fits."""
-    means = [row for row in mean_rows(rows()) if row["codec"] in PEERS]
-    means.sort(key=lambda row: (row["rate"], PEERS[row["codec"]]))
-    return [
-        {
-            "budget": f"{row['rate']:g}",
-            "codec": PEERS[row["codec"]],
-            "fits": f"{row['fits']}/{row['photos']}",
-            **{label: _number(row[name], digits) for name, (label, digits) in LABELS.items()},
-        }
-        for row in means
-    ]
-
-
-def equal(ours: str, metric: str = "lpips_alex") -> list[dict[str, str]]:
+def equal(
+    ours: str, metric: str = "lpips_alex", rates: Sequence[float] = RATES
+) -> list[dict[str, str]]:
     """Peers against a stage of ours at equal bytes: ratio of a distance, difference in PSNR, photos won."""
     label = LABELS[metric][0]
-    found = equal_bytes(rows(), ours, list(PEERS), RATES, metric)
+    found = equal_bytes(rows(), ours, list(PEERS), rates, metric)
     table = []
     for codec, name in PEERS.items():
         line = {f"{label} of ours / theirs (PSNR), at": name}
@@ -82,7 +74,7 @@ def equal(ours: str, metric: str = "lpips_alex") -> list[dict[str, str]]:
 
 def bd() -> list[dict[str, str]]:
     """BD-rates against VVC at the size that fits."""
-    metrics = {"psnr": "PSNR", "lpips_alex": "LPIPS-Alex", "dists": "DISTS"}
+    metrics = {"psnr": "PSNR", "lpips_alex": "LPIPS-Alex"}
     names = {"preview": "ours, preview", "refined:steps=2": "ours, refined"} | PEERS
     found = bd_table(rows(), ANCHOR, [name for name in names if name != ANCHOR], list(metrics))
     table = []
@@ -119,9 +111,11 @@ def _number(value: float | None, digits: int, sign: str = "") -> str:
 
 
 SUMMARIES = {
-    "kodak": kodak,
-    "peers": peers,
+    "kodak": lambda: means(STAGES),
+    "peers": lambda: means(PEERS),
     "equal_bytes": lambda: equal("refined:steps=2"),
-    "equal_bytes_dists": lambda: equal("refined:steps=2", "dists"),
+    "equal_bytes_dists": lambda: equal("refined:steps=2", "dists", (FULL_AT,)),
+    "equal_bytes_effort": lambda: equal("preview:effort=5", rates=(FULL_AT,)),
+    "equal_bytes_effort_dists": lambda: equal("preview:effort=5", "dists", (FULL_AT,)),
     "bd_rates": bd,
 }

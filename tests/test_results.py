@@ -47,8 +47,8 @@ def test_equal_bytes_says_ratio_difference_and_wins(table):
 
 def test_means_leave_out_what_does_not_fit(table):
     table(row("preview", "a", 0.03, 22.0, 0.3), too_large("preview", "b", 0.03, 500))
-    (line,) = summaries.kodak()
-    assert (line["stage"], line["fits"], line["PSNR dB"]) == ("preview", "1/2", "22.00")
+    (line,) = summaries.means(summaries.STAGES)
+    assert (line["codec"], line["fits"], line["PSNR dB"]) == ("preview", "1/2", "22.00")
     assert line["DISTS"] == ""
 
 
@@ -73,10 +73,10 @@ def test_the_committed_rows_are_whole():
     assert len(ours) == 1
 
 
-@pytest.mark.parametrize("name", ["rate_distortion.png", "equal_bytes.jpg"])
+@pytest.mark.parametrize("name", figures.SOURCES)
 def test_figures_are_of_what_is_there(name):
     """Run: python -m benchmarks.figures."""
-    assert figures.source_of(figures.DOCS / name) == figures.sources()[name]
+    assert figures.source_of(figures.DOCS / name) == figures.SOURCES[name]()
 
 
 def test_a_damaged_anchor_is_an_error(table):

@@ -14,12 +14,13 @@ from sketchfusion_lite.evaluation.curves import Curve
 from sketchfusion_lite.evaluation.metrics import Metrics
 from sketchfusion_lite.evaluation.published import load_published
 from sketchfusion_lite.evaluation.side_by_side import Side, side_by_side
+from sketchfusion_lite.evaluation.summary import mean_points
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")
 pytest.importorskip("IPython")
 
-from sketchfusion_lite.viz import figures, naming, strips
+from sketchfusion_lite.viz import figures, naming, strips, wins
 from sketchfusion_lite.viz import rate_distortion as charts
 
 RATES = (0.03, 0.045, 0.07)
@@ -91,14 +92,12 @@ def test_styles_differ_without_colour():
 
 
 def test_means_only_where_all_photos_fit():
-    points = charts.mean_points(table(), "preview", "psnr")
+    points = mean_points(table(), "preview", "psnr")
     assert points == [(0.03, pytest.approx(0.0294), 22.5), (0.045, pytest.approx(0.0441), 23.5),
                       (0.07, pytest.approx(0.0686), 24.5)]  # fmt: skip
-    assert [rate for rate, *_ in charts.mean_points(table(), "avif", "psnr")] == [0.045, 0.07]
+    assert [rate for rate, *_ in mean_points(table(), "avif", "psnr")] == [0.045, 0.07]
     without = [r for r in table() if (r["codec"], r["image"]) != ("vvc", "b.png")]
-    assert charts.mean_points(without, "vvc", "psnr") == [], (
-        "measured on other photos than the rest"
-    )
+    assert mean_points(without, "vvc", "psnr") == [], "measured on other photos than the rest"
 
 
 def test_curves_draw_the_means_and_compute_the_finding():
@@ -161,7 +160,7 @@ def test_wins_and_losses_are_sorted_and_counted():
     next(r for r in rows if (r["codec"], r["image"], r["rate"]) == ("preview", "b.png", 0.045)).update(
         lpips_alex=0.75, dists=0.2
     )  # fmt: skip
-    figure = charts.wins_and_losses(rows, "preview", "vvc/auto", 0.045)
+    figure = wins.wins_and_losses(rows, "preview", "vvc/auto", 0.045)
     title, axes = figure.get_suptitle(), figure.axes[0]
     assert "2 photos: ours, preview beats VVC on 1 (LPIPS-Alex), 2 (DISTS)" in title
     assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b"], "the worst on top"
@@ -170,9 +169,7 @@ def test_wins_and_losses_are_sorted_and_counted():
 
 
 def test_wins_and_losses_count_what_is_left_out():
-    assert (
-        "1 photos left out" in charts.wins_and_losses(table(), "preview", "avif", 0.03).get_label()
-    )
+    assert "1 photos left out" in wins.wins_and_losses(table(), "preview", "avif", 0.03).get_label()
 
 
 @pytest.mark.parametrize(
@@ -181,7 +178,7 @@ def test_wins_and_losses_count_what_is_left_out():
 )
 def test_wins_and_losses_refuse(rate: float, metrics: tuple, said: str):
     with pytest.raises(ArgumentError, match=said):
-        charts.wins_and_losses(table(), "preview", "avif", rate, metrics)
+        wins.wins_and_losses(table(), "preview", "avif", rate, metrics)
 
 
 def test_bd_area_is_over_the_common_qualities():
@@ -231,7 +228,7 @@ def test_section_shares_sum_to_the_files():
         0.02: {"header": 14, "crc": 6, "hyper": 60, "structure": 400, "tone": 500},
         0.1: {"header": 14, "crc": 6, "hyper": 90, "structure": 1800, "tone": 3000},
     }
-    figure = charts.section_shares(files)
+    figure = strips.section_shares(files)
     assert "Tone: 51% of the file at 0.02 bpp, 61% at 0.1" in figure.get_suptitle()
     assert "2.0% and 0.4%" in figure.get_suptitle()
     widths = [patch.get_width() for patch in figure.axes[0].patches]

@@ -180,7 +180,7 @@ def fid(
     device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda ...")] = "cpu",
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.csv.")] = False,
 ) -> None:
-    """FID and KID between photos and decoded pictures, on 256x256 patches as in HiFiC.
+    """FID and KID between photos and decoded pictures, on 256x256 patches.
 
     Both compare sets, not pictures, and need many patches. FID of 24 Kodak photos (192 patches) is far too large and
     compares codecs on these photos at best; KID has no such bias.

@@ -24,7 +24,8 @@ from typing import Any
 
 from ..errors import ArgumentError, DependencyMissing
 from .metrics import METRICS
-from .table import OK, Row
+from .summary import mean_points
+from .table import Row
 
 __all__ = ["Curve", "bd_metric", "bd_rate", "bd_table", "measured_curve", "published_curve"]
 
@@ -85,18 +86,10 @@ def measured_curve(rows: Iterable[Row], codec: str, metric: str) -> Curve:
     chosen = [row for row in rows if row["codec"] == codec]
     if any(row.get("source") for row in chosen):
         raise ArgumentError(f"{codec}: published points among measured rows. Keep them apart.")
-    rates: dict[float, list[Row]] = {}
-    for row in chosen:
-        rates.setdefault(row["rate"], []).append(row)
+    points = mean_points(chosen, codec, metric)
+    rates, bpp, values = zip(*points, strict=True) if points else ((), (), ())
     photos = frozenset(row["image"] for row in chosen)
-    points, left_out = [], []
-    for rate, group in sorted(rates.items()):
-        complete = {r["image"] for r in group if r["status"] == OK and r[metric] is not None}
-        if complete == photos:
-            points.append([math.fsum(r[n] for r in group) / len(group) for n in ("bpp", metric)])
-        else:
-            left_out.append(rate)
-    bpp, values = zip(*points, strict=True) if points else ((), ())
+    left_out = sorted({row["rate"] for row in chosen} - set(rates))
     return Curve(codec, metric, bpp, values, "", photos, tuple(left_out))
 
 

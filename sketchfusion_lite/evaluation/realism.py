@@ -5,8 +5,9 @@
     original -> 256x256 patches --> Inception-v3 --> features ---------------------+--> kernel means:  KID
 
 Unlike the metrics of :mod:`.metrics`, these compare no picture with its original: a decoder may invent, as long as what
-it invents is as common in photos. The protocol is that of Mentzer et al. [1]; network and formulas are those of the
-package ``torch-fidelity``, the weights are the original ones, pinned by their hash.
+it invents is as common in photos. The protocol goes back to Mentzer et al. [1], patches are cut as in the public code
+of MS-ILLM [4]; network and formulas are those of the package ``torch-fidelity``, the weights are the original ones,
+pinned by their hash.
 
 **Bias.** FID [2] of few patches is far too large: covariances of 2,048 features need many thousands of patches. A
 768x512 photo gives 6 + 2 patches, so Kodak's 24 photos give 192, where [1] used 28,650 of 428 photos. Such FIDs rank
@@ -21,6 +22,7 @@ References:
     [1] Mentzer et al., "High-Fidelity Generative Image Compression" (HiFiC), NeurIPS 2020, appendix.
     [2] Heusel et al., "GANs Trained by a Two Time-Scale Update Rule ...", NeurIPS 2017.
     [3] Binkowski et al., "Demystifying MMD GANs", ICLR 2018.
+    [4] Muckley et al., "Improving Statistical Fidelity for Neural Image Compression ...", ICML 2023.
 """
 
 from __future__ import annotations
@@ -60,10 +62,8 @@ __all__ = [
 
 PATCH = 256  # pixels a side
 MIN_PATCHES = 4
-KID_SUBSETS, KID_SUBSET = (
-    100,
-    1000,
-)  # the subset is half of the patches where there are fewer than 2,000
+KID_SUBSETS = 100
+KID_SUBSET = 1000  # patches; half of them all where there are fewer than 2,000
 _BATCH = 32
 
 Network = Callable[[Tensor], Tensor]  # uint8 (N, 3, 256, 256) -> features (N, D)
@@ -88,7 +88,7 @@ class Realism:
 
 
 def cut_patches(picture: ImageSource, size: int = PATCH) -> Tensor:
-    """Patches of a picture as HiFiC cuts them: a grid from the corner, and again from ``size // 2`` right and below.
+    """Patches of a picture, cut as in [4]: a grid from the corner, and again from ``size // 2`` right and below.
 
     What is left over at the right and below is not seen. 768x512 pixels give 3x2 and 2x1 patches of 256.
 
@@ -107,9 +107,8 @@ def cut_patches(picture: ImageSource, size: int = PATCH) -> Tensor:
     for start in (0, size // 2):
         planes = whole[:, start:, start:]
         if min(planes.shape[1:]) >= size:
-            grid = planes.unfold(1, size, size).unfold(
-                2, size, size
-            )  # (3, rows, columns, size, size)
+            # (3, rows, columns, size, size)
+            grid = planes.unfold(1, size, size).unfold(2, size, size)
             grids.append(grid.permute(1, 2, 0, 3, 4).reshape(-1, 3, size, size))
     return torch.cat(grids) if grids else whole.new_empty((0, 3, size, size))
 
@@ -247,9 +246,8 @@ def _kid(first: Tensor, second: Tensor) -> tuple[float, float]:
     size, random = min(KID_SUBSET, len(one) // 2), np.random.default_rng(0)
     distances = []
     for _ in range(KID_SUBSETS):
-        chosen = random.choice(
-            len(one), size, replace=False
-        )  # the same of both: pairs are on the diagonal
+        # The same of both: pairs are on the diagonal.
+        chosen = random.choice(len(one), size, replace=False)
         x, y = one[chosen], two[chosen]
         kernels = kernel_poly(x, x), kernel_poly(x, y), kernel_poly(y, y)
         distances.append(mmd2(*kernels, mmd_est="u-statistic"))

@@ -1,6 +1,7 @@
 """Tables made of result rows: means per codec and rate, and peers against ours at equal bytes.
 
     rows --+--> mean_rows    codec x rate: how many photos fit, means of what was measured
+           +--> mean_points  one metric of a codec per rate, where all photos fit
            +--> equal_bytes  rate x peer: both on the same photos within the same budgets, ratio, wins
 
 A codec that cannot make a file small enough stays in both tables, with what it would need.
@@ -16,7 +17,9 @@ from ..errors import ArgumentError
 from .metrics import METRICS
 from .table import DOES_NOT_FIT, OK, Row
 
-__all__ = ["equal_bytes", "mean_rows"]
+__all__ = ["Points", "equal_bytes", "mean_points", "mean_rows"]
+
+Points = list[tuple[float, float, float]]  # rate, bpp, value
 
 RATES = (0.03, 0.045, 0.07, 0.10)
 _AVERAGED = ("bytes", "bpp", *METRICS, "encode_s", "decode_s")
@@ -48,6 +51,25 @@ def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
             }
         )
     return table
+
+
+def mean_points(rows: Iterable[Row], codec: str, metric: str) -> Points:
+    """Means over the photos, at the rates at which every photo of the rows was measured and fits.
+
+    Returns:
+        ``(rate, bpp, value)``, ascending; empty where some photo is always missing.
+    """
+    rows = list(rows)
+    photos = {row["image"] for row in rows}
+    groups: dict[float, list[Row]] = {}
+    for row in rows:
+        if row["codec"] == codec and row["status"] == OK and row[metric] is not None:
+            groups.setdefault(row["rate"], []).append(row)
+    return [
+        (rate, *(math.fsum(row[name] for row in group) / len(group) for name in ("bpp", metric)))
+        for rate, group in sorted(groups.items())
+        if {row["image"] for row in group} == photos
+    ]
 
 
 def equal_bytes(

@@ -164,9 +164,9 @@ class RateController(nn.Module):
 
     With a tilt of 1 every quality spends the same loss on its rate. (Distortion falls about as the logarithm of the
     rate, so that its slope, which is what lambda stands for, goes as one over the rate.) Scale follows the mean
-    error of all qualities. It alone lets the range of rates shrink while both ends pull their own way; the tilt holds
-    the range open. One lambda per level, each driven to its own target, is unstable: gains that cannot
-    spread far enough drive the outer ones apart until the rate term of a few crops drowns the rest.
+    error of all qualities. It alone lets the range of rates shrink while both ends pull their own way; the tilt, within
+    narrow bounds, pulls the ends apart. One lambda per level, each driven to its own target, is unstable: gains that
+    cannot spread far enough drive the outer ones apart until the rate term of a few crops drowns the rest.
 
     State is two buffers, saved and resumed with the checkpoint.
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..evaluation.operating import OURS, PEER_NAMES, parse_codec
 from .figures import PALETTE
 
-__all__ = ["SHORT", "UP", "is_ours", "label", "shown_codecs", "styles"]
+__all__ = ["SHORT", "UP", "is_ours", "label", "plain_label", "shown_codecs", "styles"]
 
 UP = ("psnr", "ms_ssim")  # of the others, less is better
 SHORT = {
@@ -37,6 +37,11 @@ def label(codec: str) -> str:
     elif spec.scales != (1.0,):
         words += f" at 1/{round(1 / spec.scales[0])} size"
     return ", ".join([words, *(f"{key} {value}" for key, value in spec.options)])
+
+
+def plain_label(codec: str) -> str:
+    """The label without the choice of size, where a chart says it once for all."""
+    return label(codec).replace(", size chosen", "")
 
 
 def shown_codecs(rows: Iterable[dict[str, Any]]) -> list[str]:

@@ -1,11 +1,10 @@
-"""Charts of result tables: quality over rate, codecs at equal bytes, photo by photo.
+"""Charts of result tables: quality over rate, codecs at equal bytes.
 
     rows of a table ---+--> curves            metrics over rate, published points apart
                        +--> plane             one metric against another at one rate
-                       +--> wins_and_losses   each photo against one peer
     two curves -------------> bd_area         what a BD-rate integrates
 
-Figures of the pictures themselves are in :mod:`.strips`.
+Single photos are in :mod:`.wins`, the pictures themselves in :mod:`.strips`.
 
 A mean is drawn only where *all* photos of the table were measured and fit, else easy photos would be compared with
 hard ones. Manners as in :mod:`.figures`: titles that are computed, alt text, meaning without colour.
@@ -26,21 +25,17 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from ..errors import ArgumentError
 from ..evaluation.curves import Curve
-from ..evaluation.table import OK, Row
+from ..evaluation.summary import Points, mean_points
+from ..evaluation.table import Row
 from . import figures
 from .figures import AXES, PALETTE
-from .naming import SHORT, UP, is_ours, label, shown_codecs, styles
-from .strips import section_shares, strip
+from .naming import SHORT, UP, is_ours, label, plain_label, shown_codecs, styles
 
 __all__ = [
     "SHOWN_PUBLISHED",
     "bd_area",
     "curves",
-    "mean_points",
     "plane",
-    "section_shares",
-    "strip",
-    "wins_and_losses",
 ]
 
 BPP_RANGE = (0.015, 0.3)
@@ -53,31 +48,8 @@ SHOWN_PUBLISHED = (  # of the perceptual table: one of each kind, so that they c
 )
 
 _BPP_TICKS = (0.02, 0.03, 0.045, 0.07, 0.1, 0.15, 0.3)
-_RATIO_TICKS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1, 1.25, 1.5, 2, 3)
 _PUBLISHED_MARKERS = "sDo^vP"
 _UNIT = {"psnr": " dB"}
-
-Points = list[tuple[float, float, float]]  # rate, bpp, value
-
-
-def mean_points(rows: Iterable[Row], codec: str, metric: str) -> Points:
-    """Means over the photos, at the rates at which every photo of the table was measured and fits.
-
-    Returns:
-        ``(rate, bpp, value)``, ascending; empty where some photo is always missing.
-    """
-    rows = list(rows)
-    photos = {row["image"] for row in rows}
-    groups: dict[float, list[Row]] = {}
-    for row in rows:
-        if row["codec"] == codec and row["status"] == OK and row[metric] is not None:
-            groups.setdefault(row["rate"], []).append(row)
-    return [
-        (rate, *(math.fsum(row[name] for row in group) / len(group) for name in ("bpp", metric)))
-        for rate, group in sorted(groups.items())
-        if {row["image"] for row in group} == photos
-    ]
-
 
 # --------------------------------------------------------------------------------------------------
 # Quality over rate
@@ -107,7 +79,7 @@ def curves(
         ArgumentError: an unknown metric, or a codec that the table lacks.
     """
     rows, metrics = list(rows), [metric] if isinstance(metric, str) else list(metric)
-    chosen = _check(rows, metrics, codecs)
+    chosen = check_choice(rows, metrics, codecs)
     points = {m: {c: mean_points(rows, c, m) for c in chosen} for m in metrics}
     published = list(published)
     photos = len({row["image"] for row in rows})
@@ -118,7 +90,7 @@ def curves(
     for axes, name in zip(grid, metrics, strict=True):
         for codec, style in styles(chosen).items():
             drawn = [(bpp, value) for _, bpp, value in points[name][codec]]
-            axes.plot(*_columns(drawn), label=_plain(codec), **style)
+            axes.plot(*_columns(drawn), label=plain_label(codec), **style)
         axes.set_ylim(*_room(axes.get_ylim(), published, name))
         _draw_published(axes, published, name)
         _rate_axis(axes)
@@ -155,7 +127,7 @@ def plane(
         ArgumentError: an unknown metric, a codec that the table lacks, or nothing that fits at this rate.
     """
     rows = list(rows)
-    chosen = _check(rows, (x, y), codecs)
+    chosen = check_choice(rows, (x, y), codecs)
     at = {c: [_at(mean_points(rows, c, name), rate) for name in (x, y)] for c in chosen}
     at = {codec: pair for codec, pair in at.items() if None not in pair}
     if not at:
@@ -167,7 +139,7 @@ def plane(
     figure = figures._figure(3.4, title, f"Points in the plane of {AXES[x]} and {AXES[y]}: {ends}.")
     axes = figure.subplots()
     for codec, style in styles(at).items():
-        name = _plain(codec)
+        name = plain_label(codec)
         axes.plot(
             *at[codec], label=name if is_ours(codec) else None, **style | {"linestyle": "none"}
         )
@@ -223,83 +195,17 @@ def bd_area(anchor: Curve, test: Curve, title: str) -> Figure:
 
 
 # --------------------------------------------------------------------------------------------------
-# Photo by photo
-
-
-@figures._styled
-def wins_and_losses(
-    rows: Iterable[Row],
-    ours: str,
-    peer: str,
-    rate: float,
-    metrics: Sequence[str] = ("lpips_alex", "dists"),
-    title: str = "",
-) -> Figure:
-    """Ratio of distances, ours over the peer's, for each photo; sorted, our worst photo on top.
-
-    Args:
-        rows: of a table.
-        ours, peer: codecs.
-        rate: budget of both in bits per pixel. Photos that either of them does not fit are left out, and counted.
-        metrics: distances (less is better); sorted by the first. A photo needs all of them.
-        title: the finding; empty computes it.
-
-    Raises:
-        ArgumentError: no photo was measured with both, or a metric is no distance.
-    """
-    rows = list(rows)
-    _check(rows, metrics, (ours, peer))
-    if up := set(metrics) & set(UP):
-        raise ArgumentError(f"{sorted(up)}: more is better; a ratio needs distances.")
-    ratios = _ratios(rows, ours, peer, rate, metrics)
-    if not ratios:
-        raise ArgumentError(
-            f"no photo has {', '.join(metrics)} of {ours} and {peer} at {rate:g} bpp."
-        )
-    ordered = sorted(ratios, key=lambda image: ratios[image][0])
-    wins = [sum(values[i] < 1 for values in ratios.values()) for i in range(len(metrics))]
-    worst, left_out = ordered[-1], len({row["image"] for row in rows}) - len(ratios)
-    counts = ", ".join(f"{n} ({SHORT[m]})" for m, n in zip(metrics, wins, strict=True))
-    found = f"{rate:g} bpp, {len(ratios)} photos: {label(ours)} beats {_plain(peer)} on {counts}"
-    listed = "; ".join(f"{_stem(image)} {ratios[image][0]:.2f}" for image in reversed(ordered))
-    alt = f"{found}. {left_out} photos left out. Ratios of {SHORT[metrics[0]]}, our worst photo first: {listed}."
-    figure = figures._figure(0.19 * len(ordered) + 1.3, title or found, alt)
-    axes = figure.subplots()
-    places = np.arange(len(ordered))
-    for index, name in enumerate(metrics):
-        values = [ratios[image][index] for image in ordered]
-        face = {"markerfacecolor": PALETTE[0] if index == 0 else "none"}
-        style = {
-            "marker": "oDs^"[index % 4],
-            "color": PALETTE[(0, 3, 2, 8)[index % 4]],
-            "linestyle": "none",
-        }
-        axes.plot(values, places, label=SHORT[name], zorder=3, **style, **face)
-    axes.hlines(
-        places, 1, [ratios[image][0] for image in ordered], color="0.6", linewidth=1, zorder=2
-    )
-    axes.axvline(1, color="0.2", linewidth=1)
-    axes.set_yticks(places, [_stem(image) for image in ordered], fontsize=8)
-    axes.annotate(
-        f"our worst: {ratios[worst][0]:.2f}", (ratios[worst][0], places[-1]), xytext=(8, 0),
-        textcoords="offset points", va="center", fontsize=8,
-        bbox={"facecolor": "white", "lw": 0, "pad": 1.5},
-    )  # fmt: skip
-    axes.set_ylim(-0.6, len(ordered) - 0.4)
-    axes.set_xscale("log")
-    _plain_ticks(axes, [value for values in ratios.values() for value in values])
-    axes.set_xlabel("ours / theirs (log scale): left of 1 ours is better, right of 1 worse")
-    axes.legend(frameon=True, fontsize="small")
-    axes.grid(False, axis="y")
-    sns.despine(ax=axes)
-    return figure
-
-
-# --------------------------------------------------------------------------------------------------
 # Parts
 
 
-def _check(rows: list[Row], metrics: Sequence[str], codecs: Sequence[str] | None) -> list[str]:
+def check_choice(
+    rows: list[Row], metrics: Sequence[str], codecs: Sequence[str] | None
+) -> list[str]:
+    """The codecs to draw.
+
+    Raises:
+        ArgumentError: an unknown metric, or a codec that the table lacks.
+    """
     if unknown := set(metrics) - set(AXES):
         raise ArgumentError(f"no metrics {sorted(unknown)}; there are: {', '.join(AXES)}.")
     known = {row["codec"] for row in rows}
@@ -331,7 +237,7 @@ def _lead(points: Mapping[str, Points], metric: str, rate: float) -> str:
     if not all(groups):
         return f"{SHORT[metric]} is not compared"
     ours, theirs = (_best(metric, group) for group in groups)
-    whom = _plain(theirs)
+    whom = plain_label(theirs)
     if metric in UP:
         return f"{at[ours] - at[theirs]:+.2g}{_UNIT.get(metric, '')} {SHORT[metric]} against {whom}"
     return f"{at[ours] / at[theirs]:.2f} x the {SHORT[metric]} of {whom}"
@@ -383,11 +289,6 @@ def _room(
     return min([bottom, *near]) - margin, max([top, *near]) + margin
 
 
-def _plain(codec: str) -> str:
-    """The label without the choice of size, where a chart says it once for all."""
-    return label(codec).replace(", size chosen", "")
-
-
 def _rate_axis(axes: Axes) -> None:
     axes.set_xscale("log")
     axes.set_xlim(*BPP_RANGE)
@@ -404,31 +305,3 @@ def _point_to_better(axes: Axes, metric: str) -> None:
     arrow = {"arrowstyle": "->", "color": "0.25", "linewidth": 1.2}
     place = {"xycoords": "axes fraction", "textcoords": "axes fraction", "fontsize": 8}
     axes.annotate("better", corner, start, va="center", arrowprops=arrow, zorder=6, **place)
-
-
-def _ratios(
-    rows: list[Row], ours: str, peer: str, rate: float, metrics: Sequence[str]
-) -> dict[str, list[float]]:
-    """Photo -> ratio of each metric, for photos of which both sides have all of them."""
-    sides: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        known = row["status"] == OK and all(row[name] for name in metrics)
-        if row["codec"] in (ours, peer) and math.isclose(row["rate"], rate) and known:
-            sides.setdefault(row["image"], {})[row["codec"]] = row
-    return {
-        image: [pair[ours][name] / pair[peer][name] for name in metrics]
-        for image, pair in sides.items()
-        if len(pair) == len({ours, peer})
-    }
-
-
-def _plain_ticks(axes: Axes, values: Sequence[float]) -> None:
-    low, high = min(values) / 1.3, max(values) * 1.3
-    ticks = [tick for tick in _RATIO_TICKS if low < tick < high]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _stem(image: str) -> str:
-    return image.rsplit(".", 1)[0]
