@@ -52,7 +52,11 @@ class TrainingRun:
         self.task = TASKS[recipe.task](recipe, rank=self.accelerator.process_index)
         self.task.to(self.accelerator.device)
         self.optimizers = build_optimizers(
-            self.task.modules_to_train(), recipe.muon_lr, recipe.adamw_lr, self.task.adamw_only
+            self.task.modules_to_train(),
+            recipe.muon_lr,
+            recipe.adamw_lr,
+            self.task.adamw_only,
+            recipe.gain_lr,
         )
         self.adversary = self.task.adversary()
         if self.adversary is not None:

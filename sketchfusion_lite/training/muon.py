@@ -16,6 +16,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+GAIN_VECTORS = "model.gain."  # prefix of their parameters' names
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # [1]
 
 
@@ -71,21 +72,28 @@ def build_optimizers(
     muon_lr: float,
     adamw_lr: float,
     adamw_only: tuple[str, ...],
+    gain_lr: float = 0.0,
 ) -> list[torch.optim.Optimizer]:
-    """Split parameters: convolution weights to Muon, the rest to AdamW.
+    """Split parameters: convolution weights to Muon, the rest to AdamW, gain vectors to an AdamW of their own.
 
     Args:
         modules: ``(name, module)`` pairs, e.g. ``model.named_children()``.
         muon_lr, adamw_lr: the two learning rates.
         adamw_only: prefixes of parameters that stay with AdamW (first and last layers, factorised prior).
+        gain_lr: learning rate of the gain vectors; 0 leaves them with the rest.
     """
-    matrices, rest = [], []
+    matrices, gains, rest = [], [], []
     for prefix, module in modules:
         for name, p in module.named_parameters(prefix=prefix):
             if p.requires_grad:
-                is_matrix = p.ndim == 4 and not name.startswith(adamw_only)
-                (matrices if is_matrix else rest).append(p)
-    return [
-        Muon(matrices, lr=muon_lr),
-        torch.optim.AdamW(rest, lr=adamw_lr, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
+                if gain_lr and name.startswith(GAIN_VECTORS):
+                    gains.append(p)
+                elif p.ndim == 4 and not name.startswith(adamw_only):
+                    matrices.append(p)
+                else:
+                    rest.append(p)
+    optimizers = [Muon(matrices, lr=muon_lr)]
+    for params, lr in ((rest, adamw_lr), (gains, gain_lr)):
+        if params:
+            optimizers.append(torch.optim.AdamW(params, lr=lr, betas=(0.9, 0.98), weight_decay=0.0))
+    return optimizers

@@ -38,6 +38,8 @@ class Recipe:
         minutes: if above 0, the schedule spans this much training time instead of ``steps``.
         phases: ``(start, crop, batch)`` rows: from this fraction of the run on, crop side and batch size.
         muon_lr, adamw_lr: learning rates of convolution weights and of the rest.
+        gain_lr: learning rate of the gain vectors, whose logarithms must travel far before the range of rates opens;
+            0 leaves them with the rest.
         warmup_steps: linear warm-up.
         decay_start: fraction of the run after which both rates fall linearly to zero.
         bpp_targets: mean rate per quality level on training crops, driven by a controller of lambda.
@@ -82,6 +84,7 @@ class Recipe:
     phases: list[list[float]] = field(default_factory=lambda: [[0.0, 128, 8]])
     muon_lr: float = 1e-3
     adamw_lr: float = 1e-3
+    gain_lr: float = 0.0
     warmup_steps: int = 100
     decay_start: float = 0.5
     bpp_targets: list[float] = field(
