@@ -17,7 +17,7 @@ from PIL import Image
 from .errors import DependencyMissing, ImageError
 from .images import load_image, to_pil
 
-__all__ = ["SAMPLES", "Photo", "Sample", "load_photo", "sample_path"]
+__all__ = ["SAMPLES", "Photo", "Sample", "load_photo", "packaged", "sample_path"]
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,20 @@ def sample_path(name: str) -> Path:
     if name not in SAMPLES:
         raise ImageError(f"no sample photo {name!r}. There are: {', '.join(SAMPLES)}.")
     sample = SAMPLES[name]
-    spec = importlib.util.find_spec(sample.module)  # does not import the package
+    return packaged(sample.module, sample.file, sample.package)
+
+
+def packaged(module: str, file: str, package: str) -> Path:
+    """Path of a file inside an installed package, without importing it.
+
+    Raises:
+        DependencyMissing: the package is not installed, or ships without the file.
+    """
+    spec = importlib.util.find_spec(module)  # does not import the package
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        if (path := Path(folder) / sample.file).is_file():
+        if (path := Path(folder) / file).is_file():
             return path
-    raise DependencyMissing.for_extra(sample.package, "workbook", f"the sample photo {name!r}")
+    raise DependencyMissing.for_extra(package, "workbook", f"the picture {Path(file).name!r}")
 
 
 def load_photo(photo: str | Path) -> Photo:

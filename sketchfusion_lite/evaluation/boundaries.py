@@ -86,8 +86,29 @@ def count_above(values: Tensor) -> Tensor:
     return (len(ordered) - torch.searchsorted(ordered, THRESHOLDS, right=True)).float()
 
 
-def boundary_f_measure(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -> BoundaryScore:
-    """Score predictions against human boundary maps.
+@dataclass(frozen=True)
+class BoundaryCurve:
+    """Agreement with people at every threshold, over a whole set.
+
+    Attributes:
+        thresholds, precision, recall, f_measure: ``(T,)`` each; all but the thresholds in [0, 1].
+    """
+
+    thresholds: Tensor
+    precision: Tensor
+    recall: Tensor
+    f_measure: Tensor
+
+    @property
+    def best(self) -> BoundaryScore:
+        """The threshold with the highest F-measure."""
+        at = int(self.f_measure.argmax())
+        rows = (self.f_measure, self.precision, self.recall, self.thresholds)
+        return BoundaryScore(*(float(row[at]) for row in rows))
+
+
+def boundary_curve(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -> BoundaryCurve:
+    """Compare predictions with human boundary maps at every threshold.
 
     Args:
         pairs: ``(prediction, human)`` maps, each ``(1, 1, H, W)`` in [0, 1]; ``human`` is the mean over annotators.
@@ -110,7 +131,9 @@ def boundary_f_measure(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 
     precision = right / drawn.clamp_min(1)
     recall = found / max(marked, 1.0)
     f = 2 * precision * recall / (precision + recall).clamp_min(1e-9)
-    best = int(f.argmax())
-    return BoundaryScore(
-        float(f[best]), float(precision[best]), float(recall[best]), float(THRESHOLDS[best])
-    )
+    return BoundaryCurve(THRESHOLDS, precision, recall, f)
+
+
+def boundary_f_measure(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -> BoundaryScore:
+    """The best F-measure over one threshold for the whole set; arguments as :func:`boundary_curve` takes them."""
+    return boundary_curve(pairs, tolerance).best
