@@ -21,6 +21,7 @@ References
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,14 @@ def checkerboard(height: int, width: int, device: torch.device | None = None) ->
 def round_ste(x: Tensor) -> Tensor:
     """Round; the gradient passes straight through (Bengio et al., 2013)."""
     return x + (x.round() - x).detach()
+
+
+def add_noise(x: Tensor) -> Tensor:
+    """Uniform noise of one step in place of rounding (Balle et al., ICLR 2017), kept for comparison.
+
+    Its rate is far too high where most symbols are zero: see ``EntropyModel.quantiser`` and notebook 02.
+    """
+    return x + torch.empty_like(x).uniform_(-0.5, 0.5)
 
 
 def symbol_likelihood(symbols: Tensor, scales: Tensor) -> Tensor:
@@ -166,7 +175,13 @@ class EntropyModel(nn.Module):
         structure_channels, tone_channels: sizes of the two ordered groups of the latent; tone may have none.
         hyper_channels: channels of ``z``.
         trainable: with false only ``analysis`` exists, all that a codec needs beside the integer export.
+
+    Attributes:
+        quantiser: what stands for rounding in :meth:`forward`, differentiable: :func:`round_ste`, or another proxy such
+            as :func:`add_noise`. Means stay rounded, and coding always rounds, whatever a model was trained with.
     """
+
+    quantiser: Callable[[Tensor], Tensor] = staticmethod(round_ste)
 
     def __init__(
         self,
@@ -202,7 +217,7 @@ class EntropyModel(nn.Module):
         """Quantise a scaled latent ``(B, C, h, w)`` at quality ``(B,)`` and count its bits."""
         s = self.structure_channels
         anchors = checkerboard(*y.shape[-2:], device=y.device).to(y.dtype)  # (1, 1, h, w)
-        z_hat = round_ste(self.analysis(y))  # (B, Z, h/4, w/4)
+        z_hat = self.quantiser(self.analysis(y))  # (B, Z, h/4, w/4)
         psi = self.synthesis(z_hat, quality)[..., : y.shape[-2], : y.shape[-1]]  # (B, P, h, w)
         y_s, y_t = y[:, :s], y[:, s:]
         structure, _, bits_s = self._code_group(self.structure_context, psi, y_s, None, anchors)
@@ -234,10 +249,11 @@ class EntropyModel(nn.Module):
             return round_ste(means / MEAN_STEP) * MEAN_STEP, indices.clamp(0, SCALE_LEVELS - 1)
 
         means0, indices0 = predict(blind, torch.zeros_like(mask))
-        anchor_values = (round_ste(y - means0) + means0) * anchors  # (B, c, h, w)
+        symbols0 = self.quantiser(y - means0)
+        anchor_values = (symbols0 + means0) * anchors  # (B, c, h, w)
         means1, indices1 = predict(anchor_values, mask)
         means = means0 * anchors + means1 * (1 - anchors)
         indices = indices0 * anchors + indices1 * (1 - anchors)
-        symbols = round_ste(y - means)
+        symbols = symbols0 * anchors + self.quantiser(y - means1) * (1 - anchors)
         likelihood = symbol_likelihood(symbols, scale_of_index(indices))
         return symbols + means, means0, -likelihood.log2().sum(dim=(1, 2, 3))
