@@ -1,0 +1,192 @@
+"""Tuning the preview decoder alone, the weave that a careless loss leaves, and the charts about both."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from sketchfusion_lite.blocks import blocks
+from sketchfusion_lite.codec import SketchFusionCodec
+from sketchfusion_lite.errors import ArgumentError
+from sketchfusion_lite.evaluation.weave import weave
+from sketchfusion_lite.images import to_pil
+from sketchfusion_lite.training.decoder_tuning import (
+    LAST_LAYERS,
+    Objective,
+    Received,
+    draw_crops,
+    receive,
+    tune_decoder,
+)
+from sketchfusion_lite.training.inspection import influence, live_units
+
+
+class Difference(nn.Module):
+    """In the place of LPIPS: quick, and differentiable."""
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return (a - b).abs().mean(dim=(1, 2, 3), keepdim=True)
+
+
+@pytest.fixture(scope="module")
+def school(tiny_codec: SketchFusionCodec) -> list[Received]:
+    generator = torch.Generator().manual_seed(1)
+    photos = [torch.rand(1, 3, *size, generator=generator) for size in ((70, 83), (96, 64))]
+    return receive(tiny_codec, photos, bpp=8.0)
+
+
+def tune(codec: SketchFusionCodec, school: list[Received], objective: Objective, **changes):
+    settings = {"steps": 5, "crop": 32, "batch": 2, "width": 4} | changes
+    return tune_decoder(codec.model.preview, school, objective, Difference(), **settings)
+
+
+def test_what_is_received_is_what_the_codec_decodes(tiny_codec, school):
+    for each in school:
+        assert each.image.dtype == torch.uint8
+        assert each.image.shape[-2:] == tuple(16 * side for side in each.y_hat.shape[-2:])
+        height, width = each.size
+        preview = tiny_codec.model.preview(each.y_hat, each.quality)[..., :height, :width]
+        assert to_pil(preview).tobytes() == tiny_codec.decode(each.data).preview.tobytes()
+
+
+def test_crops_are_aligned_and_repeat(school):
+    a, b = (draw_crops(school, 32, 6, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+    images, y_hat, quality = a
+    assert images.shape == (6, 3, 32, 32) and y_hat.shape[-2:] == (2, 2) and quality.shape == (6,)
+    for image, latent in zip(images, y_hat, strict=True):
+        places = [
+            each.image[0, :, 16 * i : 16 * i + 32, 16 * j : 16 * j + 32].float() / 255
+            for each in school
+            for i in range(each.y_hat.shape[-2] - 1)
+            for j in range(each.y_hat.shape[-1] - 1)
+            if torch.equal(each.y_hat[0, :, i : i + 2, j : j + 2], latent)
+        ]
+        assert any(torch.equal(image, place) for place in places)
+
+
+@pytest.mark.parametrize("crop", [0, 24, 4096])
+def test_crops_that_do_not_fit_are_refused(school, crop):
+    with pytest.raises(ArgumentError, match="multiple of 16"):
+        draw_crops(school, crop, 1, torch.Generator())
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(),
+        Objective(lpips=4.0, shifted=False),
+        Objective(lpips=4.0, adversarial=0.5),
+    ],
+    ids=["mse", "aligned", "game"],
+)
+def test_only_the_chosen_parts_of_a_copy_train(tiny_codec, school, objective):
+    before = {n: t.clone() for n, t in tiny_codec.model.preview.state_dict().items()}
+    state = torch.get_rng_state()
+    tuned = tune(tiny_codec, school, objective)
+    assert torch.equal(state, torch.get_rng_state()), "the global generator moved"
+    for name, tensor in tiny_codec.model.preview.state_dict().items():
+        assert torch.equal(tensor, before[name]), "the decoder it started from changed"
+        changed = not torch.equal(tuned.decoder.state_dict()[name], tensor)
+        assert changed == name.startswith(LAST_LAYERS), name
+    assert len(tuned.history) == 5
+    wanted = {"mse"} | ({"lpips"} if objective.lpips else set())
+    wanted |= {"generator", "judge"} if objective.adversarial else set()
+    assert set(tuned.history[0]) == wanted
+    assert not any(p.requires_grad for p in tuned.decoder.parameters())
+
+
+def test_tuning_repeats_and_learns(tiny_codec, school):
+    first, second = (tune(tiny_codec, school, Objective(), steps=30) for _ in range(2))
+    assert first.history == second.history
+    for a, b in zip(first.decoder.parameters(), second.decoder.parameters(), strict=True):
+        assert torch.equal(a, b)
+    errors = [step["mse"] for step in first.history]
+    assert np.mean(errors[-5:]) < np.mean(errors[:5])
+
+
+def test_live_units_finds_the_dead():
+    network = blocks(8, 2)
+    nn.init.constant_(network[1].spatial.bias, -1e6)
+    alive = live_units(network, torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0)))
+    assert list(alive) == ["0", "1"]
+    assert alive["0"].shape == (4,) and alive["0"].any() and not alive["1"].any()
+    assert not network[0].spatial._forward_hooks, "hooks are left behind"
+
+
+def test_influence_stays_within_the_margin_of_the_decoder(tiny_codec):
+    decoder = tiny_codec.model.preview
+    reach = decoder.margin // 16
+    side = 2 * reach + 4
+    y_hat = torch.randn(1, decoder.stem.in_channels, side, side + 3)
+    found = influence(decoder, y_hat, torch.tensor([1.0]))
+    assert found.shape == (side - 1, side - 1) and found.min() >= 0
+    middle = found.shape[0] // 2
+    assert np.unravel_index(found.argmax(), found.shape) == pytest.approx((middle, middle), abs=1)
+    touched = np.abs(np.argwhere(found > 0) - middle).max()
+    assert 1 <= touched <= reach
+
+
+# --------------------------------------------------------------------------------------------------
+# The weave
+
+
+def noise_picture(lattice: float = 0.0, period: int = 4) -> Image.Image:
+    rng = np.random.default_rng(0)
+    tile = np.array([[(i * j) % period == 1 for j in range(period)] for i in range(period)], float)
+    luma = 128 + 20 * rng.standard_normal((160, 192))
+    luma += lattice * (np.tile(tile, (160 // period, 192 // period)) - tile.mean())
+    return Image.fromarray(luma.clip(0, 255).astype(np.uint8))
+
+
+def test_weave_sees_a_lattice_and_only_a_lattice():
+    plain, faint, strong = (weave(noise_picture(level)) for level in (0, 10, 40))
+    assert 0.6 < plain < 1.6
+    assert plain < faint < strong and strong > 6
+    assert weave(Image.new("RGB", (64, 64))) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"window": 62}, {"window": 256}, {"window": 32}], ids=["multiple", "large", "small"]
+)
+def test_weave_refuses_windows_that_do_not_fit(changes):
+    with pytest.raises(ArgumentError, match="window"):
+        weave(noise_picture(), **changes)
+
+
+# --------------------------------------------------------------------------------------------------
+# Charts
+
+
+def test_receptive_field_says_how_far_the_influence_goes():
+    pytest.importorskip("seaborn")
+    from sketchfusion_lite.viz import decoding
+
+    influence = np.zeros((9, 9))
+    influence[4, 4], influence[3:6, 3:6], influence[4, 7] = 5.0, influence[3:6, 3:6] + 1.0, 0.5
+    figure = decoding.receptive_field(influence, "a finding")
+    assert figure.get_suptitle() == "a finding"
+    assert "90% of it lies within 16 pixels, all of it within 48" in figure.get_label()
+
+
+def test_densities_have_one_panel_each():
+    pytest.importorskip("seaborn")
+    from sketchfusion_lite.viz import decoding
+
+    rng = np.random.default_rng(0)
+    figure = decoding.densities({"a": rng.normal(size=500), "b": np.ones(9)}, "value", "a finding")
+    assert len(figure.axes) == 2 and "a: standard deviation" in figure.get_label()
+
+
+def test_fine_power_of_a_blurred_picture_is_low():
+    pytest.importorskip("seaborn")
+    from PIL import ImageFilter
+
+    from sketchfusion_lite.viz import decoding
+
+    picture = noise_picture()
+    assert decoding.fine_power(picture, picture) == pytest.approx(1)
+    assert decoding.fine_power(picture.filter(ImageFilter.GaussianBlur(1.5)), picture) < 0.2
