@@ -22,7 +22,7 @@ export HF_HUB_OFFLINE ?= 1
 export SKETCHFUSION_MIRROR ?= $(wildcard ../shared/data)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install fetch workbook lab test lint format bench train clean distclean
+.PHONY: help install fetch workbook lab explore test lint format bench train clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,8 +63,12 @@ workbook: export OMP_NUM_THREADS ?= 2
 workbook: install fetch  ## execute the tour notebook; says where it and its HTML page lie
 	@$(PY) tools/run_workbook.py $(NOTEBOOK) $(ARGS)
 
-lab: install fetch  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab $(ARGS) notebooks
+# An upload above the explorer's limit shall get its answer; by default the connection would be cut at 10 MB.
+lab: install fetch  ## open JupyterLab at the tour notebook (this machine only, with a token)
+	$(BIN)/jupyter lab --ServerApp.tornado_settings="{'websocket_max_message_size': 67108864}" $(ARGS) $(NOTEBOOK)
+
+explore: install fetch  ## open the explorer as a page of its own
+	$(BIN)/sketchfusion explore $(ARGS)
 
 test: export OMP_NUM_THREADS ?= 2
 test: install fetch lint  ## lint, all tests, and all notebooks executed

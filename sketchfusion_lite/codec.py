@@ -172,6 +172,20 @@ class SketchFusionCodec:
             return encoded
         return self._search_latent(trial, pixels, encoded, budget, effort, on_progress)
 
+    def trial(self, image: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Trial:
+        """Run the encoder network once; files of this photo at many rates then come cheap.
+
+        ``search_rate(codec.trial(photo), max_bytes)`` is what :meth:`encode` returns for that budget.
+
+        Args:
+            image, max_pixels: as for :meth:`encode`.
+
+        Raises:
+            ImageError: no usable picture.
+        """
+        pixels = load_image(image, max_pixels)  # (1, 3, H, W)
+        return Trial(self, self._latent(pixels), *pixels.shape[-2:])
+
     def _search_latent(
         self,
         trial: Trial,

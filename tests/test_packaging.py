@@ -52,6 +52,7 @@ NOTEBOOK_PACKAGES = (
     "seaborn",
     "skimage",
     "sklearn",
+    "voila",
 )
 
 

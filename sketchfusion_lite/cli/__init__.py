@@ -1,4 +1,4 @@
-"""The command line: ``sketchfusion encode | decode | info | evaluate | fid | train | export | fetch``.
+"""The command line: ``sketchfusion encode | decode | info | evaluate | fid | train | export | fetch | explore``.
 
 What a script can rely on:
 
@@ -19,6 +19,7 @@ import typer
 from .. import __version__
 from .console import ErrorReportingGroup, say
 from .evaluation import evaluate, fid
+from .explore import explore
 from .pictures import decode, encode
 from .streams import info
 from .training import export, fetch, train
@@ -61,3 +62,4 @@ def main(
 
 for _command in (encode, decode, info, evaluate, fid, train, export, fetch):
     app.command(no_args_is_help=True)(_command)
+app.command()(explore)

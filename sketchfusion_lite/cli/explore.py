@@ -1,0 +1,32 @@
+"""``sketchfusion explore``: the explorer as a page of its own, for a browser on this machine only."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .console import needs_extra, say
+
+
+def explore(
+    photo: Annotated[
+        str, typer.Argument(metavar="[PHOTO]", help="Sample name or picture file to begin with.")
+    ] = "coffee",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes any free one.")
+    ] = 0,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the page in the browser.")
+    ] = True,
+    device: Annotated[
+        str, typer.Option(help="auto (a GPU if there is one), cpu, cuda ...")
+    ] = "auto",
+) -> None:
+    """Explore rate, stages and realism in the browser: sliders, before and after, AVIF beside it.
+
+    Serves this machine alone (127.0.0.1), with a token in the address, until Ctrl-C.
+    """
+    with needs_extra("workbook", "the explorer"):
+        from ..viz.page import serve
+    serve(photo, port, browser, device, say)

@@ -1,0 +1,414 @@
+"""What the explorer knows and does, without a single widget: settings go in, snapshots come out.
+
+    update(bpp=0.06) --> quick lane: photo -> latent (once) -> rate search -> preview ----> snapshot
+                                                                        |
+                         slow lane: refiner's steps -> AVIF -> metrics <+ -- after each --> snapshot
+
+Each lane is a thread that works on the newest settings alone. Work for older ones ends at the next step of the
+refiner or the next metric, so that a slider's answer waits for nothing that nobody wants any more. Every snapshot is
+immutable, and an older one never follows a newer one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Generic, TypeVar
+
+from PIL import Image
+from torch import Tensor
+
+from ..codec import SketchFusionCodec
+from ..conditioning import DEFAULT_STEPS
+from ..errors import ArgumentError, BudgetTooSmall, ImageError, SketchFusionError
+from ..evaluation.metrics import Metrics, measure
+from ..evaluation.peers import PeerFile, PeerTrials
+from ..images import load_image, to_pil
+from ..rate_search import Trial, search_rate
+from ..results import Decoded, Encoded
+from ..samples import Photo, load_photo
+
+__all__ = ["ExplorerModel", "Latest", "Settings", "Snapshot", "Upload"]
+
+MAX_UPLOAD_BYTES = 8_000_000  # a Jupyter server cuts the connection at 10 MiB
+MAX_UPLOAD_PIXELS = 24_000_000
+WORK_PIXELS = 800_000  # larger photos are shrunk to this, or a slider's answer would take seconds
+
+LIVE_METRICS = ("psnr", "ms_ssim", "lpips_alex")
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture file that somebody handed over: nothing in it is trusted."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user has chosen.
+
+    Attributes:
+        photo: name of a sample photo, a path, or an upload.
+        bpp: budget in bits per pixel.
+        max_bytes: above 0: budget in bytes, in place of ``bpp``.
+        steps: sampling steps of the refiner.
+        realism: the refiner's dial in [0, 1].
+    """
+
+    photo: str | Upload = "coffee"
+    bpp: float = 0.045
+    max_bytes: int = 0
+    steps: int = DEFAULT_STEPS
+    realism: float = 1.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there is to show at one moment.
+
+    Attributes:
+        settings: that it answers.
+        version: counts the changes of settings.
+        photo: the photo as it was encoded, perhaps shrunk; None before the first one is loaded.
+        remark: what was done to it, or empty.
+        budget: bytes.
+        encoded, decoded: the file, and its sketch and preview.
+        refined: the refined picture at this realism; before ``activity`` is over, as far as it has come.
+        peer: AVIF within the same budget; None where nothing fits, or it is not there yet.
+        scores: ``"preview"``, ``"refined"``, ``"AVIF"`` -> metrics, as far as they are there.
+        steps_done: of the refiner.
+        activity: what is being worked on; empty when all is done.
+        error: why there is nothing new to show, or empty. The pictures are then those of before.
+        preview_seconds: from the change of a setting to the preview.
+    """
+
+    settings: Settings
+    version: int = 0
+    photo: Photo | None = None
+    remark: str = ""
+    budget: int = 0
+    encoded: Encoded | None = None
+    decoded: Decoded | None = None
+    refined: Image.Image | None = None
+    peer: PeerFile | None = None
+    scores: Mapping[str, Metrics] = field(default_factory=dict)
+    steps_done: int = 0
+    activity: str = ""
+    error: str = ""
+    preview_seconds: float = 0.0
+
+    def stage(self, name: str) -> Image.Image | None:
+        """The picture of stage ``"sketch"``, ``"preview"`` or ``"refined"``, None if it is not there yet."""
+        if name == "refined" or self.decoded is None:
+            return self.refined
+        return getattr(self.decoded, name)
+
+
+class Superseded(Exception):
+    """Raised inside of work that nobody wants any more."""
+
+
+class Latest(Generic[T]):
+    """A thread that works on the newest item only; items that it did not come to are dropped.
+
+    Args:
+        work: called with each item, in the thread. It must not raise.
+        name: of the thread.
+    """
+
+    def __init__(self, work: Callable[[T], None], name: str) -> None:
+        self._work, self._name = work, name
+        self._changed = threading.Condition()
+        self._item: T | None = None
+        self._busy = self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def submit(self, item: T) -> None:
+        """Replace whatever still waits. Returns at once."""
+        with self._changed:
+            self._item = item
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block until there is nothing to do. False: not within ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._item is None and not self._busy, timeout)
+
+    def close(self) -> None:
+        """End the thread after the item at hand. Returns at once."""
+        with self._changed:
+            self._closed, self._item = True, None
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._closed or self._item is not None)
+                if self._closed:
+                    return
+                item, self._item, self._busy = self._item, None, True
+            self._work(item)
+
+
+class _Opened:
+    """A photo with everything that is computed once for it."""
+
+    def __init__(self, codec: SketchFusionCodec, source: str | Upload) -> None:
+        self.source = source
+        self.photo, self.remark = open_photo(source)
+        self.trial: Trial = codec.trial(self.photo.image)
+        self.peers = PeerTrials(self.photo.image)
+
+
+def open_photo(source: str | Upload) -> tuple[Photo, str]:
+    """Load a photo within bounds, and shrink it where sliders would become slow.
+
+    Returns:
+        the photo, and what was done to it.
+
+    Raises:
+        ImageError: an upload over the limits, or no picture.
+    """
+    if isinstance(source, Upload):
+        if len(source.data) > MAX_UPLOAD_BYTES:
+            raise ImageError(
+                f"{source.name}: {len(source.data):,} bytes; an upload may have "
+                f"{MAX_UPLOAD_BYTES:,}. Downscale it, or store it as a JPEG."
+            )
+        image = to_pil(load_image(source.data, MAX_UPLOAD_PIXELS))
+        photo = Photo(_file_name(source.name), image)
+    else:
+        photo = load_photo(source)
+    factor = (WORK_PIXELS / photo.pixels) ** 0.5
+    if factor >= 1:
+        return photo, ""
+    size = [max(1, int(side * factor)) for side in photo.image.size]
+    remark = f"shrunk from {photo.image.width} x {photo.image.height} to keep the sliders quick"
+    small = photo.image.resize(size, Image.Resampling.LANCZOS)
+    return replace(photo, image=small), remark
+
+
+def _file_name(name: str) -> str:
+    """A short name, fit for a file, of whatever a browser says."""
+    stem = name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0] or name
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)[:40] or "upload"
+
+
+class ExplorerModel:
+    """Keeps a snapshot in step with the settings.
+
+    Args:
+        codec: that encodes and decodes; from here on it belongs to the model's threads.
+        settings: to begin with. Nothing is computed before :meth:`update`.
+        on_change: called with every new snapshot, from the model's threads, one call at a time.
+        metrics: to measure, cheap ones first; out of :data:`~sketchfusion_lite.evaluation.metrics.METRICS`.
+    """
+
+    def __init__(
+        self,
+        codec: SketchFusionCodec,
+        settings: Settings | None = None,
+        on_change: Callable[[Snapshot], None] = lambda snapshot: None,
+        metrics: tuple[str, ...] = LIVE_METRICS,
+    ) -> None:
+        self.codec, self.on_change, self.metrics = codec, on_change, metrics
+        self._lock = threading.RLock()
+        self._wanted = Snapshot(settings or Settings())  # newest settings
+        self._shown = self._wanted
+        self._opened: _Opened | None = None
+        self._full: tuple[tuple[bytes, int], Image.Image] | None = None  # refined at realism 1
+        self._quick: Latest[Snapshot] = Latest(self._guarded(self._make_preview), "skf-quick")
+        self._slow: Latest[Snapshot] = Latest(self._guarded(self._make_rest), "skf-slow")
+
+    @property
+    def settings(self) -> Settings:
+        """The newest, whether already answered or not."""
+        return self._wanted.settings
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The last one that was published."""
+        return self._shown
+
+    def update(self, **changes: object) -> None:
+        """Change settings by name; returns at once.
+
+        Raises:
+            TypeError: no such setting.
+        """
+        with self._lock:
+            wanted = replace(self._wanted.settings, **changes)
+            self._wanted = Snapshot(wanted, self._wanted.version + 1)
+            self._quick.submit(self._wanted)
+
+    def wait(self, timeout: float | None = None) -> Snapshot:
+        """Block until all is done (or ``timeout`` seconds are over), and return the snapshot."""
+        if self._quick.wait(timeout):  # it hands over to the slow lane before it is done
+            self._slow.wait(timeout)
+        return self._shown
+
+    def close(self) -> None:
+        """End the threads."""
+        with self._lock:
+            self._wanted = replace(self._wanted, version=self._wanted.version + 1)
+        self._quick.close()
+        self._slow.close()
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _publish(self, snapshot: Snapshot) -> Snapshot:
+        """Show a snapshot, unless a newer one is wanted.
+
+        Raises:
+            Superseded: then.
+        """
+        with self._lock:
+            self._check(snapshot)
+            self._shown = snapshot
+            self.on_change(snapshot)
+        return snapshot
+
+    def _check(self, snapshot: Snapshot) -> None:
+        if snapshot.version != self._wanted.version:
+            raise Superseded
+
+    def _guarded(self, work: Callable[[Snapshot], None]) -> Callable[[Snapshot], None]:
+        """Work whose errors become snapshots: a thread that dies would be a page that froze."""
+
+        def guarded(snapshot: Snapshot) -> None:
+            try:
+                try:
+                    work(snapshot)
+                except SketchFusionError as error:
+                    self._fail(snapshot, str(error))
+                except Superseded:
+                    raise
+                except Exception as error:
+                    _log.exception("the explorer met an error that it does not know")
+                    self._fail(snapshot, f"unexpected {type(error).__name__}: {error}")
+            except Superseded:
+                pass
+            except Exception:  # of on_change, which was called twice by now
+                _log.exception("the explorer cannot show its snapshots")
+
+        return guarded
+
+    def _fail(self, snapshot: Snapshot, message: str) -> None:
+        self._publish(
+            replace(
+                self._shown,
+                settings=self.settings,
+                version=snapshot.version,
+                activity="",
+                error=message,
+            )
+        )
+
+    def _make_preview(self, wanted: Snapshot) -> None:
+        """The quick lane: everything up to the preview."""
+        started, settings = perf_counter(), wanted.settings
+        opened = self._opened
+        if opened is None or opened.source != settings.photo:
+            self._publish(
+                replace(
+                    self._shown,
+                    settings=settings,
+                    version=wanted.version,
+                    error="",
+                    activity="opening the photo",
+                )
+            )
+            self._opened = opened = self._open(wanted)
+        budget = settings.max_bytes or int(settings.bpp * opened.photo.pixels / 8)
+        if budget < 1:
+            raise ArgumentError(f"a budget of {budget} bytes: give 1 or more.")
+        last = self._shown
+        same = last.photo is opened.photo and last.budget == budget and last.decoded is not None
+        if same:
+            encoded, decoded = last.encoded, last.decoded
+        else:
+            encoded = search_rate(opened.trial, budget)
+            decoded = self.codec.decode(encoded.data)
+        snapshot = replace(
+            wanted,
+            photo=opened.photo,
+            remark=opened.remark,
+            budget=budget,
+            encoded=encoded,
+            decoded=decoded,
+            peer=last.peer if same else None,
+            scores={k: v for k, v in last.scores.items() if k != "refined"} if same else {},
+            activity="refining",
+            preview_seconds=perf_counter() - started,
+        )
+        self._slow.submit(self._publish(snapshot))
+
+    def _open(self, wanted: Snapshot) -> _Opened:
+        """Open the photo; if it is unusable, the one before stays, so that the sliders keep working."""
+        try:
+            return _Opened(self.codec, wanted.settings.photo)
+        except SketchFusionError:
+            with self._lock:
+                if self._opened is not None and wanted.version == self._wanted.version:
+                    settings = replace(wanted.settings, photo=self._opened.source)
+                    self._wanted = replace(wanted, settings=settings)
+            raise
+
+    def _make_rest(self, snapshot: Snapshot) -> None:
+        """The slow lane: the refined picture, then the peer, then the metrics."""
+        self._check(snapshot)
+        snapshot = self._refine(snapshot)
+        if snapshot.peer is None:
+            snapshot = self._publish(replace(snapshot, activity="AVIF"))
+            with suppress(BudgetTooSmall):  # no AVIF of this photo fits; the view says so
+                snapshot = replace(snapshot, peer=self._opened.peers.at_most(snapshot.budget))
+            snapshot = self._publish(snapshot)
+        self._publish(replace(self._measure(snapshot), activity=""))
+
+    def _refine(self, snapshot: Snapshot) -> Snapshot:
+        """Refine step by step, unless only the dial was turned: then the two pictures are mixed anew."""
+        settings, preview = snapshot.settings, snapshot.decoded.preview
+        key = (snapshot.encoded.data, settings.steps)
+        if self._full is None or self._full[0] != key:
+
+            def on_step(done: int, picture: Tensor) -> None:
+                mixed = Image.blend(preview, to_pil(picture), settings.realism)
+                self._publish(replace(snapshot, refined=mixed, steps_done=done))
+
+            full = self.codec.decode(
+                snapshot.encoded.data, "refined", steps=settings.steps, on_step=on_step
+            )
+            self._full = (key, full.refined)
+        mixed = Image.blend(preview, self._full[1], settings.realism)
+        return self._publish(replace(snapshot, refined=mixed, steps_done=settings.steps))
+
+    def _measure(self, snapshot: Snapshot) -> Snapshot:
+        """Add the metrics one by one."""
+        pictures = {"preview": snapshot.decoded.preview, "refined": snapshot.refined}
+        if snapshot.peer is not None:
+            pictures["AVIF"] = snapshot.peer.image
+        for metric in self.metrics:
+            scores = dict(snapshot.scores)
+            for name, picture in pictures.items():
+                known = scores.get(name, Metrics())
+                if getattr(known, metric) == getattr(known, metric):  # not nan: measured before
+                    continue
+                self._check(snapshot)
+                found = getattr(measure(snapshot.photo.image, picture, (metric,)), metric)
+                scores[name] = replace(known, **{metric: found})
+            snapshot = self._publish(replace(snapshot, scores=scores, activity="measuring"))
+        return snapshot

@@ -1,0 +1,114 @@
+"""The explorer as a page of its own: Voilà serves a notebook of three cells to this machine, and to nobody else.
+
+serve(photo) --> explorer.ipynb in a temporary folder --> Voilà on 127.0.0.1, with a token --> browser
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import tempfile
+import webbrowser
+from collections.abc import Callable
+from pathlib import Path
+
+from traitlets.config import Config
+from voila.app import Voila
+
+from ..errors import ArgumentError
+
+__all__ = ["free_port", "serve", "server_config", "write_page"]
+
+HOST = "127.0.0.1"
+MESSAGE_BYTES = (
+    64 << 20
+)  # an upload over our own limit shall get our answer, not a closed connection
+
+_TITLE = "# SketchFusion-Lite: explorer\n\nChoose a photo and a budget; move the divider."
+# Voilà's page fetches the widgets' state while it loads; pictures that change meanwhile get lost. Hence the wait.
+_CELLS = (
+    "from sketchfusion_lite.viz.explorer import explore",
+    "explorer = explore({photo!r}, {device!r}, {folder!r})\nexplorer.model.wait()\nexplorer",
+)
+
+
+def serve(
+    photo: str, port: int, browser: bool, device: str, announce: Callable[[str], None]
+) -> None:
+    """Serve the explorer until it is interrupted; files are saved where it was started.
+
+    Args:
+        photo: sample name or picture file to begin with.
+        port: on the loopback address; 0 for any free one.
+        browser: open the page.
+        device: where the codec runs.
+        announce: told the address, token included, once the server listens.
+
+    Raises:
+        ArgumentError: the port is taken.
+    """
+    start = str(Path(photo).resolve()) if Path(photo).is_file() else photo
+    port, token = free_port(port), secrets.token_urlsafe(18)
+    url = f"http://{HOST}:{port}/?token={token}"
+
+    class Page(Voila):
+        def launch_browser(self) -> None:
+            """Called once it listens; Voilà's own would open the page without the token."""
+            announce(f"{url}\nServing the explorer to this machine; stop with Ctrl-C.")
+            if browser:
+                webbrowser.open(url)
+
+    with tempfile.TemporaryDirectory(prefix="sketchfusion-") as folder:
+        notebook = write_page(Path(folder) / "explorer.ipynb", start, device, os.getcwd())
+        Page.launch_instance([str(notebook)], config=server_config(port, token))
+
+
+def server_config(port: int, token: str) -> Config:
+    """Settings of the Voilà server: loopback, a token, no other port than the one announced."""
+    return Config(
+        Voila={
+            "ip": HOST,
+            "port": port,
+            "port_retries": 0,
+            "token": token,
+            "open_browser": True,  # that is: call launch_browser
+            "tornado_settings": {"websocket_max_message_size": MESSAGE_BYTES},
+            "log_level": "WARN",
+        }
+    )
+
+
+def write_page(path: Path, photo: str, device: str, folder: str) -> Path:
+    """Write the notebook that the page is made of: a title, and the explorer once it has its first answer."""
+    cells = [{"cell_type": "markdown", "id": "title", "metadata": {}, "source": _TITLE}]
+    for index, source in enumerate(_CELLS):
+        cell = {"cell_type": "code", "id": f"cell-{index}", "metadata": {}, "outputs": []}
+        cells.append(
+            cell
+            | {
+                "execution_count": None,
+                "source": source.format(photo=photo, device=device, folder=folder),
+            }
+        )
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4}
+    path.write_text(json.dumps(notebook | {"nbformat_minor": 5}), "utf-8")
+    return path
+
+
+def free_port(port: int) -> int:
+    """``port`` if it is free, any free one for 0.
+
+    Raises:
+        ArgumentError: it is taken.
+    """
+    with socket.socket() as probe:
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise ArgumentError(
+                f"--port {port}: cannot be used ({error.strerror}). Name another one, or 0 for any."
+            ) from error
+        return probe.getsockname()[1]

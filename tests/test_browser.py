@@ -1,0 +1,250 @@
+"""The notebooks as a person meets them: a real Chromium opens JupyterLab and Voilà, moves sliders and looks.
+
+Needs an installed Chromium (on Debian: ``apt-get install chromium``); Playwright drives it and downloads nothing.
+Screenshots are left in ``build/screenshots``. A busy machine may take minutes over what an idle one does in seconds:
+the limits below are there to end a test that hangs, not to measure.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed: make install"
+)
+pytest.importorskip("jupyterlab", reason="jupyterlab is not installed: make install")
+
+ROOT = Path(__file__).parents[1]
+SCREENSHOTS = ROOT / "build" / "screenshots"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+PATIENCE = float(os.environ.get("SKETCHFUSION_BROWSER_PATIENCE", "900"))  # seconds for one thing
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def browser():
+    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip(f"no Chromium found (looked for {', '.join(NAMES)}): apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        # Root has no sandbox in a container; the only pages opened are our own.
+        chromium = driver.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser, request: pytest.FixtureRequest):
+    context = browser.new_context(viewport={"width": 1280, "height": 1000}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE * 1000)
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    yield page
+    shoot(page, f"last-of-{request.node.name}")  # after a failure, what was on the screen
+    print(*complaints[-20:], sep="\n")
+    context.close()
+
+
+@contextmanager
+def served(command: list[str], cwd: Path, address: str) -> Iterator[str]:
+    """Run a server until the block ends; yields the address that it printed, found by a pattern."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    )
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=cwd, env=environment, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    lines: queue.Queue[str] = queue.Queue()
+    threading.Thread(target=lambda: [*map(lines.put, process.stdout)], daemon=True).start()
+    said = ""
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not (found := re.search(address, said)):
+            assert process.poll() is None and time.monotonic() < deadline, said
+            with suppress(queue.Empty):
+                said += lines.get(timeout=1)
+        yield found[0]
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def shoot(page, name: str) -> None:
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+
+def picture(page) -> str:
+    """The address of the right-hand picture: another one whenever it has changed."""
+    return page.locator(".widget-vbox.skf-explorer .skf-ba .skf-after img").get_attribute("src")
+
+
+def until(page, condition: str, *arguments: object) -> None:
+    """Wait for a condition in the page, written in JavaScript."""
+    page.wait_for_function(condition, arg=list(arguments), timeout=PATIENCE * 1000)
+
+
+CHANGED = "([old]) => document.querySelector('.widget-vbox.skf-explorer .skf-ba .skf-after img')?.src !== old"
+SAYS = "([words]) => document.querySelector('.skf-status')?.textContent.includes(words)"
+DONE = (
+    "() => {const t = document.querySelector('.skf-status')?.textContent ?? '';"
+    " return t.includes('bytes') && !t.includes('...')}"
+)
+
+SPLIT = "e => getComputedStyle(e).getPropertyValue('--split')"
+
+
+def drive_the_explorer(page, name: str, folder: Path) -> None:
+    """What a visitor does, by mouse and by keyboard; the picture must follow every time."""
+    page.wait_for_selector(".widget-vbox.skf-explorer .skf-ba .skf-after img")
+    until(page, SAYS, "bits per pixel")
+    page.locator(".widget-vbox.skf-explorer").evaluate("element => element.scrollIntoView()")
+    shoot(page, f"{name}-1-preview")
+    until(page, DONE)
+    shoot(page, f"{name}-2-refined")
+
+    before, status = picture(page), page.locator(".skf-status").text_content()
+    page.locator(".skf-rate [role=slider], .skf-rate .noUi-handle").first.focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowRight")
+    until(page, CHANGED, before)
+    until(page, DONE)
+    assert page.locator(".skf-status").text_content() != status, "the rate did not change"
+    shoot(page, f"{name}-3-finer")
+
+    before = picture(page)
+    page.get_by_role("button", name="sketch", exact=True).click()
+    until(page, CHANGED, before)
+    frame = page.locator(".widget-vbox.skf-explorer .skf-ba")
+    page.locator(".skf-divider [role=slider], .skf-divider .noUi-handle").first.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowLeft")
+    until(page, "([s]) => eval(s)(document.querySelector('.widget-vbox .skf-ba')) === '30%'", SPLIT)
+    shoot(page, f"{name}-4-sketch")
+
+    page.get_by_role("button", name="refined", exact=True).click()
+    before = picture(page)
+    page.locator(".skf-realism [role=slider], .skf-realism .noUi-handle").first.focus()
+    page.keyboard.press("Home")
+    until(page, CHANGED, before)
+    assert frame.evaluate(SPLIT) == "30%", "the divider jumped"
+    box = frame.bounding_box()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
+    until(page, "([s]) => eval(s)(document.querySelector('.widget-vbox .skf-ba')) >= '74%'", SPLIT)
+    page.mouse.move(2, 2)
+
+    page.locator(".skf-bytes input").fill("20")
+    page.keyboard.press("Tab")
+    page.wait_for_selector(".widget-vbox.skf-explorer [role=alert]")
+    assert "needs at least" in page.locator(".skf-error [role=alert]").text_content()
+    shoot(page, f"{name}-5-error")
+    page.locator(".skf-bytes input").fill("2000")
+    page.keyboard.press("Tab")
+    until(page, SAYS, "of 2,000 bytes")
+    until(page, DONE)
+
+    page.locator("button.skf-store").click()
+    page.wait_for_selector(".skf-saved [role=status]")
+    assert "coffee-2000.skf" in page.locator(".skf-saved").text_content()
+    data = (folder / "coffee-2000.skf").read_bytes()
+    assert data[:1] == b"S" and len(data) <= 2000
+    shoot(page, f"{name}-6-saved")
+    with page.expect_download() as download:
+        page.locator("a.skf-save").click()
+    saved = (folder / download.value.suggested_filename).read_bytes()
+    assert Path(download.value.path()).read_bytes() == saved
+
+
+def upload_a_photo(page, name: str) -> None:
+    from sketchfusion_lite.samples import sample_path
+
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name=re.compile("Upload a photo")).click()
+    chooser.value.set_files({"name": "mine.png", "mimeType": "image/png", "buffer": b"no picture"})
+    page.wait_for_selector(".widget-vbox.skf-explorer [role=alert]")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name=re.compile("Upload a photo")).click()
+    chooser.value.set_files(sample_path("rocket"))
+    until(page, SAYS, "rocket")
+    until(page, DONE)
+    shoot(page, f"{name}-7-upload")
+
+
+def test_explorer_in_voila(page, tmp_path: Path):
+    pytest.importorskip("voila", reason="voila is not installed: make install")
+    command = ["-m", "sketchfusion_lite.cli", "explore", "--no-browser"]
+    with served(command, tmp_path, r"http://127\.0\.0\.1:\d+/\?token=\S+") as address:
+        page.goto(address.partition("?")[0])
+        assert page.locator(".widget-vbox.skf-explorer").count() == 0, (
+            "the page opened without the token"
+        )
+        page.goto(address)
+        drive_the_explorer(page, "voila", tmp_path)
+        upload_a_photo(page, "voila")
+
+
+@contextmanager
+def lab(folder: Path, notebook: str) -> Iterator[str]:
+    """JupyterLab over a copy of a notebook, which may be changed."""
+    shutil.copy(ROOT / "notebooks" / notebook, folder / notebook)
+    command = ["-m", "jupyterlab", "--no-browser", "--port=0", "--allow-root"]
+    command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}"]
+    with served(command, folder, r"http://127\.0\.0\.1:\d+/lab\?token=\S+") as address:
+        yield address.replace("/lab?", f"/lab/tree/{notebook}?")
+
+
+INDICATOR = ".jp-Notebook-ExecutionIndicator"
+
+
+def run_all(page) -> None:
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+    page.get_by_text("| Idle").wait_for()  # cells that are run before the kernel is there get lost
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    page.wait_for_selector(f"{INDICATOR}[data-status=busy]")
+    page.wait_for_selector(f"{INDICATOR}[data-status=idle]")
+
+
+def test_explorer_in_lab(page, tmp_path: Path):
+    with lab(tmp_path, "08_explorer.ipynb") as address:
+        page.goto(address)
+        run_all(page)
+        drive_the_explorer(page, "lab", tmp_path)
+        upload_a_photo(page, "lab")
+
+
+@pytest.mark.notebook
+def test_tour_in_lab(page, tmp_path: Path):
+    with lab(tmp_path, "00_tour.ipynb") as address:
+        page.goto(address)
+        shoot(page, "lab-tour-1-opened")
+        run_all(page)
+        shoot(page, "lab-tour-2-done")
+        page.keyboard.press("Control+s")
+        deadline = time.monotonic() + PATIENCE
+        while '"summary' not in (text := (tmp_path / "00_tour.ipynb").read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(1)
+        assert '"output_type": "error"' not in text

@@ -1,0 +1,406 @@
+"""The explorer without a browser: its model, its view, its page. ``test_browser`` looks at it."""
+
+from __future__ import annotations
+
+import io
+import re
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from sketchfusion_lite.cli import app
+from sketchfusion_lite.codec import SketchFusionCodec, load_codec
+from sketchfusion_lite.errors import ArgumentError, ImageError
+from sketchfusion_lite.images import to_pil
+from sketchfusion_lite.rate_search import search_rate
+
+pytest.importorskip("ipywidgets")
+
+from sketchfusion_lite.viz import explorer as view
+from sketchfusion_lite.viz.before_after import BeforeAfter, before_after_html
+from sketchfusion_lite.viz.explorer_model import (
+    MAX_UPLOAD_BYTES,
+    WORK_PIXELS,
+    ExplorerModel,
+    Latest,
+    Settings,
+    Upload,
+    open_photo,
+)
+
+PATIENCE = 300  # seconds; the machine may be busy
+
+
+class Slow:
+    """A refiner that lightens the preview, one step after the other, and counts its steps."""
+
+    max_steps = 8
+
+    def __init__(self) -> None:
+        self.steps, self.gate, self.entered = 0, threading.Event(), threading.Event()
+        self.gate.set()
+
+    def refine(self, condition, steps, on_step=None):
+        picture = condition.preview
+        self.entered.set()
+        for step in range(1, steps + 1):
+            assert self.gate.wait(PATIENCE)
+            self.steps += 1
+            picture = torch.lerp(picture, torch.ones_like(picture), 0.3)
+            if on_step:
+                on_step(step, picture)
+        return picture
+
+
+@pytest.fixture
+def refiner() -> Slow:
+    return Slow()
+
+
+@pytest.fixture
+def codec(tiny_weights: Path, refiner: Slow) -> SketchFusionCodec:
+    return load_codec(tiny_weights, device="cpu", refiner=refiner)
+
+
+@pytest.fixture
+def file(photo: torch.Tensor, tmp_path: Path) -> str:
+    path = tmp_path / "bay.png"
+    to_pil(photo).save(path)
+    return str(path)
+
+
+@pytest.fixture
+def model(codec: SketchFusionCodec, file: str):
+    model = ExplorerModel(codec, Settings(file, bpp=0.5), metrics=("psnr",))
+    yield model
+    model.close()
+
+
+def upload(image: Image.Image, name: str = "mine.png", kind: str = "PNG") -> Upload:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return Upload(name, buffer.getvalue())
+
+
+# the codec's part --------------------------------------------------------------------------------
+
+
+def test_a_trial_gives_what_encode_gives(tiny_codec: SketchFusionCodec, photo: torch.Tensor):
+    trial = tiny_codec.trial(photo)
+    for budget in (500, 900):
+        assert search_rate(trial, budget) == tiny_codec.encode(photo, max_bytes=budget)
+
+
+# model -------------------------------------------------------------------------------------------
+
+
+def test_settings_become_a_file_pictures_and_metrics(model: ExplorerModel, codec, file: str):
+    model.update()
+    snapshot = model.wait(PATIENCE)
+    assert (snapshot.activity, snapshot.error) == ("", "")
+    assert snapshot.encoded == codec.encode(file, bpp=0.5)
+    assert len(snapshot.encoded.data) <= snapshot.budget == int(0.5 * 96 * 144 / 8)
+    assert snapshot.stage("sketch").mode == "L" and snapshot.stage("preview").size == (144, 96)
+    expected = codec.decode(snapshot.encoded.data, "refined", steps=2).refined
+    assert snapshot.stage("refined").tobytes() == expected.tobytes()
+    assert {"preview", "refined"} <= set(snapshot.scores)
+    assert snapshot.scores["preview"].psnr > snapshot.scores["refined"].psnr, "it was lightened"
+    assert len(snapshot.peer.data) <= snapshot.budget and snapshot.scores["AVIF"].psnr > 0
+
+
+def test_the_encoder_network_runs_once_per_photo(model: ExplorerModel, codec, monkeypatch):
+    runs, latent = [], codec._latent
+    monkeypatch.setattr(codec, "_latent", lambda pixels: runs.append(1) or latent(pixels))
+    whole = len(codec.encode(model.settings.photo, quality=5).data)
+    runs.clear()
+    sizes = []
+    for budget in (whole - 60, whole - 30, whole):
+        model.update(max_bytes=budget)
+        sizes.append(len(model.wait(PATIENCE).encoded.data))
+    assert sizes == sorted(sizes) and len(set(sizes)) == 3 and len(runs) == 1
+
+
+def test_bytes_take_the_place_of_bits_per_pixel(model: ExplorerModel):
+    model.update(max_bytes=700)
+    assert model.wait(PATIENCE).budget == 700
+    model.update(max_bytes=0)
+    assert model.wait(PATIENCE).budget == 864
+
+
+def test_turning_the_dial_mixes_anew_and_refines_nothing(model: ExplorerModel, refiner: Slow):
+    model.update(realism=1.0)
+    full = model.wait(PATIENCE)
+    taken = refiner.steps
+    model.update(realism=0.0)
+    none = model.wait(PATIENCE)
+    assert refiner.steps == taken
+    assert none.refined.tobytes() == none.decoded.preview.tobytes()
+    assert none.decoded is full.decoded and none.peer is full.peer
+    assert none.scores["refined"].psnr == none.scores["preview"].psnr
+    model.update(steps=1)
+    model.wait(PATIENCE)
+    assert refiner.steps == taken + 1
+
+
+def test_refinement_waits_for_nobody_and_is_cancelled(model: ExplorerModel, refiner: Slow):
+    refiner.gate.clear()
+    model.update(steps=8)
+    deadline = time.monotonic() + PATIENCE
+    assert refiner.entered.wait(PATIENCE)
+    first = model.snapshot
+    assert first.stage("preview") is not None and first.stage("refined") is None
+    assert first.activity == "refining"
+    model.update(bpp=0.9)  # while the refiner hangs
+    while model.snapshot.version == first.version and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert model.snapshot.decoded is not None and model.snapshot.budget > first.budget
+    refiner.gate.set()
+    last = model.wait(PATIENCE)
+    assert last.steps_done == 8 and last.activity == ""
+    assert refiner.steps == 1 + 8, "the first run was to end after its step"
+
+
+def test_snapshots_arrive_in_order_and_show_every_step(codec, file: str):
+    seen = []
+    model = ExplorerModel(codec, Settings(file, bpp=0.5), seen.append, metrics=("psnr",))
+    for bpp in (0.4, 0.5, 0.6, 0.7):
+        model.update(bpp=bpp, steps=3)
+    model.wait(PATIENCE)
+    model.close()
+    versions = [snapshot.version for snapshot in seen]
+    assert versions == sorted(versions) and versions[-1] == 4
+    assert {s.steps_done for s in seen if s.version == 4} == {0, 1, 2, 3}
+
+
+def test_errors_are_shown_and_the_last_picture_stays(model: ExplorerModel):
+    model.update()
+    good = model.wait(PATIENCE)
+    for change, words in (
+        ({"max_bytes": 5}, "needs at least"),
+        ({"photo": "nowhere"}, "neither a file nor a sample"),
+        ({"photo": Upload("x.png", b"no picture")}, "not a picture"),
+        ({"photo": Upload("x.png", bytes(MAX_UPLOAD_BYTES + 1))}, "an upload may have"),
+    ):
+        model.update(**change)
+        bad = model.wait(PATIENCE)
+        assert words in bad.error and bad.activity == "" and bad.decoded is good.decoded
+        assert bad.settings.photo == good.settings.photo, "an unusable photo is not kept"
+    model.update(max_bytes=0)
+    assert model.wait(PATIENCE).error == ""
+
+
+def test_an_error_nobody_foresaw_is_shown_too(model: ExplorerModel, codec, monkeypatch, caplog):
+    monkeypatch.setattr(codec, "_latent", lambda pixels: 1 / 0)
+    model.update()
+    assert "ZeroDivisionError" in model.wait(PATIENCE).error
+    assert "does not know" in caplog.text
+    monkeypatch.undo()
+    model.update()
+    assert model.wait(PATIENCE).error == ""
+
+
+def test_a_setting_that_does_not_exist(model: ExplorerModel):
+    with pytest.raises(TypeError, match="bbp"):
+        model.update(bbp=1)
+
+
+def test_uploads_are_bounded_shrunk_and_named():
+    photo, remark = open_photo(upload(Image.new("RGB", (2000, 1000)), "C:\\my photos\\a b/ü?.png"))
+    assert photo.pixels <= WORK_PIXELS and photo.image.width == pytest.approx(
+        2 * photo.image.height, abs=2
+    )
+    assert "2000 x 1000" in remark and photo.name == "ü_"
+    small, remark = open_photo(upload(Image.new("RGB", (20, 10)), "small.jpg", "JPEG"))
+    assert (small.image.size, remark, small.name) == ((20, 10), "", "small")
+    with pytest.raises(ImageError, match="over the limit"):
+        open_photo(upload(Image.new("1", (6000, 5000))))
+
+
+def test_the_newest_item_wins():
+    begun, go, done = threading.Event(), threading.Event(), []
+
+    def work(item: int) -> None:
+        begun.set()
+        go.wait(PATIENCE)
+        done.append(item)
+
+    lane: Latest[int] = Latest(work, "test")
+    assert lane.wait(0), "nothing to do yet"
+    lane.submit(1)
+    assert begun.wait(PATIENCE) and not lane.wait(0.01)
+    for item in (2, 3, 4):
+        lane.submit(item)
+    go.set()
+    assert lane.wait(PATIENCE) and done == [1, 4]
+    lane.close()
+
+
+# view --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def explorer(codec, file: str):
+    explorer = view.Explorer(codec, Settings(file, bpp=0.5))
+    explorer.model.metrics = ("psnr",)
+    explorer.model.wait(PATIENCE)
+    yield explorer
+    explorer.model.close()
+
+
+def test_controls_drive_the_picture(explorer: view.Explorer):
+    before = explorer.pictures.after.value
+    assert "data:image/webp" in before and explorer.bytes.value == 864
+    explorer.stage.value = "sketch"
+    assert (
+        explorer.pictures.after.value != before and 'alt="sketch"' in explorer.pictures.after.value
+    )
+    explorer.against.value = "AVIF"
+    assert 'alt="AVIF' in explorer.pictures.before.value
+    explorer.rate.value = 0.14
+    snapshot = explorer.model.wait(PATIENCE)
+    assert snapshot.budget == explorer.bytes.value == int(0.14 * 96 * 144 / 8)
+    explorer.bytes.value = 220
+    assert explorer.model.wait(PATIENCE).budget == 220
+    assert explorer.rate.value == pytest.approx(220 * 8 / (96 * 144)), "the two follow each other"
+    explorer.rate.value = 0.1275  # what a browser makes of it: the next notch of the slider
+    assert explorer.model.settings.max_bytes == 220
+    explorer.rate.value = 0.1375
+    assert explorer.model.settings.max_bytes == 0 and explorer.model.settings.bpp == 0.1375
+
+
+def test_an_upload_becomes_the_photo_and_a_bad_one_an_alert(explorer: view.Explorer, file: str):
+    def choose(picture: Upload) -> None:
+        facts = {"name": picture.name, "type": "", "size": len(picture.data), "last_modified": 0}
+        explorer._on_upload({"new": [facts | {"content": memoryview(picture.data)}]})
+
+    choose(upload(Image.new("RGB", (64, 48), "teal"), "teal.png"))
+    snapshot = explorer.model.wait(PATIENCE)
+    assert snapshot.photo.name == "teal" and snapshot.photo.image.size == (64, 48)
+    assert f'download="teal-{snapshot.budget}.skf"' in explorer.link.value
+    choose(Upload("<b>bad</b>.png", b"nothing"))
+    explorer.model.wait(PATIENCE)
+    assert 'role="alert"' in explorer.error.value and "not a picture" in explorer.error.value
+    assert explorer.photo.value == explorer.model.settings.photo == snapshot.settings.photo
+
+
+def test_what_is_shown_accounts_for_the_file(explorer: view.Explorer):
+    snapshot = explorer.model.snapshot
+    total = len(snapshot.encoded.data)
+    sizes = re.findall(r"<td>([\d,]+) B</td>", explorer.sections.value)
+    assert sum(int(size.replace(",", "")) for size in sizes) == total
+    assert f"({total:,} bytes)" in explorer.link.value
+    assert explorer.scores.value.count('scope="row"') == 3 and "<b>" in explorer.scores.value
+    assert f"{total:,} of 864 bytes" in explorer.status.value
+    assert repr(explorer).startswith("Explorer(") and len(repr(explorer)) < 200
+
+
+def test_the_file_is_saved_and_a_failure_is_said(explorer: view.Explorer, tmp_path: Path):
+    explorer.folder = tmp_path
+    explorer.save.click()
+    snapshot = explorer.model.snapshot
+    assert (tmp_path / "bay-864.skf").read_bytes() == snapshot.encoded.data
+    assert "bay-864.skf" in explorer.saved.value
+    explorer.folder = tmp_path / "bay.png"  # no folder
+    explorer.save.click()
+    assert "not saved" in explorer.saved.value
+
+
+def test_text_of_others_is_escaped(explorer: view.Explorer):
+    snapshot = explorer.model.snapshot
+    odd = replace(snapshot, photo=replace(snapshot.photo, name="<script>"), remark="<b>")
+    page = view.static_view(odd).data
+    assert "<script" not in page and "<b> " not in page
+    assert "<script" not in view.save_link(odd)
+
+
+def test_without_a_peer_or_metrics_the_page_says_so(explorer: view.Explorer):
+    bare = replace(explorer.model.snapshot, peer=None, scores={})
+    assert "no file of this photo" in view.peer_caption(bare)
+    assert "to come" in view.peer_caption(replace(bare, activity="AVIF"))
+    assert view.score_table(bare).count('scope="row"') == 2
+    left, _, labels = view.halves(replace(bare, refined=None), "refined", "peer")
+    assert left is bare.photo.image and "to come" in labels[1]
+
+
+# before/after ------------------------------------------------------------------------------------
+
+
+def test_before_after_needs_no_kernel_and_no_network():
+    pictures = Image.new("RGB", (40, 30), "red"), Image.new("RGB", (40, 30), "blue")
+    page = before_after_html(*pictures, ("a < b", "after"), 'says "what"', position=30)
+    assert page.count("data:image/webp;base64,") == 2 and "<script" not in page
+    assert "http" not in page and page.count('type="radio"') == 51
+    assert 'aria-label="divider at 30 %" checked' in page
+    assert "a &lt; b" in page and "says &quot;what&quot;" in page
+    with pytest.raises(ArgumentError, match="position"):
+        before_after_html(*pictures, ("", ""), "", position=101)
+    with pytest.raises(ArgumentError, match="one size"):
+        before_after_html(pictures[0], Image.new("RGB", (4, 3)), ("", ""), "")
+
+
+def test_the_widget_keeps_its_divider_while_pictures_change():
+    frame = BeforeAfter(30)
+    pictures, divider = frame.children
+    place = pictures.children[3]
+    for colour in ("red", "green"):
+        frame.show(Image.new("L", (8, 8)), Image.new("RGB", (8, 8), colour), ("a", colour))
+        assert colour in frame.after.value and "--split:30%" in place.value
+    divider.value = 60
+    assert "--split:60%" in place.value
+    assert "<script" not in str([child.value for child in pictures.children])
+
+
+def test_two_frames_have_two_dividers():
+    first, second = (
+        frame.children[0].children[3].value for frame in (BeforeAfter(), BeforeAfter())
+    )
+    assert first != second
+    picture = Image.new("RGB", (8, 8))
+    pages = [before_after_html(picture, picture, ("", ""), "") for _ in "ab"]
+    names = [set(re.findall(' name="(.*?)"', page)) for page in pages]
+    assert len(names[0]) == len(names[1]) == 1 and names[0] != names[1]
+
+
+# page --------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_the_explorer_on_loopback_with_a_token(tmp_path: Path):
+    pytest.importorskip("voila", reason="voila is not installed: make install")
+    import nbformat
+
+    from sketchfusion_lite.viz import page
+
+    path = page.write_page(tmp_path / "explorer.ipynb", 'odd "name".png', "cpu", str(tmp_path))
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    compile(notebook.cells[-1].source, "cell", "exec")
+    config = page.server_config(4321, "secret").Voila
+    assert (config.ip, config.port, config.token) == ("127.0.0.1", 4321, "secret")
+    assert config.tornado_settings["websocket_max_message_size"] > 2 * MAX_UPLOAD_BYTES
+
+
+def test_a_taken_port_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("voila", reason="voila is not installed: make install")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = CliRunner().invoke(app, ["explore", "--port", port, "--no-browser"])
+    assert done.exit_code == 2 and "cannot be used" in done.output
+
+
+def test_without_voila_the_command_names_the_extra(monkeypatch: pytest.MonkeyPatch):
+    import sys
+
+    monkeypatch.delitem(sys.modules, "sketchfusion_lite.viz.page", raising=False)
+    monkeypatch.setitem(sys.modules, "voila", None)
+    monkeypatch.setitem(sys.modules, "voila.app", None)
+    done = CliRunner().invoke(app, ["explore"])
+    assert done.exit_code == 33 and "sketchfusion-lite[workbook]" in done.output
