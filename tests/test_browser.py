@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -55,10 +56,21 @@ def page(browser, request: pytest.FixtureRequest):
     context.set_default_timeout(PATIENCE * 1000)
     page, complaints = context.new_page(), []
     page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    elsewhere = {}  # address: what became of the request
+    page.on("request", lambda request: note(elsewhere, request, "asked for"))
+    page.on("requestfailed", lambda request: note(elsewhere, request, request.failure))
     yield page
+    refused = {address for address, fate in elsewhere.items() if fate == "csp"}
+    assert set(elsewhere) == refused, "the page asked another machine for something"
     shoot(page, f"last-of-{request.node.name}")  # after a failure, what was on the screen
     print(*complaints[-20:], sep="\n")
     context.close()
+
+
+def note(elsewhere: dict[str, str], request, fate: str) -> None:
+    """Keep requests that leave this machine; those that the page's own policy refused never did."""
+    if urlsplit(request.url).hostname not in (None, "", "127.0.0.1"):
+        elsewhere[request.url] = fate
 
 
 @contextmanager

@@ -23,17 +23,12 @@ from sketchfusion_lite.rate_search import search_rate
 
 pytest.importorskip("ipywidgets")
 
-from sketchfusion_lite.viz import explorer as view
+from sketchfusion_lite.explorer import parts, widget
+from sketchfusion_lite.explorer.latest import Latest
+from sketchfusion_lite.explorer.model import ExplorerModel
+from sketchfusion_lite.explorer.photos import MAX_UPLOAD_BYTES, WORK_PIXELS, open_photo
+from sketchfusion_lite.explorer.state import Settings, Upload
 from sketchfusion_lite.viz.before_after import BeforeAfter, before_after_html
-from sketchfusion_lite.viz.explorer_model import (
-    MAX_UPLOAD_BYTES,
-    WORK_PIXELS,
-    ExplorerModel,
-    Latest,
-    Settings,
-    Upload,
-    open_photo,
-)
 
 PATIENCE = 300  # seconds; the machine may be busy
 
@@ -247,14 +242,14 @@ def test_the_newest_item_wins():
 
 @pytest.fixture
 def explorer(codec, file: str):
-    explorer = view.Explorer(codec, Settings(file, bpp=0.5))
+    explorer = widget.Explorer(codec, Settings(file, bpp=0.5))
     explorer.model.metrics = ("psnr",)
     explorer.model.wait(PATIENCE)
     yield explorer
     explorer.model.close()
 
 
-def test_controls_drive_the_picture(explorer: view.Explorer):
+def test_controls_drive_the_picture(explorer: widget.Explorer):
     before = explorer.pictures.after.value
     assert "data:image/webp" in before and explorer.bytes.value == 864
     explorer.stage.value = "sketch"
@@ -275,7 +270,7 @@ def test_controls_drive_the_picture(explorer: view.Explorer):
     assert explorer.model.settings.max_bytes == 0 and explorer.model.settings.bpp == 0.1375
 
 
-def test_an_upload_becomes_the_photo_and_a_bad_one_an_alert(explorer: view.Explorer, file: str):
+def test_an_upload_becomes_the_photo_and_a_bad_one_an_alert(explorer: widget.Explorer, file: str):
     def choose(picture: Upload) -> None:
         facts = {"name": picture.name, "type": "", "size": len(picture.data), "last_modified": 0}
         explorer._on_upload({"new": [facts | {"content": memoryview(picture.data)}]})
@@ -290,7 +285,7 @@ def test_an_upload_becomes_the_photo_and_a_bad_one_an_alert(explorer: view.Explo
     assert explorer.photo.value == explorer.model.settings.photo == snapshot.settings.photo
 
 
-def test_what_is_shown_accounts_for_the_file(explorer: view.Explorer):
+def test_what_is_shown_accounts_for_the_file(explorer: widget.Explorer):
     snapshot = explorer.model.snapshot
     total = len(snapshot.encoded.data)
     sizes = re.findall(r"<td>([\d,]+) B</td>", explorer.sections.value)
@@ -301,7 +296,7 @@ def test_what_is_shown_accounts_for_the_file(explorer: view.Explorer):
     assert repr(explorer).startswith("Explorer(") and len(repr(explorer)) < 200
 
 
-def test_the_file_is_saved_and_a_failure_is_said(explorer: view.Explorer, tmp_path: Path):
+def test_the_file_is_saved_and_a_failure_is_said(explorer: widget.Explorer, tmp_path: Path):
     explorer.folder = tmp_path
     explorer.save.click()
     snapshot = explorer.model.snapshot
@@ -312,20 +307,20 @@ def test_the_file_is_saved_and_a_failure_is_said(explorer: view.Explorer, tmp_pa
     assert "not saved" in explorer.saved.value
 
 
-def test_text_of_others_is_escaped(explorer: view.Explorer):
+def test_text_of_others_is_escaped(explorer: widget.Explorer):
     snapshot = explorer.model.snapshot
     odd = replace(snapshot, photo=replace(snapshot.photo, name="<script>"), remark="<b>")
-    page = view.static_view(odd).data
+    page = widget.static_view(odd).data
     assert "<script" not in page and "<b> " not in page
-    assert "<script" not in view.save_link(odd)
+    assert "<script" not in parts.save_link(odd)
 
 
-def test_without_a_peer_or_metrics_the_page_says_so(explorer: view.Explorer):
+def test_without_a_peer_or_metrics_the_page_says_so(explorer: widget.Explorer):
     bare = replace(explorer.model.snapshot, peer=None, scores={})
-    assert "no file of this photo" in view.peer_caption(bare)
-    assert "to come" in view.peer_caption(replace(bare, activity="AVIF"))
-    assert view.score_table(bare).count('scope="row"') == 2
-    left, _, labels = view.halves(replace(bare, refined=None), "refined", "peer")
+    assert "no file of this photo" in parts.peer_caption(bare)
+    assert "to come" in parts.peer_caption(replace(bare, activity="AVIF"))
+    assert parts.score_table(bare).count('scope="row"') == 2
+    left, _, labels = parts.halves(replace(bare, refined=None), "refined", "peer")
     assert left is bare.photo.image and "to come" in labels[1]
 
 
@@ -375,7 +370,7 @@ def test_the_page_is_the_explorer_on_loopback_with_a_token(tmp_path: Path):
     pytest.importorskip("voila", reason="voila is not installed: make install")
     import nbformat
 
-    from sketchfusion_lite.viz import page
+    from sketchfusion_lite.explorer import page
 
     path = page.write_page(tmp_path / "explorer.ipynb", 'odd "name".png', "cpu", str(tmp_path))
     notebook = nbformat.read(path, as_version=4)
@@ -383,6 +378,8 @@ def test_the_page_is_the_explorer_on_loopback_with_a_token(tmp_path: Path):
     compile(notebook.cells[-1].source, "cell", "exec")
     config = page.server_config(4321, "secret").Voila
     assert (config.ip, config.port, config.token) == ("127.0.0.1", 4321, "secret")
+    policy = config.tornado_settings["headers"]["Content-Security-Policy"]
+    assert policy.startswith("default-src 'self'") and "http" not in policy and "*" not in policy
     assert config.tornado_settings["websocket_max_message_size"] > 2 * MAX_UPLOAD_BYTES
 
 
@@ -399,7 +396,7 @@ def test_a_taken_port_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch):
 def test_without_voila_the_command_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     import sys
 
-    monkeypatch.delitem(sys.modules, "sketchfusion_lite.viz.page", raising=False)
+    monkeypatch.delitem(sys.modules, "sketchfusion_lite.explorer.page", raising=False)
     monkeypatch.setitem(sys.modules, "voila", None)
     monkeypatch.setitem(sys.modules, "voila.app", None)
     done = CliRunner().invoke(app, ["explore"])

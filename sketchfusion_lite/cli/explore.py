@@ -28,5 +28,5 @@ def explore(
     Serves this machine alone (127.0.0.1), with a token in the address, until Ctrl-C.
     """
     with needs_extra("workbook", "the explorer"):
-        from ..viz.page import serve
+        from ..explorer.page import serve
     serve(photo, port, browser, device, say)

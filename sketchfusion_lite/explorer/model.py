@@ -13,155 +13,29 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import perf_counter
-from typing import Generic, TypeVar
 
 from PIL import Image
 from torch import Tensor
 
 from ..codec import SketchFusionCodec
-from ..conditioning import DEFAULT_STEPS
-from ..errors import ArgumentError, BudgetTooSmall, ImageError, SketchFusionError
+from ..errors import ArgumentError, BudgetTooSmall, SketchFusionError
 from ..evaluation.metrics import Metrics, measure
-from ..evaluation.peers import PeerFile, PeerTrials
-from ..images import load_image, to_pil
+from ..evaluation.peers import PeerTrials
+from ..images import to_pil
 from ..rate_search import Trial, search_rate
-from ..results import Decoded, Encoded
-from ..samples import Photo, load_photo
+from .latest import Latest, Superseded
+from .photos import open_photo
+from .state import Settings, Snapshot, Upload
 
-__all__ = ["ExplorerModel", "Latest", "Settings", "Snapshot", "Upload"]
-
-MAX_UPLOAD_BYTES = 8_000_000  # a Jupyter server cuts the connection at 10 MiB
-MAX_UPLOAD_PIXELS = 24_000_000
-WORK_PIXELS = 800_000  # larger photos are shrunk to this, or a slider's answer would take seconds
+__all__ = ["LIVE_METRICS", "ExplorerModel"]
 
 LIVE_METRICS = ("psnr", "ms_ssim", "lpips_alex")
 
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A picture file that somebody handed over: nothing in it is trusted."""
-
-    name: str
-    data: bytes = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a user has chosen.
-
-    Attributes:
-        photo: name of a sample photo, a path, or an upload.
-        bpp: budget in bits per pixel.
-        max_bytes: above 0: budget in bytes, in place of ``bpp``.
-        steps: sampling steps of the refiner.
-        realism: the refiner's dial in [0, 1].
-    """
-
-    photo: str | Upload = "coffee"
-    bpp: float = 0.045
-    max_bytes: int = 0
-    steps: int = DEFAULT_STEPS
-    realism: float = 1.0
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What there is to show at one moment.
-
-    Attributes:
-        settings: that it answers.
-        version: counts the changes of settings.
-        photo: the photo as it was encoded, perhaps shrunk; None before the first one is loaded.
-        remark: what was done to it, or empty.
-        budget: bytes.
-        encoded, decoded: the file, and its sketch and preview.
-        refined: the refined picture at this realism; before ``activity`` is over, as far as it has come.
-        peer: AVIF within the same budget; None where nothing fits, or it is not there yet.
-        scores: ``"preview"``, ``"refined"``, ``"AVIF"`` -> metrics, as far as they are there.
-        steps_done: of the refiner.
-        activity: what is being worked on; empty when all is done.
-        error: why there is nothing new to show, or empty. The pictures are then those of before.
-        preview_seconds: from the change of a setting to the preview.
-    """
-
-    settings: Settings
-    version: int = 0
-    photo: Photo | None = None
-    remark: str = ""
-    budget: int = 0
-    encoded: Encoded | None = None
-    decoded: Decoded | None = None
-    refined: Image.Image | None = None
-    peer: PeerFile | None = None
-    scores: Mapping[str, Metrics] = field(default_factory=dict)
-    steps_done: int = 0
-    activity: str = ""
-    error: str = ""
-    preview_seconds: float = 0.0
-
-    def stage(self, name: str) -> Image.Image | None:
-        """The picture of stage ``"sketch"``, ``"preview"`` or ``"refined"``, None if it is not there yet."""
-        if name == "refined" or self.decoded is None:
-            return self.refined
-        return getattr(self.decoded, name)
-
-
-class Superseded(Exception):
-    """Raised inside of work that nobody wants any more."""
-
-
-class Latest(Generic[T]):
-    """A thread that works on the newest item only; items that it did not come to are dropped.
-
-    Args:
-        work: called with each item, in the thread. It must not raise.
-        name: of the thread.
-    """
-
-    def __init__(self, work: Callable[[T], None], name: str) -> None:
-        self._work, self._name = work, name
-        self._changed = threading.Condition()
-        self._item: T | None = None
-        self._busy = self._closed = False
-        self._thread: threading.Thread | None = None
-
-    def submit(self, item: T) -> None:
-        """Replace whatever still waits. Returns at once."""
-        with self._changed:
-            self._item = item
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Block until there is nothing to do. False: not within ``timeout`` seconds."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._item is None and not self._busy, timeout)
-
-    def close(self) -> None:
-        """End the thread after the item at hand. Returns at once."""
-        with self._changed:
-            self._closed, self._item = True, None
-            self._changed.notify_all()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-                self._changed.wait_for(lambda: self._closed or self._item is not None)
-                if self._closed:
-                    return
-                item, self._item, self._busy = self._item, None, True
-            self._work(item)
 
 
 class _Opened:
@@ -172,40 +46,6 @@ class _Opened:
         self.photo, self.remark = open_photo(source)
         self.trial: Trial = codec.trial(self.photo.image)
         self.peers = PeerTrials(self.photo.image)
-
-
-def open_photo(source: str | Upload) -> tuple[Photo, str]:
-    """Load a photo within bounds, and shrink it where sliders would become slow.
-
-    Returns:
-        the photo, and what was done to it.
-
-    Raises:
-        ImageError: an upload over the limits, or no picture.
-    """
-    if isinstance(source, Upload):
-        if len(source.data) > MAX_UPLOAD_BYTES:
-            raise ImageError(
-                f"{source.name}: {len(source.data):,} bytes; an upload may have "
-                f"{MAX_UPLOAD_BYTES:,}. Downscale it, or store it as a JPEG."
-            )
-        image = to_pil(load_image(source.data, MAX_UPLOAD_PIXELS))
-        photo = Photo(_file_name(source.name), image)
-    else:
-        photo = load_photo(source)
-    factor = (WORK_PIXELS / photo.pixels) ** 0.5
-    if factor >= 1:
-        return photo, ""
-    size = [max(1, int(side * factor)) for side in photo.image.size]
-    remark = f"shrunk from {photo.image.width} x {photo.image.height} to keep the sliders quick"
-    small = photo.image.resize(size, Image.Resampling.LANCZOS)
-    return replace(photo, image=small), remark
-
-
-def _file_name(name: str) -> str:
-    """A short name, fit for a file, of whatever a browser says."""
-    stem = name.replace("\\", "/").rpartition("/")[2].rpartition(".")[0] or name
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in stem)[:40] or "upload"
 
 
 class ExplorerModel:

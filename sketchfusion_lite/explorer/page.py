@@ -25,11 +25,16 @@ HOST = "127.0.0.1"
 MESSAGE_BYTES = (
     64 << 20
 )  # an upload over our own limit shall get our answer, not a closed connection
+# Voilà's template asks a CDN for an icon font. The browser is told to load nothing that this server does not give.
+CONTENT_POLICY = (
+    "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; frame-ancestors 'self'"
+)
 
 _TITLE = "# SketchFusion-Lite: explorer\n\nChoose a photo and a budget; move the divider."
 # Voilà's page fetches the widgets' state while it loads; pictures that change meanwhile get lost. Hence the wait.
 _CELLS = (
-    "from sketchfusion_lite.viz.explorer import explore",
+    "from sketchfusion_lite.explorer.widget import explore",
     "explorer = explore({photo!r}, {device!r}, {folder!r})\nexplorer.model.wait()\nexplorer",
 )
 
@@ -66,7 +71,11 @@ def serve(
 
 
 def server_config(port: int, token: str) -> Config:
-    """Settings of the Voilà server: loopback, a token, no other port than the one announced."""
+    """Settings of the Voilà server: loopback, a token, no other port than the one announced, nothing from elsewhere."""
+    settings = {
+        "websocket_max_message_size": MESSAGE_BYTES,
+        "headers": {"Content-Security-Policy": CONTENT_POLICY},
+    }
     return Config(
         Voila={
             "ip": HOST,
@@ -74,7 +83,7 @@ def server_config(port: int, token: str) -> Config:
             "port_retries": 0,
             "token": token,
             "open_browser": True,  # that is: call launch_browser
-            "tornado_settings": {"websocket_max_message_size": MESSAGE_BYTES},
+            "tornado_settings": settings,
             "log_level": "WARN",
         }
     )

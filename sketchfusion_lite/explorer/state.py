@@ -1,0 +1,85 @@
+"""What the explorer is asked, and what it answers: immutable values that threads can hand to each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from ..conditioning import DEFAULT_STEPS
+from ..evaluation.metrics import Metrics
+from ..evaluation.peers import PeerFile
+from ..results import Decoded, Encoded
+from ..samples import Photo
+
+__all__ = ["Settings", "Snapshot", "Upload"]
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture file that somebody handed over: nothing in it is trusted."""
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user has chosen.
+
+    Attributes:
+        photo: name of a sample photo, a path, or an upload.
+        bpp: budget in bits per pixel.
+        max_bytes: above 0: budget in bytes, in place of ``bpp``.
+        steps: sampling steps of the refiner.
+        realism: the refiner's dial in [0, 1].
+    """
+
+    photo: str | Upload = "coffee"
+    bpp: float = 0.045
+    max_bytes: int = 0
+    steps: int = DEFAULT_STEPS
+    realism: float = 1.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there is to show at one moment.
+
+    Attributes:
+        settings: that it answers.
+        version: counts the changes of settings.
+        photo: the photo as it was encoded, perhaps shrunk; None before the first one is loaded.
+        remark: what was done to it, or empty.
+        budget: bytes.
+        encoded, decoded: the file, and its sketch and preview.
+        refined: the refined picture at this realism; before ``activity`` is over, as far as it has come.
+        peer: AVIF within the same budget; None where nothing fits, or it is not there yet.
+        scores: ``"preview"``, ``"refined"``, ``"AVIF"`` -> metrics, as far as they are there.
+        steps_done: of the refiner.
+        activity: what is being worked on; empty when all is done.
+        error: why there is nothing new to show, or empty. The pictures are then those of before.
+        preview_seconds: from the change of a setting to the preview.
+    """
+
+    settings: Settings
+    version: int = 0
+    photo: Photo | None = None
+    remark: str = ""
+    budget: int = 0
+    encoded: Encoded | None = None
+    decoded: Decoded | None = None
+    refined: Image.Image | None = None
+    peer: PeerFile | None = None
+    scores: Mapping[str, Metrics] = field(default_factory=dict)
+    steps_done: int = 0
+    activity: str = ""
+    error: str = ""
+    preview_seconds: float = 0.0
+
+    def stage(self, name: str) -> Image.Image | None:
+        """The picture of stage ``"sketch"``, ``"preview"`` or ``"refined"``, None if it is not there yet."""
+        if name == "refined" or self.decoded is None:
+            return self.refined
+        return getattr(self.decoded, name)
