@@ -42,6 +42,18 @@ class BottleneckBlock(nn.Module):
         return x + self.expand(h)  # (B, C, h, w)
 
 
+def leak(network: nn.Module, slope: float) -> None:
+    """Give all bottleneck blocks of a network this slope below zero; 0 makes them ReLUs.
+
+    A ReLU that no input reaches passes no gradient, so it never returns. Under Muon, whose updates keep their size
+    however small a gradient becomes, whole stacks of blocks died that way (see ``training.inspection.live_units``);
+    a small slope keeps every unit within reach.
+    """
+    for module in network.modules():
+        if isinstance(module, BottleneckBlock):
+            module.act = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+
+
 def blocks(channels: int, count: int) -> nn.Sequential:
     """Stack ``count`` bottleneck blocks of ``channels`` channels."""
     return nn.Sequential(*(BottleneckBlock(channels) for _ in range(count)))

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from .blocks import leak
 from .cues import BoundaryDetector
 from .entropy import EntropyModel
 from .preview import PreviewDecoder
@@ -33,6 +34,8 @@ class ModelConfig:
         encoder_widths, encoder_depths: at strides 4, 8, 16.
         decoder_widths, decoder_depths: at strides 16, 8, 4.
         cues: ``"fused"``, ``"structural"`` or ``"perceptual"`` (ablations).
+        negative_slope: of the bottleneck blocks' activations, see :func:`.blocks.leak`; 0 is what weights had that
+            do not say.
     """
 
     structure_channels: int = 12
@@ -44,6 +47,7 @@ class ModelConfig:
     decoder_widths: tuple[int, int, int] = (256, 128, 64)
     decoder_depths: tuple[int, int, int] = (5, 4, 4)
     cues: str = "fused"
+    negative_slope: float = 0.0
 
     @property
     def latent_channels(self) -> int:
@@ -98,6 +102,7 @@ class SketchFusionModel(nn.Module):
         self.preview = PreviewDecoder(
             config.latent_channels, config.levels, config.decoder_widths, config.decoder_depths
         )
+        leak(self, config.negative_slope)
 
     def forward(
         self, image: Tensor, boundaries: Tensor, quality: Tensor, drop_tone: Tensor | None = None

@@ -1,0 +1,47 @@
+"""Bring dead units of trained networks back: fresh weights in, next to nothing out.
+
+A unit behind the 3x3 convolution of a bottleneck block is dead if it is below zero everywhere, for every crop of a
+batch. It gets new incoming weights and small outgoing ones, so that the network computes nearly what it did before,
+and training can put the unit to use.
+
+References
+    [1] Sokar et al., "The Dormant Neuron Phenomenon in Deep Reinforcement Learning", ICML 2023 (ReDo).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..blocks import BottleneckBlock
+from .inspection import live_units
+
+__all__ = ["revive"]
+
+_OUT = 0.2  # of a fresh layer's weights: as small as at the start of a training
+
+
+@torch.no_grad()
+def revive(network: nn.Module, *inputs: Tensor) -> dict[str, int]:
+    """Re-initialise the dead units of a network's bottleneck blocks [1].
+
+    Args:
+        network: changed in place.
+        inputs: a batch of its ``forward``, large enough to tell who is dead.
+
+    Returns:
+        Name of every block -> number of units that were revived.
+    """
+    named = dict(network.named_modules())
+    counts = {}
+    for name, alive in live_units(network, *inputs).items():
+        block, dead = named[name], ~alive  # (C // 2,)
+        counts[name] = int(dead.sum())
+        fresh = BottleneckBlock(2 * len(dead)).to(block.expand.weight)
+        block.spatial.weight[dead] = fresh.spatial.weight[dead]
+        block.spatial.bias[dead] = fresh.spatial.bias[dead]
+        fan_in = block.expand.weight[:, dead].new_tensor(len(dead)).sqrt()
+        block.expand.weight[:, dead] = (
+            torch.empty_like(block.expand.weight[:, dead]).uniform_(-1, 1) * _OUT / fan_in
+        )
+    return counts
