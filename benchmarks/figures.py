@@ -51,7 +51,7 @@ def main() -> None:
     ]
     path = sample_path(PHOTO)
     drawn = {
-        "rate_distortion.png": rate_distortion.curves(rows(), published=published),
+        "rate_distortion.png": rate_distortion.curves(rows(), published=published, ours="preview"),
         "equal_bytes.jpg": strips.strip(
             Image.open(path).convert("RGB"),
             side_by_side(path, SIDES, RATE, metrics=("psnr", "lpips_alex", "dists")),

@@ -18,7 +18,7 @@ from sketchfusion_lite.evaluation.curves import (
     published_curve,
 )
 from sketchfusion_lite.evaluation.published import PUBLISHED, load_published
-from sketchfusion_lite.evaluation.summary import equal_bytes, mean_rows
+from sketchfusion_lite.evaluation.summary import equal_bytes, kindest, mean_rows
 
 BPP = (0.03, 0.05, 0.08, 0.12)
 PSNR = (22.0, 23.5, 25.0, 26.0)
@@ -97,6 +97,20 @@ def test_equal_bytes():
         equal_bytes(ROWS, "refined", ["vvc"])
     with pytest.raises(ArgumentError, match="a distance"):
         equal_bytes(ROWS, "refined", metric="psnr")
+
+
+def test_the_size_that_suits_a_peer_best_counts():
+    more = [row("avif", "b", 0.04, 24.0, 0.10), row("jpegxl", "a", 0.04, 24.0, 0.9)]
+    rows = [r for r in ROWS if (r["codec"], r["image"]) != ("avif", "b")] + more
+    rows.append(row("jpegxl", "b", 0.04, 24.0, 0.9))
+    lines = equal_bytes(rows, "refined", rates=(0.04,))
+    assert [(line["peer"], line["codec"]) for line in kindest(lines)] == [
+        ("avif", "avif/2"),  # 0.30 on average, at full size 0.35
+        ("jpegxl", "jpegxl"),
+    ]
+    without = [line for line in lines if line["codec"] != "avif/2"]
+    assert kindest(without)[0]["codec"] == "avif"
+    assert kindest(equal_bytes(ROWS, "refined", ["avif", "webp"])) == [], "photos were left out"
 
 
 # --------------------------------------------------------------------------------------------------

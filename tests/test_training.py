@@ -19,6 +19,7 @@ from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.cues import BoundaryDetector
 from sketchfusion_lite.errors import RecipeError
 from sketchfusion_lite.training import data
+from sketchfusion_lite.training.codec_task import CodecTask
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.muon import Muon, orthogonalise
 from sketchfusion_lite.training.objectives import (
@@ -334,3 +335,11 @@ def test_the_codec_recipe_trains_validates_with_real_bytes_and_exports(
     codec = load_codec(tmp_path / "run" / "codec.safetensors", device="cpu")
     picture = Image.open(photo_folder / "photo0.png")
     assert codec.decode(codec.encode(picture, quality=2.0).data).image.size == picture.size
+
+    checkpoint = tmp_path / "run" / "checkpoint.pt"
+    state = torch.load(checkpoint, weights_only=True)
+    dead = "preview.stride16.0.0.spatial.bias"
+    state["modules"]["model"][dead].fill_(-100.0)
+    torch.save(state, checkpoint)
+    begun = dataclasses.replace(recipe, start_from=str(checkpoint), revive=True)
+    assert CodecTask(begun).model.state_dict()[dead].min() > -1, "dead units were not revived"

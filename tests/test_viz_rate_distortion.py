@@ -113,6 +113,20 @@ def test_curves_draw_the_means_and_compute_the_finding():
     assert ours.get_linewidth() > peer.get_linewidth()
 
 
+def test_titles_say_whom_they_speak_of():
+    rows = table() + [
+        row("preview:effort=5", image, 0.045, 25, 0.1) for image in ("a.png", "b.png")
+    ]
+    best, named = (
+        charts.curves(rows).get_suptitle(),
+        charts.curves(rows, ours="preview").get_suptitle(),
+    )
+    assert best.count("preview, effort 5") == 1 and "0.20 x the LPIPS-Alex" in best
+    assert "effort" not in named and "preview -2 dB PSNR" in named and "0.50 x" in named
+    mixed = charts.curves(rows + [row("refined", i, 0.045, 40, 0.4) for i in ("a.png", "b.png")])
+    assert "refined +" in mixed.get_suptitle() and "effort 5 0.20 x" in mixed.get_suptitle()
+
+
 def test_curves_of_one_metric_and_of_codecs_by_name():
     figure = charts.curves(table(), "dists", ["preview", "vvc"], title="mine")
     assert len(figure.axes) == 1 and figure.get_suptitle() == "mine"

@@ -3,6 +3,7 @@
     rows --+--> mean_rows    codec x rate: how many photos fit, means of what was measured
            +--> mean_points  one metric of a codec per rate, where all photos fit
            +--> equal_bytes  rate x peer: both on the same photos within the same budgets, ratio, wins
+                    +--> kindest  of the sizes that a peer was measured at, its best one
 
 A codec that cannot make a file small enough stays in both tables, with what it would need.
 """
@@ -15,9 +16,10 @@ from typing import Any
 
 from ..errors import ArgumentError
 from .metrics import METRICS
+from .operating import parse_codec
 from .table import DOES_NOT_FIT, OK, Row
 
-__all__ = ["Points", "equal_bytes", "mean_points", "mean_rows"]
+__all__ = ["Points", "equal_bytes", "kindest", "mean_points", "mean_rows"]
 
 Points = list[tuple[float, float, float]]  # rate, bpp, value
 
@@ -121,6 +123,27 @@ def equal_bytes(
         for rate in found
         for peer in peers
     ]
+
+
+def kindest(lines: Iterable[dict[str, Any]], metric: str = "lpips_alex") -> list[dict[str, Any]]:
+    """For each rate and peer the line of the size that suits the peer best.
+
+    Args:
+        lines: of :func:`equal_bytes`, of this metric. Those that leave a photo out are no candidates.
+        metric: a distance.
+
+    Returns:
+        Lines with ``peer``, the name of the codec whatever its size, ascending by rate and peer.
+    """
+    best: dict[tuple[float, str], dict[str, Any]] = {}
+    theirs = f"{metric}_theirs"
+    for line in lines:
+        if line["compared"] < line["photos"] or line["ratio"] is None:
+            continue
+        key = line["rate"], parse_codec(line["codec"]).name
+        if key not in best or line[theirs] < best[key][theirs]:
+            best[key] = line | {"peer": key[1]}
+    return [best[key] for key in sorted(best)]
 
 
 def _against(

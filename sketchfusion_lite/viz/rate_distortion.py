@@ -63,6 +63,7 @@ def curves(
     published: Iterable[Mapping[str, Any]] = (),
     rate: float = 0.045,
     title: str = "",
+    ours: str = "",
 ) -> Figure:
     """Metrics over rate, one panel a metric: means over the photos, where *all* of them fit.
 
@@ -72,8 +73,9 @@ def curves(
         codecs: of the table; None for :func:`.naming.shown_codecs`.
         published: points of :func:`..evaluation.published.load_published`, drawn apart: open markers, named in the
             chart. Those without a panel's metric, or far from what was measured, are left out.
-        rate: at which the titles compare the best of ours with the best of the others.
+        rate: at which the title compares ours with the best of the others.
         title: the finding; empty computes it.
+        ours: codec that the title speaks of; empty for the best of ours in each metric.
 
     Raises:
         ArgumentError: an unknown metric, or a codec that the table lacks.
@@ -83,8 +85,12 @@ def curves(
     points = {m: {c: mean_points(rows, c, m) for c in chosen} for m in metrics}
     published = list(published)
     photos = len({row["image"] for row in rows})
-    leads = {m: _lead(points[m], m, rate) for m in metrics}
-    title = title or f"Means over {photos} photos; at {rate:g} bpp {' and '.join(leads.values())}"
+    leads = [_lead(points[m], m, rate, ours) for m in metrics]
+    if len(speakers := {who for who, _ in leads}) == 1:  # said once
+        leads = [("", lead) for _, lead in leads]
+    who = speakers.pop() if len(speakers) == 1 else ""
+    found = ", ".join(f"{name} {lead}".strip() for name, lead in leads)
+    title = title or f"{photos} photos at {rate:g} bpp: {who} {found}".replace("  ", " ")
     figure = figures._figure(4.5, title, _curves_alt(points, published))
     grid = figure.subplots(1, len(metrics), squeeze=False)[0]
     for axes, name in zip(grid, metrics, strict=True):
@@ -227,20 +233,23 @@ def _best(metric: str, values: Mapping[str, float]) -> str:
     return (max if metric in UP else min)(values, key=values.__getitem__)
 
 
-def _lead(points: Mapping[str, Points], metric: str, rate: float) -> str:
-    """Best of ours against the best of the others: "ours has 0.62 x the LPIPS-Alex of VVC, size chosen"."""
+def _lead(points: Mapping[str, Points], metric: str, rate: float, ours: str) -> tuple[str, str]:
+    """Ours, or the best of ours, against the best of the others: "preview", "0.62 x the LPIPS-Alex of VVC"."""
     at = {codec: _at(found, rate) for codec, found in points.items()}
     groups = [
         {c: v for c, v in at.items() if v is not None and is_ours(c) == own}
         for own in (True, False)
     ]
+    if ours:
+        groups[0] = {codec: value for codec, value in groups[0].items() if codec == ours}
     if not all(groups):
-        return f"{SHORT[metric]} is not compared"
-    ours, theirs = (_best(metric, group) for group in groups)
-    whom = plain_label(theirs)
+        return "", f"{SHORT[metric]} is not compared"
+    own, theirs = (_best(metric, group) for group in groups)
+    who, whom = plain_label(own).removeprefix("ours, "), plain_label(theirs)
     if metric in UP:
-        return f"{at[ours] - at[theirs]:+.2g}{_UNIT.get(metric, '')} {SHORT[metric]} against {whom}"
-    return f"{at[ours] / at[theirs]:.2f} x the {SHORT[metric]} of {whom}"
+        unit = _UNIT.get(metric, "")
+        return who, f"{at[own] - at[theirs]:+.2g}{unit} {SHORT[metric]} against {whom}"
+    return who, f"{at[own] / at[theirs]:.2f} x the {SHORT[metric]} of {whom}"
 
 
 def _curves_alt(points: Mapping[str, Mapping[str, Points]], published: list) -> str:

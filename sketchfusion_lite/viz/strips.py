@@ -26,6 +26,7 @@ def strip(
     windows: Mapping[str, Window],
     title: str = "",
     captions: Mapping[str, str] | None = None,
+    budget: int = 0,
 ) -> Figure:
     """One photo through several codecs within one budget: whole pictures, and below them enlarged crops.
 
@@ -35,6 +36,7 @@ def strip(
         windows: what a window shows -> where it is.
         title: the finding; empty computes it from LPIPS-Alex, where it was measured.
         captions: codec -> name to print; the others get :func:`.naming.label`.
+        budget: in bytes, which the title names; 0 for the largest file's size.
     """
     columns = [("the photo", photo, f"raw {3 * photo.width * photo.height:,} B\n")]
     for side in sides:
@@ -49,7 +51,9 @@ def strip(
     )
     alt += f". Rows: the whole picture; {'; '.join(windows)}."
     figure = figures._figure(
-        (cell - 0.1) * sum(heights) + 0.95 + 0.08 * len(heights), title or _strip_title(sides), alt
+        (cell - 0.1) * sum(heights) + 0.95 + 0.08 * len(heights),
+        title or _strip_title(sides, budget),
+        alt,
     )
     grid = figure.subplots(len(heights), len(columns), height_ratios=heights, squeeze=False)
     for column, (name, picture, facts) in enumerate(columns):
@@ -132,14 +136,14 @@ def _facts(side: Side) -> str:
     return f"{len(side.coded.data):,} B\n{' · '.join(quality[:2])}"
 
 
-def _strip_title(sides: Sequence[Side]) -> str:
-    sizes = [len(side.coded.data) for side in sides if side.coded]
+def _strip_title(sides: Sequence[Side], budget: int) -> str:
+    budget = budget or max((len(side.coded.data) for side in sides if side.coded), default=0)
     found = {s.codec: s.metrics.lpips_alex for s in sides if not math.isnan(s.metrics.lpips_alex)}
     if not found:
         return "The same photo within the same bytes"
     best = min(found, key=found.__getitem__)
     winner = label(best).replace(", size chosen", "")
-    return f"Within {max(sizes):,} bytes {winner} has the lowest LPIPS-Alex, {found[best]:.3f}"
+    return f"Within {budget:,} bytes {winner} has the lowest LPIPS-Alex, {found[best]:.3f}"
 
 
 def _note(axes: Axes, x: float, y: float, text: str) -> None:
