@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV     ?= .venv
-EXTRAS   ?= workbook,train,peers,fid,test
+EXTRAS   ?= workbook,train,peers,fid,book,test
 NOTEBOOK ?= notebooks/00_tour.ipynb
 RECIPE   ?= codec
 ARGS     ?=
@@ -22,7 +22,7 @@ export HF_HUB_OFFLINE ?= 1
 export SKETCHFUSION_MIRROR ?= $(wildcard ../shared/data)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install fetch workbook lab explore test lint format bench train clean distclean
+.PHONY: help install fetch workbook book lab explore test lint format bench train clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ fetch: $(STAMP)  ## LPIPS trunks (64 MB) into the cache folder, checked by sha25
 workbook: export OMP_NUM_THREADS ?= 2
 workbook: install fetch  ## execute the tour notebook; says where it and its HTML page lie
 	@$(PY) tools/run_workbook.py $(NOTEBOOK) $(ARGS)
+
+book: $(STAMP)  ## build the book, pages that open from disk, out of the committed notebooks
+	@$(PY) tools/make_book.py $(ARGS)
 
 # An upload above the explorer's limit shall get its answer; by default the connection would be cut at 10 MB.
 lab: install fetch  ## open JupyterLab at the tour notebook (this machine only, with a token)

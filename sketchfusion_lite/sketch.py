@@ -6,7 +6,7 @@
                                                                                  (B,C,H/16,W/16)
     y = [structure group | tone group];  SketchRenderer draws the structure group as lines.
 
-The latent ``y`` is scalar-quantised into integers symbols (see :mod:`sketchfusion_lite.entropy`); a gain
+The latent ``y`` is scalar-quantised into integer symbols (see :mod:`sketchfusion_lite.entropy`); a gain
 per channel and quality level sets how finely.
 
 References
