@@ -230,6 +230,26 @@ def test_tour_within_a_budget_of_bytes(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.notebook
 @pytest.mark.slow
+def test_cues_with_another_photo_and_human_boundaries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photo_folder: Path
+):
+    notebook = TOUR.with_name("01_cues.ipynb")
+    solved = with_solutions(notebook, tmp_path / "solved.ipynb")
+    parameters = {"photo": "chelsea", "caption": "a ginger cat", "bpp": 0.08, "scenes": 2}
+    parameters |= {"train_steps": 3, "boundaries_folder": str(photo_folder), "annotated": 2}
+    parameters["cues_table"] = str(TOUR.parents[1] / "data" / "results" / "cues.csv")
+    row = run(solved, tmp_path, parameters, monkeypatch)
+    assert (row["photo"], row["scenes"], row["annotated"]) == ("chelsea", 2, 2)
+    assert row["bytes"] <= row["budget"] == int(0.08 * 451 * 300 / 8)
+    assert set(row["f"]) == {"difference of Gaussians", "Sobel", "learned (ours)", "student"}
+    assert 0 < row["f"]["Sobel"] < row["f"]["learned (ours)"] < 1
+    assert row["lost_db"]["no tone"] > row["lost_db"]["no lines"]
+    assert row["gap_db"] > 1
+    assert 0 < row["astray"] < 1 and 0 < row["lines_share"] < 1
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
 def test_refinement_with_another_photo_and_a_short_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -262,3 +282,57 @@ def test_rate_distortion_with_another_photo_anchor_and_solved_exercises(
     assert 0 < row["ratio"] < 2 and row["bd_pairs"] >= 1
     assert row["fooled_lpips_alex"] < -0.2 and row["fooled_lpips_alex"] < row["fooled_dists"]
     assert (row["live_rows"], row["live_fits"] >= 1) == (6, True)
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
+def test_sketch_encoder_with_another_photo_and_short_trainings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    notebook = TOUR.with_name("02_sketch_encoder.ipynb")
+    solved = with_solutions(notebook, tmp_path / "solved.ipynb")
+    parameters = {"photo": "chelsea", "quality": 1.0, "train_steps": 8, "width": 6}
+    row = run(solved, tmp_path, parameters, monkeypatch)
+    assert (row["photo"], row["quality"], row["train_steps"]) == ("chelsea", 1.0, 8)
+    assert 0.8 < row["zeros"] < 1 and -1 <= row["gate_correlation"] < row["share_correlation"] <= 1
+    assert row["noise_ratio_lowest"] > row["noise_ratio_finest"] > 1
+    assert 0.14 < row["zero_bits"] < 0.16, "of the smallest scale, whatever the weights"
+    assert row["floor_bpp"] == pytest.approx(row["zero_bits"] * row["channels"] / 256)
+    assert 0.8 < row["straight-through_ratio"] < 1.2
+    assert abs(row["straight-through_change_db"]) < 0.5
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
+def test_entropy_coding_with_another_photo_and_solved_exercises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    solved = with_solutions(TOUR.with_name("03_entropy_coding.ipynb"), tmp_path / "solved.ipynb")
+    parameters = {"photo": "chelsea", "quality": 1.0, "budget": 900, "streams": 1, "prefixes": 3}
+    parameters["output_dir"] = str(tmp_path / "out")
+    row = run(solved, tmp_path, parameters, monkeypatch)
+
+    assert row["photo"] == "chelsea" and row["quality"] == pytest.approx(1.0)
+    assert row["bytes"] == (tmp_path / "out" / "chelsea.skf").stat().st_size
+    assert row["bytes"] == row["rans_bytes"] + row["framing_bytes"]
+    assert row["ideal_bytes"] < row["rans_bytes"] <= 1.01 * row["ideal_bytes"] + 12
+    costs = list(row["model_bytes"].values())
+    assert costs == sorted(costs, reverse=True) and costs[-1] == pytest.approx(row["ideal_bytes"])
+    assert row["flips"] == 8 * row["bytes"] and row["not_noticed"] == 0
+    assert row["budget_bytes"] <= row["budget"] == 900
+    assert row["floats_garbled"]["bfloat16"] == 1
+    assert row["prefix_psnr"][-1] == max(row["prefix_psnr"]) > row["prefix_psnr"][0]
+
+
+@pytest.mark.notebook
+@pytest.mark.slow
+def test_explorer_with_another_photo_and_solved_exercises(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    notebook = TOUR.with_name("08_explorer.ipynb")
+    solved = with_solutions(notebook, tmp_path / "solved.ipynb")
+    row = run(solved, tmp_path, {"photo": "rocket", "bpp": 0.06, "steps": 1}, monkeypatch)
+    assert (row["photo"], row["budget"]) == ("rocket", int(0.06 * 640 * 427 / 8))
+    assert row["bytes"] <= row["budget"] and row["sizes"] == sorted(row["sizes"])
+    assert 15 < row["refined_psnr"] < 40 and 0 < row["refined_lpips_alex"] < 1
+    assert 0 < row["preview_seconds"] < 60
