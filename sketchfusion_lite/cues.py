@@ -24,7 +24,10 @@ from .blocks import BottleneckBlock, downsample
 
 
 class ResidualConv(nn.Module):
-    """Residual pair of 3x3 convolutions, dilated for context: ``(B, C, h, w)`` -> ``(B, C, h, w)``."""
+    """Residual pair of 3x3 convolutions, dilated for context: ``(B, C, h, w)`` -> ``(B, C, h, w)``.
+
+    The skip carries ``relu(x)``, not ``x``: the first activation works in place, on the argument.
+    """
 
     def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
@@ -33,7 +36,8 @@ class ResidualConv(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(self.act(self.first(self.act(x))))
+        x = self.act(x)
+        return x + self.second(self.act(self.first(x)))
 
 
 class BoundaryDetector(nn.Module):

@@ -35,7 +35,7 @@ class GatedFusion(nn.Module):
 
     Shape:
         structural, perceptual ``(B, C, h, w)`` -> fused ``(B, C, h, w)``, gate ``(B, C, h, w)`` in (0, 1);
-        gate 1 trusts the lines, gate 0 the tone.
+        1 passes the structural cue, 0 the perceptual.
     """
 
     def __init__(self, channels: int, cues: str = "fused") -> None:

@@ -243,9 +243,9 @@ def test_cues_with_another_photo_and_human_boundaries(
     assert row["bytes"] <= row["budget"] == int(0.08 * 451 * 300 / 8)
     assert set(row["f"]) == {"difference of Gaussians", "Sobel", "learned (ours)", "student"}
     assert 0 < row["f"]["Sobel"] < row["f"]["learned (ours)"] < 1
-    assert row["lost_db"]["no tone"] > row["lost_db"]["no lines"]
+    assert row["lost_db"]["no perceptual cue"] > row["lost_db"]["no structural cue"]
     assert row["gap_db"] > 1
-    assert 0 < row["astray"] < 1 and 0 < row["lines_share"] < 1
+    assert 0 < row["astray"] < 1 and 0 < row["agreed"]["Sobel"] < 1
 
 
 @pytest.mark.notebook

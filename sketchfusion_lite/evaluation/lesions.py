@@ -1,6 +1,6 @@
 """Lesions: a trained codec with one of its cues covered, to see what it loses.
 
-    with blinded(codec, "lines"):            boundaries --> empty map ---+
+    with blinded(codec, "structural"):       boundaries --> empty map ---+
         codec.encode(photo, bpp=0.045)       image ----------------------+--> encoder --> y
 
 A lesion is no ablation: the networks learned with both cues and cannot adapt, so that the damage bounds a cue's use
@@ -20,7 +20,7 @@ from ..errors import ArgumentError
 
 __all__ = ["blinded"]
 
-_CUES = ("lines", "tone")
+_CUES = ("structural", "perceptual")
 
 
 class _Blinded(nn.Module):
@@ -29,9 +29,9 @@ class _Blinded(nn.Module):
         self.encoder, self.covered = encoder, covered
 
     def forward(self, image: Tensor, boundaries: Tensor) -> Tensor:
-        if "lines" in self.covered:
+        if "structural" in self.covered:
             boundaries = torch.zeros_like(boundaries)
-        if "tone" in self.covered:
+        if "perceptual" in self.covered:
             image = torch.full_like(image, 0.5)
         return self.encoder(image, boundaries)
 
@@ -42,7 +42,8 @@ def blinded(codec: SketchFusionCodec, *covered: str) -> Iterator[SketchFusionCod
 
     Args:
         codec: comes back as it was, whatever happens inside.
-        covered: ``"lines"`` (the encoder gets an empty boundary map), ``"tone"`` (a grey picture), both or none.
+        covered: ``"structural"`` (the encoder gets an empty boundary map), ``"perceptual"`` (an evenly grey picture),
+            both or none.
 
     Raises:
         ArgumentError: another cue.

@@ -1,8 +1,8 @@
-"""Pictures of what is no picture: letters, features, the weight that a fusion gives to a cue.
+"""Pictures of what is no picture: letters, features, edge maps, curves of detectors.
 
 "A cup of coffee ..."  --> text_page     --> a page that shows them
 features (1, C, h, w)  --> false_colour  --> their three strongest directions as red, green and blue
-values (H, W)          --> heat          --> a map with a scale
+values (H, W)          --> ink           --> an edge map, black on white
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from torch import Tensor
 from ..evaluation.boundaries import BoundaryCurve
 from ..images import to_pil
 from .charts import _MARKERS
-from .figures import PALETTE, WIDTH, _bare, _figure, _styled
+from .figures import PALETTE, _figure, _styled
 
-__all__ = ["false_colour", "heat", "ink", "precision_recall", "text_page"]
+__all__ = ["false_colour", "ink", "precision_recall", "text_page"]
 
 
 def text_page(text: str, size: tuple[int, int]) -> Image.Image:
@@ -94,28 +94,6 @@ def ink(values: np.ndarray | Tensor) -> Image.Image:
 
 
 @_styled
-def heat(maps: Mapping[str, np.ndarray], title: str, alt: str, label: str) -> Figure:
-    """Maps side by side on one scale.
-
-    Args:
-        maps: caption -> ``(H, W)`` of values; one shape for all.
-        title: the finding.
-        alt: what a reader who cannot see it should know.
-        label: of the scale, with units.
-    """
-    values = list(maps.values())
-    low, high = np.percentile(np.concatenate([v.ravel() for v in values]), (1, 99))
-    cell = (WIDTH - 0.9) / len(values)
-    figure = _figure(cell * values[0].shape[0] / values[0].shape[1] + 0.65, title, alt)
-    grid = figure.subplots(1, len(values), squeeze=False)[0]
-    for axes, (caption, each) in zip(grid, maps.items(), strict=True):
-        _bare(axes, caption)
-        drawn = axes.imshow(each, cmap="cividis", vmin=low, vmax=max(high, low + 1e-6))
-    figure.colorbar(drawn, ax=list(grid), fraction=0.03, pad=0.01).set_label(label)
-    return figure
-
-
-@_styled
 def precision_recall(curves: Mapping[str, BoundaryCurve], title: str) -> Figure:
     """Precision over recall of several detectors; a marker where the F-measure is highest.
 
@@ -143,8 +121,8 @@ def precision_recall(curves: Mapping[str, BoundaryCurve], title: str) -> Figure:
         marker = _MARKERS[index % 6]
         axes.plot([at.recall], [at.precision], marker=marker, markersize=9, label=label, **style)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    axes.set_xlabel("recall: found of the true boundary")
-    axes.set_ylabel("precision: right of the drawn")
+    axes.set_xlabel("recall: share of true pixels that are found")
+    axes.set_ylabel("precision: share of drawn pixels that are true")
     axes.grid(False)
     axes.legend(frameon=True, fontsize="small", loc="lower left")
     sns.despine(ax=axes)

@@ -30,7 +30,6 @@ from ..errors import ArgumentError
 __all__ = [
     "Window",
     "comparison",
-    "cues",
     "difference_window",
     "panels",
     "rate_curve",
@@ -153,40 +152,6 @@ def panels(
         _picture(axes, image, caption)
     if marked:
         _outline(grid.flat[0], marked, "")
-    return figure
-
-
-@_styled
-def cues(
-    photo: Image.Image, naive: np.ndarray, learned: np.ndarray, gate: np.ndarray, title: str
-) -> Figure:
-    """The photo, two edge maps of it, and where the fusion trusts lines or tone.
-
-    Args:
-        photo: the original.
-        naive: ``(H, W)`` in [0, 1], edges of a fixed filter.
-        learned: ``(H, W)`` in [0, 1], boundary probability.
-        gate: ``(h, w)`` in [0, 1], 1 = lines, 0 = tone.
-        title: the finding.
-    """
-    alt = (
-        "Four panels: the photo, its Sobel edges, the learned boundary map, and a map of the "
-        f"fusion gate, which runs from {gate.min():.2f} to {gate.max():.2f}."
-    )
-    figure = _figure(2 * ((WIDTH - 1.1) / 2 * photo.height / photo.width + 0.3) + 0.35, title, alt)
-    grid = figure.subplots(2, 2)
-    _picture(grid[0, 0], photo, "the photo")
-    for axes, edges, caption in (
-        (grid[0, 1], naive, "naive cue: Sobel edges (dark = edge)"),
-        (grid[1, 0], learned, "structural cue: learned boundaries (dark = likely)"),
-    ):
-        _bare(axes, caption)
-        axes.imshow(1 - edges, cmap="gray", vmin=0, vmax=1)
-    _bare(grid[1, 1], "gate, mean over channels")
-    low, high = np.percentile(gate, (1, 99))
-    drawn = grid[1, 1].imshow(gate, cmap="cividis", vmin=low, vmax=max(high, low + 0.01))
-    bar = figure.colorbar(drawn, ax=grid[1, 1], fraction=0.035, pad=0.02)
-    bar.set_label("gate: 0 tone ... 1 lines")
     return figure
 
 
