@@ -218,7 +218,9 @@ class Explorer(widgets.VBox):
         if file_name(snapshot) not in self.saved.value:
             self.saved.value = ""  # it spoke of another file
         self.link.value, self.save.disabled = save_link(snapshot), False
-        self.save.tooltip = f"write {file_name(snapshot)} into the folder {self.folder.resolve()}"
+        self.save.tooltip = (
+            f"write {file_name(snapshot)} into the folder {self.folder.resolve().name}"
+        )
 
     def _set_controls(self, snapshot: Snapshot) -> None:
         """Bytes and rate follow each other; the photo is the one before where a new one was unusable."""

@@ -1,0 +1,100 @@
+"""What the rules of the notebooks' lint stand on: a notebook read once, and the list of rules."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+ROOT = Path(__file__).parents[1]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Book:
+    """One notebook, read once."""
+
+    path: Path
+
+    @cached_property
+    def raw(self) -> dict[str, Any]:
+        return json.loads(self.path.read_text("utf-8"))
+
+    @cached_property
+    def node(self) -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # missing ids are a rule of ours
+            return nbformat.read(self.path, as_version=4)
+
+    @cached_property
+    def code(self) -> list[Any]:
+        return [cell for cell in self.node.cells if cell.cell_type == "code"]
+
+    @cached_property
+    def outputs(self) -> list[Any]:
+        return [output for cell in self.code for output in cell.outputs]
+
+    @cached_property
+    def prose(self) -> str:
+        """All Markdown but the set-up note, with code blocks."""
+        cells = [c for c in self.node.cells if c.cell_type == "markdown" and not tagged(c, "setup")]
+        return "\n\n".join(cell.source for cell in cells)
+
+    def tagged(self, tag: str) -> list[Any]:
+        return [cell for cell in self.node.cells if tagged(cell, tag)]
+
+
+Rule = Callable[[Book], Iterator[str]]
+RULES: dict[str, Rule] = {}
+
+
+def rule(check: Rule) -> Rule:
+    RULES[check.__name__] = check
+    return check
+
+
+def tagged(cell: Any, tag: str) -> bool:
+    return tag in cell.metadata.get("tags", [])
+
+
+def walk(cell: Any) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(cell.source))
+
+
+def without_code(text: str) -> str:
+    """Markdown with its code blocks, code spans and formulas blanked, every position kept."""
+    for pattern in (
+        FENCE,
+        re.compile(r"\$\$.*?\$\$", re.DOTALL),
+        re.compile(r"`[^`\n]+`|\$[^$\n]+\$"),
+    ):
+        text = pattern.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
+    return text
+
+
+def load_tool(name: str) -> Any:
+    """A script of ``tools/`` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def setup_cells() -> tuple[str, str]:
+    """Note and code of the set-up that every notebook shares."""
+    tool = load_tool("notebook_setup")
+    return tool.NOTE, tool.CODE
+
+
+def solutions(text: str) -> list[str]:
+    """The Python blocks of Markdown; they stand in solutions only."""
+    return [code for language, code in FENCE.findall(text) if language == "python"]

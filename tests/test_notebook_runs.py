@@ -1,0 +1,253 @@
+"""Every notebook runs with other parameters, its exercises solved, and leaves a sound row of results.
+
+    notebook + solutions as cells --papermill, other parameters--> executed copy + row.json --> asserts
+
+``make test`` also executes every notebook with its defaults under nbval. That no notebook lacks such
+a test is a rule of its own, see ``test_notebooks.py``.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sketchfusion_lite.samples import load_photo
+from tests.notebook_book import solutions
+
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("papermill")
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+TABLES = Path(__file__).parents[1] / "data" / "results"  # the copy lies elsewhere: absolute paths
+Solve = Callable[..., dict[str, Any]]
+
+
+def run(
+    notebook: Path, folder: Path, parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    """Execute with papermill and return the results row."""
+    import papermill
+    from traitlets.config import Config
+
+    defaults = declared(notebook)
+    if unknown := {*parameters, "results_path"} - set(defaults):
+        raise ValueError(f"unknown parameters {sorted(unknown)}")  # papermill would only warn
+    # Sockets, not ports, against races of parallel runs (papermill #511); kept in a folder of their
+    # own, since by default their names are relative and the same for all.
+    sockets = folder / "s"
+    sockets.mkdir()
+    config = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "k")}})
+    row = folder / "row.json"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    papermill.execute_notebook(
+        str(notebook),
+        str(folder / "executed.ipynb"),
+        parameters={**parameters, "results_path": str(row)},
+        cwd=str(notebook.parent),
+        progress_bar=False,
+        config=config if len(str(sockets)) < 90 else None,  # a limit of the operating system
+        execution_timeout=600,
+    )
+    return json.loads(row.read_text())
+
+
+def declared(notebook: Path) -> dict[str, Any]:
+    """Parameters and their defaults, as Python values."""
+    import papermill
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        seen = papermill.inspect_notebook(str(notebook))
+    return {name: ast.literal_eval(found["default"]) for name, found in seen.items()}
+
+
+def with_solutions(notebook: Path, target: Path) -> Path:
+    """A copy whose exercises are solved: the folded code follows the text as cells."""
+    copy = nbformat.read(notebook, as_version=4)
+    cells = []
+    for cell in copy.cells:
+        cells.append(cell)
+        if cell.cell_type == "markdown":
+            cells += [nbformat.v4.new_code_cell(block) for block in solutions(cell.source)]
+    assert len(cells) > len(copy.cells), "no solution holds code"
+    copy.cells = cells
+    nbformat.write(copy, target)
+    return target
+
+
+@pytest.fixture
+def solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Solve:
+    """``solve("00_tour", photo="chelsea")``: the row of a run with these parameters and all solutions."""
+
+    def solved(stem: str, **parameters: Any) -> dict[str, Any]:
+        notebook = NOTEBOOKS / f"{stem}.ipynb"
+        defaults = declared(notebook)
+        others = {name for name, value in parameters.items() if value != defaults.get(name)}
+        assert others - {"output_dir"}, "all defaults"
+        copy = with_solutions(notebook, tmp_path / "solved.ipynb")
+        return run(copy, tmp_path, parameters, monkeypatch)
+
+    return solved
+
+
+def test_unknown_parameters_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(ValueError, match="bbp"):
+        run(NOTEBOOKS / "00_tour.ipynb", tmp_path, {"bbp": 0.1}, monkeypatch)
+
+
+def test_defaults_alone_are_refused(solve: Solve):
+    with pytest.raises(AssertionError, match="all defaults"):
+        solve("00_tour", photo="coffee")
+
+
+def slow(test: Callable[..., None]) -> Callable[..., None]:
+    return pytest.mark.notebook(pytest.mark.slow(test))
+
+
+@slow
+def test_tour_with_another_photo_and_rate_and_solved_exercises(solve: Solve, tmp_path: Path):
+    row = solve("00_tour", photo="chelsea", bpp=0.09, output_dir=str(tmp_path / "out"))
+
+    assert row["photo"] == "chelsea" and (row["width"], row["height"]) == (451, 300)
+    assert row["budget"] == int(0.09 * 451 * 300 / 8)
+    assert row["bytes"] <= row["budget"] and row["avif_bytes"] <= row["budget"]
+    assert row["bytes"] == (tmp_path / "out" / "chelsea.skf").stat().st_size
+    assert row["bytes"] == sum(row["section_bytes"].values())
+    assert math.isclose(row["bpp"], row["bytes"] * 8 / (451 * 300))
+    assert row["estimated_bpp"] < row["bpp"]
+    assert row["summary"].startswith("chelsea: ")
+    for codec in ("", "avif_"):
+        assert 15 < row[f"{codec}psnr"] < 40 and 0.3 < row[f"{codec}ms_ssim"] < 1
+        for metric in ("lpips_alex", "lpips_vgg", "dists"):
+            assert 0 < row[f"{codec}{metric}"] < 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "chelsea.skf",
+        "chelsea_preview.png",
+        "chelsea_refined.png",
+        "chelsea_sketch.png",
+    }
+    assert 0 < abs(row["psnr"] - row["preview_psnr"]) < 1, "realism 1 is another picture"
+
+
+@slow
+def test_tour_within_a_budget_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A picture of one's own, of an odd size, and bytes in place of bits per pixel."""
+    name = tmp_path / "mine.jpg"
+    load_photo("astronaut").image.crop((100, 0, 337, 203)).save(name, quality=95)
+    parameters = {"photo": str(name), "max_bytes": 1400, "output_dir": str(tmp_path / "out")}
+    row = run(
+        NOTEBOOKS / "00_tour.ipynb",
+        tmp_path,
+        parameters | {"steps": 1, "realism": 0.0},
+        monkeypatch,
+    )
+    assert (row["steps"], row["psnr"]) == (1, row["preview_psnr"]), "realism 0 is the preview"
+    assert (row["photo"], row["width"], row["height"]) == ("mine", 237, 203)
+    assert row["bytes"] <= row["budget"] == 1400
+    with Image.open(tmp_path / "out" / "mine_preview.png") as preview:
+        assert preview.size == (237, 203)
+
+
+@slow
+def test_cues_with_another_photo_and_human_boundaries(solve: Solve, photo_folder: Path):
+    parameters = {"photo": "chelsea", "caption": "a ginger cat", "bpp": 0.08, "scenes": 2}
+    parameters |= {"train_steps": 3, "boundaries_folder": str(photo_folder), "annotated": 2}
+    row = solve("01_cues", **parameters, cues_table=str(TABLES / "cues.csv"))
+    assert (row["photo"], row["scenes"], row["annotated"]) == ("chelsea", 2, 2)
+    assert row["bytes"] <= row["budget"] == int(0.08 * 451 * 300 / 8)
+    assert set(row["f"]) == {"difference of Gaussians", "Sobel", "learned (ours)", "student"}
+    assert 0 < row["f"]["Sobel"] < row["f"]["learned (ours)"] < 1
+    assert row["lost_db"]["no perceptual cue"] > row["lost_db"]["no structural cue"]
+    assert row["gap_db"] > 1
+    assert 0 < row["astray"] < 1 and 0 < row["agreed"]["Sobel"] < 1
+
+
+@slow
+def test_sketch_encoder_with_another_photo_and_short_trainings(solve: Solve):
+    row = solve("02_sketch_encoder", photo="chelsea", quality=1.0, train_steps=8, width=6)
+    assert (row["photo"], row["quality"], row["train_steps"]) == ("chelsea", 1.0, 8)
+    assert 0.8 < row["zeros"] < 1 and -1 <= row["gate_correlation"] <= 1
+    assert 0.2 < row["share_correlation"] <= 1, "only lines pass where there are lines"
+    assert row["structure_psnr"] + 1 < row["predicted_tone_psnr"] < row["psnr"] + 0.5
+    assert row["noise_ratio_lowest"] > row["noise_ratio_finest"] > 1
+    assert 0.14 < row["zero_bits"] < 0.16, "of the smallest scale, whatever the weights"
+    assert row["floor_bpp"] == pytest.approx(row["zero_bits"] * row["channels"] / 256)
+    assert 0.8 < row["straight-through_ratio"] < 1.2
+    for name in ("straight-through", "mixed, λ / 3"):
+        assert abs(row[f"{name}_change_db"]) < 0.5, "the decoder was trained on rounded symbols"
+
+
+@slow
+def test_entropy_coding_with_another_photo_and_solved_exercises(solve: Solve, tmp_path: Path):
+    parameters = {"photo": "chelsea", "quality": 1.0, "budget": 900, "streams": 1, "prefixes": 3}
+    row = solve("03_entropy_coding", **parameters, output_dir=str(tmp_path / "out"))
+
+    assert row["photo"] == "chelsea" and row["quality"] == pytest.approx(1.0)
+    assert row["bytes"] == (tmp_path / "out" / "chelsea.skf").stat().st_size
+    assert row["bytes"] == row["rans_bytes"] + row["framing_bytes"]
+    assert row["ideal_bytes"] < row["rans_bytes"] <= 1.01 * row["ideal_bytes"] + 12
+    costs = list(row["model_bytes"].values())
+    assert costs == sorted(costs, reverse=True) and costs[-1] == pytest.approx(row["ideal_bytes"])
+    assert row["flips"] == 8 * row["bytes"] and row["not_noticed"] == 0
+    assert row["budget_bytes"] <= row["budget"] == 900
+    assert row["floats_garbled"]["bfloat16"] == 1
+    assert row["prefix_psnr"][-1] == max(row["prefix_psnr"]) > row["prefix_psnr"][0]
+    assert row["prefix_psnr"][0] == min(row["prefix_psnr"]), "hyper alone"
+
+
+@slow
+def test_preview_decoding_with_another_photo_and_a_short_training(solve: Solve):
+    parameters = {"photo": "chelsea", "train_steps": 2, "crop": 48, "batch": 2, "width": 8}
+    row = solve("04_preview_decoding", **parameters, at_scale=str(TABLES / "adversarial.csv"))
+    assert (row["photo"], row["train_steps"], row["width"]) == ("chelsea", 2, 8)
+    assert row["doubling"] == pytest.approx(2, rel=0.03)
+    assert row["macs_per_pixel"] > 1000 and row["receptive_field"] % 16 == 0
+    assert 0 < row["near"] <= 1 and 0 < row["invented"] < 1
+    names = {key.removesuffix("_psnr") for key in row if key.endswith("_psnr")}
+    assert len(names) == 7, "the shipped decoder and six tuned ones"
+    for name in names:
+        assert 12 < row[f"{name}_psnr"] < 40
+        assert 0 < row[f"{name}_lpips_alex"] < 1 and 0 < row[f"{name}_dists"] < 1
+        assert row[f"{name}_weave"] > 0
+
+
+@slow
+def test_refinement_with_another_photo_and_a_short_training(solve: Solve):
+    parameters = {"photo": "china", "steps": 2, "train_steps": 12, "width": 8, "crop": 48}
+    row = solve("05_diffusion_refinement", **parameters)
+    assert (row["photo"], row["steps"], row["train_steps"]) == ("china", 2, 12)
+    assert 0 < abs(row["refined_psnr"] - row["preview_psnr"]) < 1
+    assert abs(row["refined_dists"] - row["preview_dists"]) < 0.05
+    assert 0 < row["nearer"] < 1 and row["student_ratio"] > 0
+    assert abs(row["student_psnr"] - row["preview_psnr"]) < 3
+
+
+@slow
+def test_rate_distortion_with_another_photo_anchor_and_solved_exercises(solve: Solve):
+    parameters = {"photo": "flower", "anchor": "avif/auto", "rate": 0.07, "fool_steps": 5}
+    parameters |= {"strip_codecs": "preview,avif/auto", "live_photos": "coffee", "live_side": 192}
+    table = str(TABLES / "rate_distortion.csv")
+    row = solve("06_rate_distortion", **parameters, table_path=table)
+    assert (row["photo"], row["anchor"], row["rate"]) == ("flower", "avif/auto", 0.07)
+    assert row["photos"] >= 1 and row["rows"] > row["photos"]
+    assert row["bytes"] <= 0.07 * 640 * 427 / 8
+    assert 0 < row["ratio"] < 2 and row["bd_pairs"] >= 1
+    assert row["fooled_lpips_alex"] < -0.2 and row["fooled_lpips_alex"] < row["fooled_dists"]
+    assert (row["live_rows"], row["live_fits"] >= 1) == (6, True)
+
+
+@slow
+def test_explorer_with_another_photo_and_solved_exercises(solve: Solve):
+    row = solve("08_explorer", photo="rocket", bpp=0.06, steps=1)
+    assert (row["photo"], row["budget"]) == ("rocket", int(0.06 * 640 * 427 / 8))
+    assert row["bytes"] <= row["budget"] and row["sizes"] == sorted(row["sizes"])
+    assert 15 < row["refined_psnr"] < 40 and 0 < row["refined_lpips_alex"] < 1
+    assert 0 < row["preview_seconds"] < 60
