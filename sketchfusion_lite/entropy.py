@@ -16,6 +16,8 @@ References
     [2] He et al., "Checkerboard Context Model for Efficient Learned Image Compression", CVPR 2021.
     [3] Balle et al., "Variational image compression with a scale hyperprior", ICLR 2018
         (factorised prior of z, appendix 6.1; as implemented by CompressAI's EntropyBottleneck).
+    [4] Minnen, Singh, "Channel-wise Autoregressive Entropy Models for Learned Image Compression", ICIP 2020
+        (noise for the rate, rounding for the decoder).
 """
 
 from __future__ import annotations
@@ -179,9 +181,12 @@ class EntropyModel(nn.Module):
     Attributes:
         quantiser: what stands for rounding in :meth:`forward`, differentiable: :func:`round_ste`, or another proxy such
             as :func:`add_noise`. Means stay rounded, and coding always rounds, whatever a model was trained with.
+        rate_quantiser: what stands for rounding where bits are counted, if that is to be another; None for the same.
+            With :func:`add_noise` here and :func:`round_ste` above it is the mixed scheme of [4].
     """
 
     quantiser: Callable[[Tensor], Tensor] = staticmethod(round_ste)
+    rate_quantiser: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self,
@@ -217,7 +222,8 @@ class EntropyModel(nn.Module):
         """Quantise a scaled latent ``(B, C, h, w)`` at quality ``(B,)`` and count its bits."""
         s = self.structure_channels
         anchors = checkerboard(*y.shape[-2:], device=y.device).to(y.dtype)  # (1, 1, h, w)
-        z_hat = self.quantiser(self.analysis(y))  # (B, Z, h/4, w/4)
+        z = self.analysis(y)  # (B, Z, h/4, w/4)
+        z_hat = self.quantiser(z)
         psi = self.synthesis(z_hat, quality)[..., : y.shape[-2], : y.shape[-1]]  # (B, P, h, w)
         y_s, y_t = y[:, :s], y[:, s:]
         structure, _, bits_s = self._code_group(self.structure_context, psi, y_s, None, anchors)
@@ -226,7 +232,7 @@ class EntropyModel(nn.Module):
             tone, tone_means, bits_t = self._code_group(
                 self.tone_context, psi, y_t, structure, anchors
             )
-        bits_z = -self.hyper_likelihood(z_hat).log2().sum(dim=(1, 2, 3))
+        bits_z = -self.hyper_likelihood(self._priced(z, z_hat)).log2().sum(dim=(1, 2, 3))
         sections = torch.stack([bits_z, bits_s, bits_t], dim=1)  # (B, 3)
         return Quantised(
             torch.cat([structure, tone], dim=1),
@@ -234,6 +240,10 @@ class EntropyModel(nn.Module):
             sections.sum(dim=1),
             sections,
         )
+
+    def _priced(self, values: Tensor, symbols: Tensor) -> Tensor:
+        """What the bits are counted of: the symbols, or ``rate_quantiser`` of the values before rounding."""
+        return symbols if self.rate_quantiser is None else self.rate_quantiser(values)
 
     def _code_group(
         self, net: GroupContext, psi: Tensor, y: Tensor, earlier: Tensor | None, anchors: Tensor
@@ -255,5 +265,5 @@ class EntropyModel(nn.Module):
         means = means0 * anchors + means1 * (1 - anchors)
         indices = indices0 * anchors + indices1 * (1 - anchors)
         symbols = symbols0 * anchors + self.quantiser(y - means1) * (1 - anchors)
-        likelihood = symbol_likelihood(symbols, scale_of_index(indices))
+        likelihood = symbol_likelihood(self._priced(y - means, symbols), scale_of_index(indices))
         return symbols + means, means0, -likelihood.log2().sum(dim=(1, 2, 3))

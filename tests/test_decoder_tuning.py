@@ -21,7 +21,7 @@ from sketchfusion_lite.training.decoder_tuning import (
     receive,
     tune_decoder,
 )
-from sketchfusion_lite.training.inspection import influence, live_units
+from sketchfusion_lite.training.inspection import Stage, influence, live_units, stages
 
 
 class Difference(nn.Module):
@@ -115,6 +115,16 @@ def test_live_units_finds_the_dead():
     assert list(alive) == ["0", "1"]
     assert alive["0"].shape == (4,) and alive["0"].any() and not alive["1"].any()
     assert not network[0].spatial._forward_hooks, "hooks are left behind"
+
+
+def test_stages_account_for_cost_and_live_units():
+    network = nn.Sequential(nn.Conv2d(3, 8, 1), blocks(8, 2))
+    network[1][0].spatial.bias.data.fill_(1e3)  # all fire
+    network[1][1].spatial.bias.data.fill_(-1e3)  # none does
+    found = stages(network, torch.rand(1, 3, 6, 6, generator=torch.Generator().manual_seed(0)))
+    block = 8 * 4 + 4 * 4 * 9 + 4 * 8  # weights
+    assert found["0"] == Stage(36 * 3 * 8, 3 * 8 + 8, 0, 0)
+    assert found["1"] == Stage(36 * 2 * block, 2 * (block + 4 + 4 + 8), 8, 4)
 
 
 def test_influence_stays_within_the_margin_of_the_decoder(tiny_codec):

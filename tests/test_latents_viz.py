@@ -33,3 +33,9 @@ def test_maps_say_their_ranges():
     figure = latents.maps(photo, layers, "a finding")
     assert "gate, 0.25 to 0.75; flat, 1.00 to 1.00" in figure.get_label()
     assert figures.render(figure).data
+
+
+def test_integers_have_integer_ticks():
+    symbols = np.random.default_rng(0).integers(-1, 2, size=(2, 6, 9))
+    bar = latents.planes(symbols, ["a", "b"], "a finding").axes[-1]
+    assert set(bar.get_yticks()) <= {-2.0, -1.0, 0.0, 1.0, 2.0}

@@ -66,3 +66,17 @@ def test_the_quantiser_is_one_for_all_symbols_and_no_part_of_the_weights():
     assert 0 < (noisy.y_hat - y).abs().max() <= 0.5 + 1e-6
     assert not any("quantiser" in key for key in model.state_dict())
     assert build_tiny_model().entropy.quantiser is round_ste
+
+
+def test_bits_can_be_counted_with_another_quantiser_than_the_decoder_sees():
+    model = build_tiny_model()
+    y, quality = 2 * torch.randn(1, 8, 6, 9), torch.tensor([2.0])
+    with torch.no_grad():
+        rounded = model.entropy(y, quality)
+        model.entropy.rate_quantiser = round_ste
+        same = model.entropy(y, quality)
+        model.entropy.rate_quantiser = add_noise
+        mixed = model.entropy(y, quality)
+    assert torch.equal(same.bits_sections, rounded.bits_sections)
+    assert torch.equal(mixed.y_hat, rounded.y_hat)
+    assert (mixed.bits_sections != rounded.bits_sections).all()

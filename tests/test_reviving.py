@@ -15,7 +15,6 @@ from sketchfusion_lite.model import SketchFusionModel
 from sketchfusion_lite.training.inspection import live_units
 from sketchfusion_lite.training.muon import build_optimizers
 from sketchfusion_lite.training.reviving import revive
-
 from tests.conftest import TINY, build_tiny_model
 
 

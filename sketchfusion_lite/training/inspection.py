@@ -1,4 +1,4 @@
-"""Look into a trained network: which of its units fire, and how far one pixel looks.
+"""Look into a trained network: what its stages cost, which of its units fire, and how far one pixel looks.
 
 A ReLU that is negative for every input passes no gradient, so that a unit once dead stays dead, and a block of dead
 units is a constant that still costs its multiplications. Losses do not show it; :func:`live_units` does.
@@ -10,14 +10,60 @@ References
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..blocks import BottleneckBlock
 from ..preview import PreviewDecoder
 
-__all__ = ["influence", "live_units"]
+__all__ = ["Stage", "influence", "live_units", "stages"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one part of a network costs and does.
+
+    Attributes:
+        macs: multiply-accumulates for the inputs it was run with.
+        parameters: how many.
+        units: inner channels of its bottleneck blocks.
+        live: those of ``units`` that fired, see :func:`live_units`.
+    """
+
+    macs: int
+    parameters: int
+    units: int
+    live: int
+
+
+@torch.no_grad()
+def stages(network: nn.Module, *inputs: Tensor) -> dict[str, Stage]:
+    """Run a network once and account for each of its children.
+
+    Args:
+        network: whose ``forward`` calls its children as modules.
+        inputs: of its ``forward``.
+
+    Returns:
+        Name of every child -> :class:`Stage`.
+    """
+    with FlopCounterMode(display=False) as counter:
+        alive = live_units(network, *inputs)
+    counts, found = counter.get_flop_counts(), {}
+    for name, child in network.named_children():
+        flops = sum(counts.get(f"{type(network).__name__}.{name}", {}).values())
+        fires = [x for block, x in alive.items() if block == name or block.startswith(f"{name}.")]
+        found[name] = Stage(
+            flops // 2,  # torch counts multiplication and addition
+            sum(p.numel() for p in child.parameters()),
+            sum(map(len, fires)),
+            sum(int(x.sum()) for x in fires),
+        )
+    return found
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from .figures import WIDTH, _bare, _figure, _picture, _styled
@@ -18,7 +19,7 @@ __all__ = ["maps", "planes"]
 
 @_styled
 def planes(latent: np.ndarray, captions: list[str], title: str, columns: int = 9) -> Figure:
-    """Channels of a latent side by side, on one scale that is symmetric about zero.
+    """Channels of a latent side by side, on one scale that is symmetric about zero; integers have integer ticks.
 
     Args:
         latent: ``(C, h, w)``.
@@ -41,7 +42,8 @@ def planes(latent: np.ndarray, captions: list[str], title: str, columns: int = 9
         axes.set_title(caption, fontsize=8, pad=2)
         for spine in axes.spines.values():
             spine.set(visible=True, color="0.7", linewidth=0.5)
-    figure.colorbar(drawn, ax=grid, fraction=0.015, pad=0.01)
+    whole = MaxNLocator(5, integer=True) if (latent == latent.round()).all() else None
+    figure.colorbar(drawn, ax=grid, fraction=0.015, pad=0.01, ticks=whole)
     return figure
 
 
