@@ -33,6 +33,7 @@ IMPORT_NAMES = {
 # Which extras a part of the library may use; all else must do with the core dependencies.
 PARTS = {
     "viz": {"workbook"},
+    "explorer": {"workbook"},
     "training": {"train"},
     "sweeps": {"sweep"},
     "evaluation": {"peers", "fid"},
@@ -163,11 +164,11 @@ def test_imports_beside_the_library_are_declared(folder: str) -> None:
 
 
 def test_library_works_without_notebook_packages() -> None:
-    """Import every module but the figures with those packages blocked, as if not installed."""
+    """Import every module but figures and explorer with those packages blocked, as if not installed."""
     modules = [
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for file in library_files()
-        if "viz" not in file.parts and file.stem not in ("__main__", "sweeps")
+        if not {"viz", "explorer"} & set(file.parts) and file.stem not in ("__main__", "sweeps")
     ]
     code = (
         "import importlib, sys\n"
