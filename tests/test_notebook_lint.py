@@ -203,8 +203,8 @@ BROKEN = {
     "cells: an empty cell": lambda nb: nb.cells.insert(10, new_code_cell("")),
     "cells: has 31 lines": source(7, "assert (\n" + "1 +\n" * 28 + "1\n)"),
     "cells: has 1.0 statements": lambda nb: [source(i, "a = 1")(nb) for i in range(10, 23)],
-    "cells: on 13.0 lines": lambda nb: [
-        source(i, f"{FOUR}\n" + "\n" * 8 + "e = 1")(nb) for i in range(10, 23)
+    "cells: on 15.0 lines": lambda nb: [
+        source(i, f"{FOUR}\n" + "\n" * 10 + "e = 1")(nb) for i in range(10, 23)
     ],
     "imports: json": replace(4, "import math", "import json\nimport math"),
     "imports: square": replace(4, "import math", "import math\nfrom math import sqrt as square"),
