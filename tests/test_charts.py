@@ -10,7 +10,7 @@ matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")
 pytest.importorskip("IPython")
 
-from sketchfusion_lite.viz import charts  # noqa: E402
+from sketchfusion_lite.viz import charts, figures  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,40 @@ def test_lines_tell_their_ends(log: str):
     assert len(markers) == 2, "curves must differ in more than colour"
 
 
+def test_lines_can_be_compared_with_marks():
+    curves = {"first": ([1, 2, 4], [0.5, 0.25, 0.125])}
+    axes = charts.lines(curves, ("x", "y"), "a finding", marks={"target": 0.2}).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["target"]
+    assert list(axes.get_lines()[-1].get_ydata()) == [0.2, 0.2]
+
+
+def test_the_plane_names_every_point():
+    points = {"one": (20.0, 0.3), "two": (25.0, 0.2)}
+    figure = charts.plane(points, ("PSNR (dB)", "LPIPS"), "a finding")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["one", "two"]
+    assert "one at 20, 0.3; two at 25, 0.2" in figure.get_label()
+    assert len({line.get_marker() for line in figure.axes[0].get_lines()}) == 2
+
+
+def test_the_names_in_a_plane_do_not_cover_each_other():
+    points = {f"a long name {i}": (20 + i / 1000, 0.3) for i in range(4)}
+    figure = charts.plane(points | {"far": (25.0, 0.2)}, ("x", "y"), "a finding")
+    figures.render(figure, "png")  # lays out
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_the_dial_labels_its_settings():
     points = [(r, {"psnr": 23 - r, "lpips_alex": 0.3 - 0.1 * r}) for r in (0.0, 0.5, 1.0)]
     figure = charts.dial(points, "a finding", "psnr", "lpips_alex")
     assert [text.get_text() for text in figure.axes[0].texts] == ["0", "0.5", "1"]
     assert len(figure.get_label()) > 40 and "PSNR" in figure.get_label()
     assert figure._suptitle.get_text() == "a finding"
+
+
+def test_the_dial_does_not_blow_up_next_to_nothing():
+    points = [(r, {"psnr": 23 - r / 1000, "lpips_alex": 0.3}) for r in (0.0, 1.0)]
+    axes = charts.dial(points, "a finding", "psnr", "lpips_alex", (0.1, 0.01)).axes[0]
+    for low, high in (axes.get_xlim(), axes.get_ylim()):
+        assert high - low >= 0.01 - 1e-9
+    assert np.diff(axes.get_xlim()).item() == pytest.approx(0.1)

@@ -11,7 +11,7 @@ from torch import nn
 from sketchfusion_lite.blocks import blocks
 from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.errors import ArgumentError
-from sketchfusion_lite.evaluation.weave import weave
+from sketchfusion_lite.evaluation.weave import lattice_power, weave
 from sketchfusion_lite.images import to_pil
 from sketchfusion_lite.training.decoder_tuning import (
     LAST_LAYERS,
@@ -21,7 +21,7 @@ from sketchfusion_lite.training.decoder_tuning import (
     receive,
     tune_decoder,
 )
-from sketchfusion_lite.training.inspection import Stage, influence, live_units, stages
+from sketchfusion_lite.training.inspection import Stage, influence, live_units, muted, stages
 
 
 class Difference(nn.Module):
@@ -127,6 +127,15 @@ def test_stages_account_for_cost_and_live_units():
     assert found["1"] == Stage(36 * 2 * block, 2 * (block + 4 + 4 + 8), 8, 4)
 
 
+def test_muting_silent_blocks_changes_nothing():
+    network, x = blocks(8, 2), torch.randn(2, 8, 6, 6, generator=torch.Generator().manual_seed(0))
+    nn.init.constant_(network[1].spatial.bias, -1e6)
+    with torch.no_grad():
+        assert torch.equal(muted(network, ["1"])(x), network(x))
+        assert not torch.allclose(muted(network, ["0"])(x), network(x))
+    assert network[1].expand.weight.abs().sum() > 0, "the network itself is left alone"
+
+
 def test_influence_stays_within_the_margin_of_the_decoder(tiny_codec):
     decoder = tiny_codec.model.preview
     reach = decoder.margin // 16
@@ -159,6 +168,20 @@ def test_weave_sees_a_lattice_and_only_a_lattice():
     assert weave(Image.new("RGB", (64, 64))) == pytest.approx(1)
 
 
+def test_lattice_power_does_not_rise_when_the_surroundings_fall():
+    tiles, softer = noise_picture(10), noise_picture(10)
+    noise = np.asarray(noise_picture(), float) - 128  # the same in both, so it can be taken away
+    softer = Image.fromarray(
+        (np.asarray(softer, float) - 0.8 * noise).round().clip(0, 255).astype(np.uint8)
+    )
+    assert weave(softer) > 2 * weave(tiles)
+    assert lattice_power(softer) < 1.2 * lattice_power(tiles)
+    assert lattice_power(noise_picture(40)) > 3 * lattice_power(tiles)
+    assert lattice_power(Image.new("RGB", (64, 64))) < 1e-6
+    with pytest.raises(ArgumentError, match="window"):
+        lattice_power(tiles, window=62)
+
+
 @pytest.mark.parametrize(
     "changes", [{"window": 62}, {"window": 256}, {"window": 32}], ids=["multiple", "large", "small"]
 )
@@ -180,6 +203,19 @@ def test_receptive_field_says_how_far_the_influence_goes():
     figure = decoding.receptive_field(influence, "a finding")
     assert figure.get_suptitle() == "a finding"
     assert "90% of it lies within 16 pixels, all of it within 48" in figure.get_label()
+
+
+def test_receptive_field_shows_the_middle():
+    pytest.importorskip("seaborn")
+    from sketchfusion_lite.viz import decoding
+
+    influence = np.zeros((41, 41))
+    influence[20, 20], influence[20, 23] = 5.0, 1.0
+    shown = decoding.receptive_field(influence, "a finding").axes[0].images[0].get_array()
+    assert shown.shape == (13, 13) and np.unravel_index(shown.argmax(), shown.shape) == (6, 6)
+    influence[20, 30] = 1.0
+    shown = decoding.receptive_field(influence, "a finding").axes[0].images[0].get_array()
+    assert shown.shape == (21, 21), "no influence is cut off"
 
 
 def test_densities_have_one_panel_each():

@@ -209,6 +209,10 @@ def test_preview_decoding_with_another_photo_and_a_short_training(solve: Solve):
     row = solve("04_preview_decoding", **parameters, at_scale=str(TABLES / "adversarial.csv"))
     assert (row["photo"], row["train_steps"], row["width"]) == ("chelsea", 2, 8)
     assert row["doubling"] == pytest.approx(2, rel=0.03)
+    assert row["price_quantised"] == pytest.approx(2, rel=0.02)
+    assert 0 <= row["silent_blocks"] <= 13
+    assert (row["silent_blocks"] == 0) == (row["saved_macs"] == 0) and row["saved_macs"] >= 0
+    assert row["error_left_slope_0.02"] < 0.8 * row["error_left_slope_0"]
     assert row["macs_per_pixel"] > 1000 and row["receptive_field"] % 16 == 0
     assert 0 < row["near"] <= 1 and 0 < row["invented"] < 1
     names = {key.removesuffix("_psnr") for key in row if key.endswith("_psnr")}
@@ -226,7 +230,11 @@ def test_refinement_with_another_photo_and_a_short_training(solve: Solve):
     assert (row["photo"], row["steps"], row["train_steps"]) == ("china", 2, 12)
     assert 0 < abs(row["refined_psnr"] - row["preview_psnr"]) < 1
     assert abs(row["refined_dists"] - row["preview_dists"]) < 0.05
-    assert 0 < row["nearer"] < 1 and row["student_ratio"] > 0
+    assert 0 < row["nearer"] < 1 and 0 < row["nearer_reversed"] < 1
+    assert row["nearer"] + row["nearer_reversed"] < 1.05, (
+        "a change and its reverse seldom both help"
+    )
+    assert 0.5 < row["student_ratio"] < 2 and row["r_star"] == row["r_star"]
     assert abs(row["student_psnr"] - row["preview_psnr"]) < 3
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..errors import ArgumentError
 
-__all__ = ["weave"]
+__all__ = ["lattice_power", "weave"]
 
 _INNER, _OUTER = (
     3,
@@ -36,6 +36,30 @@ def weave(picture: Image.Image, period: int = 4, window: int = 64) -> float:
     Raises:
         ArgumentError: a window that does not fit.
     """
+    peaks, around = _lattice(picture, period, window)
+    return float(np.exp(np.mean(np.log(peaks) - np.log(around))))
+
+
+def lattice_power(picture: Image.Image, period: int = 4, window: int = 64) -> float:
+    """Power of a picture at its lattice's frequencies, whatever lies beside them.
+
+    :func:`weave` is a ratio, so that it rises, too, where the surroundings fall. This number does not.
+
+    Args:
+        picture, period, window: see :func:`weave`.
+
+    Returns:
+        Geometric mean, over the lattice's frequencies but 0, of the power per window, in squared levels of 255.
+
+    Raises:
+        ArgumentError: a window that does not fit.
+    """
+    peaks, _ = _lattice(picture, period, window)
+    return float(np.exp(np.mean(np.log(peaks))))
+
+
+def _lattice(picture: Image.Image, period: int, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Power at every frequency of the lattice but 0, and the mean power of the ring around each."""
     luma = np.asarray(picture.convert("L"), dtype=np.float64)  # (H, W)
     step = window // period
     if window % period or step <= 2 * _OUTER or min(luma.shape) < window:
@@ -47,13 +71,17 @@ def weave(picture: Image.Image, period: int = 4, window: int = 64) -> float:
     views = np.lib.stride_tricks.sliding_window_view(luma, (window, window))
     views = views[:: window // 2, :: window // 2].reshape(-1, window, window)  # (N, window, window)
     views = (views - views.mean(axis=(1, 2), keepdims=True)) * np.outer(slope, slope)
-    power = np.square(np.abs(np.fft.fft2(views))).mean(axis=0) + 1e-9  # (window, window)
+    power = np.square(np.abs(np.fft.fft2(views))).mean(axis=0)  # (window, window)
+    power = (
+        power / window**2 + 1e-9
+    )  # a picture of variance v has power v on average, less the window's
     reach = range(-_OUTER, _OUTER + 1)
     ring = [(i, j) for i in reach for j in reach if max(abs(i), abs(j)) >= _INNER]
-    ratios = []
+    peaks, surroundings = [], []
     for row in range(0, window, step):
         for column in range(0, window, step):
             if (row, column) != (0, 0):
                 around = [power[(row + i) % window, (column + j) % window] for i, j in ring]
-                ratios.append(power[row, column] / np.mean(around))
-    return float(np.exp(np.mean(np.log(ratios))))
+                peaks.append(power[row, column])
+                surroundings.append(np.mean(around))
+    return np.array(peaks), np.array(surroundings)

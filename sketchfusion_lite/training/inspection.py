@@ -10,6 +10,8 @@ References
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..blocks import BottleneckBlock
 from ..preview import PreviewDecoder
 
-__all__ = ["Stage", "influence", "live_units", "stages"]
+__all__ = ["Stage", "influence", "live_units", "muted", "stages"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,21 @@ def live_units(network: nn.Module, *inputs: Tensor) -> dict[str, Tensor]:
         for hook in hooks:
             hook.remove()
     return alive
+
+
+def muted(network: nn.Module, names: Iterable[str]) -> nn.Module:
+    """A copy of a network in which some bottleneck blocks add nothing but a bias.
+
+    For ReLU blocks that :func:`live_units` finds silent this changes nothing: what they compute can go.
+
+    Args:
+        network: left as it is.
+        names: of its :class:`.BottleneckBlock` modules.
+    """
+    changed = copy.deepcopy(network)
+    for name in names:
+        nn.init.zeros_(changed.get_submodule(name).expand.weight)
+    return changed
 
 
 def influence(decoder: PreviewDecoder, y_hat: Tensor, quality: Tensor) -> np.ndarray:

@@ -52,7 +52,7 @@ def densities(
 
 @_styled
 def receptive_field(
-    influence: np.ndarray, title: str, stride: int = 16, share: float = 0.9
+    influence: np.ndarray, title: str, stride: int = 16, share: float = 0.9, around: int = 6
 ) -> Figure:
     """How much one pixel depends on every latent position: a map, and the sum over growing squares.
 
@@ -61,6 +61,7 @@ def receptive_field(
         title: the finding.
         stride: pixels per latent position.
         share: part of the influence to mark.
+        around: latent positions on each side that the map shows at least; more if influence comes from further.
     """
     radii, within = _within(influence)
     enough = int(radii[np.searchsorted(within, share)])
@@ -73,8 +74,11 @@ def receptive_field(
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
     _bare(left, "influence per latent position (log10)")
     top = influence.max()
-    shown = left.imshow(np.log10(influence.clip(top * 1e-8) / top), cmap="cividis", vmin=-8, vmax=0)
     middle = influence.shape[0] // 2
+    cut = middle - min(middle, max(around, reached, enough))
+    cropped = influence[cut : len(influence) - cut, cut : len(influence) - cut]
+    shown = left.imshow(np.log10(cropped.clip(top * 1e-8) / top), cmap="cividis", vmin=-8, vmax=0)
+    middle -= cut
     for colour, width in (("black", 2.6), ("white", 1.2)):
         corner, side = middle - enough - 0.5, 2 * enough + 1
         left.add_patch(Rectangle((corner, corner), side, side, fill=False, ec=colour, lw=width))
