@@ -251,6 +251,7 @@ def test_explorer_in_lab(page, tmp_path: Path):
 def test_tour_in_lab(page, tmp_path: Path):
     with lab(tmp_path, "00_tour.ipynb") as address:
         page.goto(address)
+        page.wait_for_selector(".jp-Notebook .jp-CodeCell")
         shoot(page, "lab-tour-1-opened")
         run_all(page)
         shoot(page, "lab-tour-2-done")
