@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ import torch
 from sketchfusion_lite.codec import SketchFusionCodec, export_weights, load_codec
 from sketchfusion_lite.images import to_pil
 from sketchfusion_lite.model import ModelConfig, SketchFusionModel
+
+CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 TINY = ModelConfig(
     structure_channels=4,
@@ -29,6 +33,26 @@ def build_tiny_model(seed: int = 0) -> SketchFusionModel:
     with torch.no_grad():
         model.encoder.to_latent.weight.mul_(8.0)
     return model
+
+
+@pytest.fixture(scope="module")  # its event loop would disturb other modules' tests
+def browser():
+    """A headless Chromium of this machine; the test is skipped, with the reason, where there is none."""
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: make install"
+    )
+    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUMS)), None)
+    if program is None:
+        pytest.skip(
+            f"no Chromium found (looked for {', '.join(CHROMIUMS)}): apt-get install chromium"
+        )
+    with playwright.sync_playwright() as driver:
+        # Root has no sandbox in a container; the only pages opened are our own.
+        chromium = driver.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import shutil
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -27,7 +25,6 @@ import book_extension  # noqa: E402
 import book_sources  # noqa: E402
 
 COMPARE = ROOT / "book" / "_static" / "compare"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 VOID = {"a": "href", "img": "src", "script": "src", "link": "href", "source": "src"}
 
 pytestmark = pytest.mark.slow
@@ -247,23 +244,6 @@ def test_staging_takes_new_notebooks_and_fills_the_list(tmp_path: Path) -> None:
 
 
 # In a browser -------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: make install"
-    )
-    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"no Chromium found (looked for {', '.join(NAMES)}): apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        # Root has no sandbox in a container; the only pages opened are our own.
-        chromium = driver.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -23,31 +23,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed: make install"
-)
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make install")
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed: make install")
 
 ROOT = Path(__file__).parents[1]
 SCREENSHOTS = ROOT / "build" / "screenshots"
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PATIENCE = float(os.environ.get("SKETCHFUSION_BROWSER_PATIENCE", "900"))  # seconds for one thing
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser():
-    program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip(f"no Chromium found (looked for {', '.join(NAMES)}): apt-get install chromium")
-    with playwright.sync_playwright() as driver:
-        # Root has no sandbox in a container; the only pages opened are our own.
-        chromium = driver.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

@@ -214,7 +214,7 @@ BROKEN = {
         new_output("error", ename="ValueError", evalue="boom", traceback=[])
     ),
     "nothing_of_this_machine: absolute path: '/home": say(7, "stdout", "see /home/ann/x.png"),
-    "nothing_of_this_machine: absolute path": replace(7, FOUR, 'a = d = "/work/x"'),
+    "nothing_of_this_machine: absolute path": replace(7, FOUR, 'a = d = "/opt/x"'),
     "nothing_of_this_machine: 127.0.0.1": say(7, "stdout", "at 127.0.0.1:8888"),
     "nothing_of_this_machine: has an address": show(7, {"text/html": "<a href='https://a.org'>"}),
     "nothing_of_this_machine: tooltip": lambda nb: nb.metadata.__setitem__(
