@@ -12,6 +12,7 @@ import queue
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -77,6 +78,7 @@ def served(command: list[str], cwd: Path, address: str) -> Iterator[str]:
             assert process.poll() is None and time.monotonic() < deadline, said
             with suppress(queue.Empty):
                 said += lines.get(timeout=1)
+        listening(urlsplit(found[0]).port, deadline)
         yield found[0]
     finally:
         os.killpg(process.pid, signal.SIGINT)
@@ -84,6 +86,17 @@ def served(command: list[str], cwd: Path, address: str) -> Iterator[str]:
             process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def listening(port: int, deadline: float) -> None:
+    """Wait until somebody answers: JupyterLab may print its address a moment before it listens."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+            return
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody listens at port {port}"
+            time.sleep(0.1)
 
 
 def shoot(page, name: str) -> None:
