@@ -21,7 +21,7 @@ from .integer import UNITS_PER_Y
 if TYPE_CHECKING:
     from .codec import SketchFusionCodec
 
-__all__ = ["SymbolPlanes", "symbol_planes"]
+__all__ = ["SymbolPlanes", "symbol_planes", "unfold"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def symbol_planes(codec: SketchFusionCodec, image: ImageSource, quality: float) 
         values, places = coded.symbols[section], coded.rows[section]
         cost = tables.bits(values, places)
         for planes, flat in ((symbols, values), (rows, places), (bits, cost)):
-            _unfold(flat.float(), planes[0, group])
+            planes[0, group] = unfold(flat.float(), *planes.shape[-2:])
     return SymbolPlanes(
         (latent * gain).float().cpu(),
         symbols,
@@ -97,9 +97,11 @@ def symbol_planes(codec: SketchFusionCodec, image: ImageSource, quality: float) 
     )
 
 
-def _unfold(flat: Tensor, planes: Tensor) -> None:
-    """Fill ``(C, h, w)`` with values ``(C * h * w,)`` in coding order: the anchors first, then the others."""
-    anchors = checkerboard(*planes.shape[-2:])[0, 0]  # (h, w)
+def unfold(flat: Tensor, height: int, width: int) -> Tensor:
+    """Values of one group in coding order ``(C * h * w,)``, anchors first, then the others -> planes ``(C, h, w)``."""
+    anchors = checkerboard(height, width)[0, 0]  # (h, w)
+    planes = flat.new_empty(len(flat) // (height * width), height, width)
     first = len(planes) * int(anchors.sum())
     for where, part in ((anchors, flat[:first]), (~anchors, flat[first:])):
         planes[:, where] = part.view(len(planes), int(where.sum()))
+    return planes

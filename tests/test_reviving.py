@@ -93,7 +93,7 @@ def test_a_leaky_model_codes_like_any_other(photo: torch.Tensor):
 @pytest.mark.parametrize(("gain_lr", "groups"), [(0.0, 2), (0.5, 3)])
 def test_gain_vectors_may_have_a_rate_of_their_own(gain_lr: float, groups: int):
     model = build_tiny_model()
-    optimizers = build_optimizers([("model", model)], 0.1, 0.2, (), gain_lr)
+    optimizers = build_optimizers([("model", model)], 0.1, 0.2, (), ("model.gain",), gain_lr)
     assert len(optimizers) == groups
     sizes = [len(o.param_groups[0]["params"]) for o in optimizers]
     assert sum(sizes) == sum(p.requires_grad for p in model.parameters())

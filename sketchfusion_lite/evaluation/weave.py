@@ -15,10 +15,8 @@ from ..errors import ArgumentError
 
 __all__ = ["lattice_power", "weave"]
 
-_INNER, _OUTER = (
-    3,
-    4,
-)  # ring of the surroundings, in frequency bins; a Hann window smears a peak over 1
+# Ring of the surroundings, in frequency bins; a Hann window smears a peak over one.
+_INNER, _OUTER = 3, 4
 
 
 def weave(picture: Image.Image, period: int = 4, window: int = 64) -> float:
@@ -72,9 +70,8 @@ def _lattice(picture: Image.Image, period: int, window: int) -> tuple[np.ndarray
     views = views[:: window // 2, :: window // 2].reshape(-1, window, window)  # (N, window, window)
     views = (views - views.mean(axis=(1, 2), keepdims=True)) * np.outer(slope, slope)
     power = np.square(np.abs(np.fft.fft2(views))).mean(axis=0)  # (window, window)
-    power = (
-        power / window**2 + 1e-9
-    )  # a picture of variance v has power v on average, less the window's
+    # A picture of variance v has power v on average, less the window's.
+    power = power / window**2 + 1e-9
     reach = range(-_OUTER, _OUTER + 1)
     ring = [(i, j) for i in reach for j in reach if max(abs(i), abs(j)) >= _INNER]
     peaks, surroundings = [], []

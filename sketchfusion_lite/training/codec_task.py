@@ -48,6 +48,7 @@ class CodecTask(nn.Module):
         "model.preview.to_pixels",
         "model.entropy.prior",
     )
+    gain_vectors = ("model.gain",)
 
     def __init__(self, recipe: Recipe, rank: int = 0) -> None:
         super().__init__()
@@ -86,7 +87,6 @@ class CodecTask(nn.Module):
     def _boundaries(self, file: Path, image: Tensor) -> Tensor:
         return self.model.boundary_detector(image).sigmoid()
 
-    @torch.no_grad()
     def _revive(self) -> None:
         crop, batch = self.recipe.phase(0.0)
         images, boundaries = self.sampler.batch(0, crop, 4 * batch)

@@ -56,6 +56,7 @@ class TrainingRun:
             recipe.muon_lr,
             recipe.adamw_lr,
             self.task.adamw_only,
+            self.task.gain_vectors,
             recipe.gain_lr,
         )
         self.adversary = self.task.adversary()

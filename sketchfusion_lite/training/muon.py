@@ -16,7 +16,6 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-GAIN_VECTORS = "model.gain."  # prefix of their parameters' names
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # [1]
 
 
@@ -72,6 +71,7 @@ def build_optimizers(
     muon_lr: float,
     adamw_lr: float,
     adamw_only: tuple[str, ...],
+    gain_vectors: tuple[str, ...] = (),
     gain_lr: float = 0.0,
 ) -> list[torch.optim.Optimizer]:
     """Split parameters: convolution weights to Muon, the rest to AdamW, gain vectors to an AdamW of their own.
@@ -80,13 +80,14 @@ def build_optimizers(
         modules: ``(name, module)`` pairs, e.g. ``model.named_children()``.
         muon_lr, adamw_lr: the two learning rates.
         adamw_only: prefixes of parameters that stay with AdamW (first and last layers, factorised prior).
-        gain_lr: learning rate of the gain vectors; 0 leaves them with the rest.
+        gain_vectors: prefixes of the gain vectors.
+        gain_lr: their learning rate; 0 leaves them with the rest.
     """
     matrices, gains, rest = [], [], []
     for prefix, module in modules:
         for name, p in module.named_parameters(prefix=prefix):
             if p.requires_grad:
-                if gain_lr and name.startswith(GAIN_VECTORS):
+                if gain_lr and name.startswith(gain_vectors):
                     gains.append(p)
                 elif p.ndim == 4 and not name.startswith(adamw_only):
                     matrices.append(p)

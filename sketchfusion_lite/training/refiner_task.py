@@ -47,6 +47,7 @@ class RefinerTask(nn.Module):
     """Train the refiner of a finished codec."""
 
     adamw_only = ("unet.stem", "unet.to_pixels")
+    gain_vectors = ()
 
     def __init__(self, recipe: Recipe, rank: int = 0) -> None:
         super().__init__()

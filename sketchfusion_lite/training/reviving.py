@@ -18,8 +18,6 @@ from .inspection import live_units
 
 __all__ = ["revive"]
 
-_OUT = 0.2  # of a fresh layer's weights: as small as at the start of a training
-
 
 @torch.no_grad()
 def revive(network: nn.Module, *inputs: Tensor) -> dict[str, int]:
@@ -40,8 +38,5 @@ def revive(network: nn.Module, *inputs: Tensor) -> dict[str, int]:
         fresh = BottleneckBlock(2 * len(dead)).to(block.expand.weight)
         block.spatial.weight[dead] = fresh.spatial.weight[dead]
         block.spatial.bias[dead] = fresh.spatial.bias[dead]
-        fan_in = block.expand.weight[:, dead].new_tensor(len(dead)).sqrt()
-        block.expand.weight[:, dead] = (
-            torch.empty_like(block.expand.weight[:, dead]).uniform_(-1, 1) * _OUT / fan_in
-        )
+        block.expand.weight[:, dead] = fresh.expand.weight[:, dead]  # small: a block starts so
     return counts

@@ -1,5 +1,6 @@
 """What a recipe trains: a task owns modules, data and objective; the loop owns time.
 
+Task.adamw_only, .gain_vectors  prefixes of parameters that are optimised otherwise
 Task.modules_to_train()   -> the (name, module) pairs to optimise
 Task.adversary()          -> the discriminator, or None
 Task.loss(step, progress) -> scalar loss and a dict of numbers to log
@@ -26,6 +27,7 @@ class CuesTask(nn.Module):
     """Train the boundary detector on human boundaries."""
 
     adamw_only = ("detector.stride2.1", "detector.fuse")
+    gain_vectors = ()
 
     def __init__(self, recipe: Recipe, rank: int = 0) -> None:
         super().__init__()
