@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV     ?= .venv
-EXTRAS   ?= workbook,train,peers,fid,book,test
+EXTRAS   ?= workbook,train,sweep,peers,fid,book,test
 NOTEBOOK ?= notebooks/00_tour.ipynb
 RECIPE   ?= codec
 ARGS     ?=

@@ -15,9 +15,11 @@
     ├── DownloadError            a download failed or has the wrong checksum
     ├── RecipeError              a training recipe does not make sense
     ├── DependencyMissing        an optional package is not installed
-    └── EvaluationError          an evaluation cannot go on
-        ├── ResultsError         a table of results is damaged, or of other settings
-        └── PeerError            a codec to compare with failed
+    ├── EvaluationError          an evaluation cannot go on
+    │   ├── ResultsError         a table of results is damaged, or of other settings
+    │   └── PeerError            a codec to compare with failed
+    ├── SweepError               a sweep's grid makes no sense, or some of its runs failed
+    └── WorkersError             no workers to spread work over
 
 ``except SketchFusionError`` catches them all. Each message names the file or field and what to do.
 Each class carries ``exit_code``, the status with which the command line ends on it; the codes are
@@ -210,3 +212,15 @@ class PeerError(EvaluationError):
     """A codec to compare with could not encode or decode a picture."""
 
     exit_code = 42
+
+
+class SweepError(SketchFusionError):
+    """A grid of parameters makes no sense for its notebook, or runs of a sweep failed; finished rows are kept."""
+
+    exit_code = 50
+
+
+class WorkersError(SketchFusionError):
+    """No scheduler answers, or it has no workers that can do the work."""
+
+    exit_code = 51

@@ -1,0 +1,141 @@
+"""Where the workers are: processes of this machine, or those of a scheduler that runs already.
+
+    scheduler=None   -> LocalCluster: worker processes here, each with one thread, gone with this process
+    scheduler="tcp://host:8786", "tls://..." or a scheduler file (.json) -> the workers that are there
+
+A worker has one thread and its numeric libraries have one each: results must not depend on how many work beside it,
+and two busy thread pools on the same cores run several times slower than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ArgumentError, DependencyMissing, WorkersError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+__all__ = ["open_client", "require_distributed"]
+
+ONE_THREAD = {
+    name: "1"
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+}
+
+
+def require_distributed() -> None:
+    """Fail early, by name.
+
+    Raises:
+        DependencyMissing: dask.distributed is not installed.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise DependencyMissing.for_extra(
+            "distributed", "sweep", "spreading work over workers"
+        ) from error
+
+
+@contextmanager
+def open_client(
+    workers: int = 1,
+    scheduler: str | Path | None = None,
+    *,
+    resources: Mapping[str, float] | None = None,
+    timeout: float = 30.0,
+) -> Iterator[Client]:
+    """Connect to workers, starting them here unless a scheduler is named.
+
+    Args:
+        workers: processes to start here; not used with a scheduler, which has workers of its own.
+        scheduler: address such as ``"tcp://host:8786"``, or the path of a scheduler file; None starts workers here.
+        resources: what each worker started here offers, e.g. ``{"GPU": 1}``; see ``spread(resources=)``.
+        timeout: seconds to wait for the scheduler and for its first worker.
+
+    Raises:
+        ArgumentError: no worker asked for.
+        WorkersError: no scheduler at the address, no worker connected, or another release of the library there.
+        DependencyMissing: dask.distributed is not installed.
+    """
+    require_distributed()
+    if scheduler is not None:
+        with _connect(scheduler, timeout) as client:
+            yield client
+        return
+    if workers < 1:
+        raise ArgumentError(f"workers={workers}: give at least one.")
+    import dask
+    from distributed import Client, LocalCluster
+
+    # Environment of a worker must be set before its libraries are imported, hence by its nanny.
+    settings = {"distributed.nanny.pre-spawn-environ": ONE_THREAD}
+    with (
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            resources=dict(resources or {}),
+            silence_logs="ERROR",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def _connect(scheduler: str | Path, timeout: float) -> Iterator[Client]:
+    from distributed import Client
+
+    if "://" in str(scheduler):
+        where = {"address": str(scheduler)}
+    elif Path(scheduler).is_file():
+        where = {"scheduler_file": str(scheduler)}
+    else:
+        raise ArgumentError(
+            f"--scheduler {scheduler}: neither an address such as tcp://host:8786 nor a scheduler file."
+        )
+    try:
+        client = Client(**where, timeout=timeout, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise WorkersError(
+            f"{scheduler}: no Dask scheduler answers within {timeout:.0f} s ({error}). "
+            "Start one with `dask scheduler`, and `dask worker ADDRESS --nthreads 1` on every machine."
+        ) from error
+    with client:
+        _check_workers(client, scheduler, timeout)
+        yield client
+
+
+def _check_workers(client: Client, scheduler: str | Path, timeout: float) -> None:
+    """At least one worker, and all with this release: another one could give other results."""
+    from .. import __version__
+
+    try:
+        client.wait_for_workers(1, timeout=timeout)
+    except TimeoutError as error:
+        raise WorkersError(
+            f"{scheduler}: no worker is connected. Start some: dask worker ADDRESS --nthreads 1"
+        ) from error
+    there = client.run(_version)
+    other = sorted({version for version in there.values() if version != __version__})
+    if other:
+        raise WorkersError(
+            f"{scheduler}: workers have sketchfusion-lite {', '.join(other)}, here is {__version__}. "
+            "Install the same release on all machines."
+        )
+
+
+def _version() -> str:
+    try:
+        from sketchfusion_lite import __version__
+    except ModuleNotFoundError:
+        return "none"
+    return __version__
