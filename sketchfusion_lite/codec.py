@@ -317,7 +317,7 @@ class SketchFusionCodec:
         quality = self._quality_tensor(index)
         gain, _ = self.model.gain(quality)  # (1, C, 1, 1)
         scaled = y * gain
-        z = self.model.entropy.analysis(scaled) if z is None else z
+        z = self.model.entropy.hyper_latent(scaled) if z is None else z
         return self.coder.quantise(scaled, z, index)
 
     @torch.inference_mode()

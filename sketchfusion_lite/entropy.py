@@ -6,9 +6,12 @@
     pass 2  tone, anchors            <- psi, structure
     pass 3  tone, the others         <- psi, structure, tone anchors
 
-Anchors are the black fields of a checkerboard [2]. Every symbol is ``round(y - mean)``, distributed as a
-zero-mean Gaussian of the predicted scale, integrated over the unit bin [1]. The float networks here
-are what training sees; what codes is their integer export in :mod:`sketchfusion_lite.integer`.
+Anchors are the black fields of a checkerboard [2]. Two simpler models are for ablations: without context
+(``"hyperprior"``) every pass sees psi alone; without hyper latent too (``"factorised"``) psi is the quality's only.
+
+Every symbol is ``round(y - mean)``, distributed as a zero-mean Gaussian of the predicted scale,
+integrated over the unit bin [1]. The float networks here are what training sees; what codes is their integer export in
+:mod:`sketchfusion_lite.integer`.
 
 References
     [1] Minnen et al., "Joint Autoregressive and Hierarchical Priors for Learned Image Compression",
@@ -37,6 +40,7 @@ SCALE_LEVELS = 64
 SCALE_MIN, SCALE_MAX = 0.11, 16.0
 _LOG_SCALE_STEP = math.log(SCALE_MAX / SCALE_MIN) / (SCALE_LEVELS - 1)
 LIKELIHOOD_MIN = 2.0**-16  # what the 16-bit coder can express
+CONTEXTS = ("checkerboard", "hyperprior", "factorised")
 
 
 def scale_of_index(index: Tensor) -> Tensor:
@@ -103,6 +107,8 @@ def leaky(x: Tensor) -> Tensor:
 class HyperSynthesis(nn.Module):
     """What the hyper latent says about each place of the sketch.
 
+    Without hyper channels only the quality is told, and psi is the same everywhere.
+
     Shape:
         z_hat ``(B, Z, h/4, w/4)`` integers, quality ``(B,)`` -> psi ``(B, width, h, w)``.
     """
@@ -119,7 +125,13 @@ class HyperSynthesis(nn.Module):
         x = leaky(self.conv1(torch.cat([z_hat, plane], dim=1)))  # (B, 96, h/4, w/4)
         x = leaky(F.pixel_shuffle(self.up1(x), 2))  # (B, 64, h/2, w/2)
         x = leaky(self.conv2(x))  # (B, 64, h/2, w/2)
-        return F.pixel_shuffle(self.up2(x), 2)  # (B, width, h, w)
+        psi = F.pixel_shuffle(self.up2(x), 2)  # (B, width, h, w)
+        return psi if z_hat.shape[1] else everywhere_alike(psi)
+
+
+def everywhere_alike(psi: Tensor) -> Tensor:
+    """The corner's features at every place: borders and the phases of pixel shuffles would tell places apart."""
+    return psi[..., :1, :1].expand_as(psi)
 
 
 class GroupContext(nn.Module):
@@ -129,16 +141,19 @@ class GroupContext(nn.Module):
         known_channels: channels of everything that may be known (earlier group and this one's anchors).
         group_channels: channels of this group.
         psi_channels: channels of ``psi``.
+        sees: with false nothing known is looked at, only psi.
 
     Shape:
         psi ``(B, P, h, w)``, known ``(B, K, h, w)`` with zeros where unknown, mask ``(B, 1, h, w)`` with ones
         where this group is known -> means, indices, each ``(B, group_channels, h, w)`` (not rounded).
     """
 
-    def __init__(self, known_channels: int, group_channels: int, psi_channels: int = 48) -> None:
+    def __init__(
+        self, known_channels: int, group_channels: int, psi_channels: int = 48, sees: bool = True
+    ) -> None:
         super().__init__()
-        self.context = nn.Conv2d(known_channels + 1, 48, 5, padding=2)
-        self.mix = nn.Conv2d(48 + psi_channels, 128, 1)
+        self.context = nn.Conv2d(known_channels + 1, 48, 5, padding=2) if sees else None
+        self.mix = nn.Conv2d((48 if sees else 0) + psi_channels, 128, 1)
         self.hidden = nn.Conv2d(128, 96, 1)
         self.head = nn.Conv2d(96, 2 * group_channels, 1)
         # Start at a unit scale: symbols are neither free nor absurdly dear while the latent finds its size.
@@ -146,8 +161,11 @@ class GroupContext(nn.Module):
         self.head.bias.data[group_channels:] = 28.0 / 8.0
 
     def forward(self, psi: Tensor, known: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        x = leaky(self.context(torch.cat([known, mask], dim=1)))  # (B, 48, h, w)
-        x = leaky(self.mix(torch.cat([x, psi], dim=1)))  # (B, 128, h, w)
+        x = psi  # (B, P, h, w)
+        if self.context is not None:
+            x = leaky(self.context(torch.cat([known, mask], dim=1)))  # (B, 48, h, w)
+            x = torch.cat([x, psi], dim=1)  # (B, 48 + P, h, w)
+        x = leaky(self.mix(x))  # (B, 128, h, w)
         x = leaky(self.hidden(x))  # (B, 96, h, w)
         means, indices = self.head(x).chunk(2, dim=1)
         return means, indices * 8.0  # indices span 0..63: the factor keeps weights small
@@ -175,8 +193,13 @@ class EntropyModel(nn.Module):
 
     Args:
         structure_channels, tone_channels: sizes of the two ordered groups of the latent; tone may have none.
-        hyper_channels: channels of ``z``.
+        hyper_channels: channels of ``z``; a factorised model has none, whatever is asked for.
         trainable: with false only ``analysis`` exists, all that a codec needs beside the integer export.
+        context: what predicts the symbols, one of ``CONTEXTS``: hyper latent and decoded neighbours, the hyper latent
+            alone, or a constant per channel and quality.
+
+    Raises:
+        ValueError: unknown context.
 
     Attributes:
         quantiser: what stands for rounding in :meth:`forward`, differentiable: :func:`round_ste`, or another proxy such
@@ -194,25 +217,38 @@ class EntropyModel(nn.Module):
         tone_channels: int,
         hyper_channels: int,
         trainable: bool = True,
+        context: str = "checkerboard",
     ) -> None:
         super().__init__()
+        if context not in CONTEXTS:
+            raise ValueError(f"context must be one of {CONTEXTS}, not {context!r}")
+        hyper_channels = 0 if context == "factorised" else hyper_channels
         self.structure_channels = structure_channels
         self.tone_channels = tone_channels
         channels = structure_channels + tone_channels
-        self.analysis = HyperAnalysis(channels, hyper_channels)
+        self.analysis = HyperAnalysis(channels, hyper_channels) if hyper_channels else None
         if not trainable:
             return
         from compressai.entropy_models import EntropyBottleneck  # takes seconds to import
 
-        self.prior = EntropyBottleneck(hyper_channels)
+        sees = context == "checkerboard"
+        self.prior = EntropyBottleneck(hyper_channels) if hyper_channels else None
         self.synthesis = HyperSynthesis(hyper_channels)
-        self.structure_context = GroupContext(structure_channels, structure_channels)
+        self.structure_context = GroupContext(structure_channels, structure_channels, sees=sees)
         if tone_channels:  # a lines-only codec has none
-            self.tone_context = GroupContext(channels, tone_channels)
+            self.tone_context = GroupContext(channels, tone_channels, sees=sees)
+
+    def hyper_latent(self, y: Tensor) -> Tensor:
+        """Hyper latent ``(B, Z, ceil(h/4), ceil(w/4))`` of a scaled latent ``(B, C, h, w)``, not rounded."""
+        if self.analysis is not None:
+            return self.analysis(y)
+        return y.new_zeros(y.shape[0], 0, -(-y.shape[-2] // 4), -(-y.shape[-1] // 4))
 
     def hyper_likelihood(self, z_hat: Tensor) -> Tensor:
         """Probability of integer hyper symbols ``(B, Z, h, w)`` under the factorised prior [3]."""
         batch, channels = z_hat.shape[:2]
+        if self.prior is None:
+            return torch.ones_like(z_hat)
         flat = z_hat.transpose(0, 1).reshape(channels, 1, -1)  # (Z, 1, B*h*w)
         likelihood, _, _ = self.prior._likelihood(flat)
         shaped = likelihood.view(channels, batch, *z_hat.shape[2:]).transpose(0, 1)
@@ -222,7 +258,7 @@ class EntropyModel(nn.Module):
         """Quantise a scaled latent ``(B, C, h, w)`` at quality ``(B,)`` and count its bits."""
         s = self.structure_channels
         anchors = checkerboard(*y.shape[-2:], device=y.device).to(y.dtype)  # (1, 1, h, w)
-        z = self.analysis(y)  # (B, Z, h/4, w/4)
+        z = self.hyper_latent(y)  # (B, Z, h/4, w/4)
         z_hat = self.quantiser(z)
         psi = self.synthesis(z_hat, quality)[..., : y.shape[-2], : y.shape[-1]]  # (B, P, h, w)
         y_s, y_t = y[:, :s], y[:, s:]

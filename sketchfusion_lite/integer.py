@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .entropy import MEAN_STEP, SCALE_LEVELS, scale_of_index
+from .entropy import MEAN_STEP, SCALE_LEVELS, everywhere_alike, scale_of_index
 from .errors import WeightsError
 
 if TYPE_CHECKING:
@@ -105,6 +105,8 @@ def export_entropy_model(model: EntropyModel) -> dict[str, Tensor]:
     for network, layers in _LAYERS.items():
         for layer in layers if hasattr(model, network) else ():  # a lines-only model has no tone
             conv = getattr(getattr(model, network), layer)
+            if conv is None:  # a model without context has none of this layer
+                continue
             for key, value in IntegerConv.quantise(conv).items():
                 tensors[f"{network}.{layer}.{key}"] = value
     hyper, gaussian = _hyper_tables(model), _gaussian_tables()
@@ -124,6 +126,12 @@ def _hyper_tables(model: EntropyModel) -> dict[str, Tensor]:
         pmf_to_quantized_cdf,
     )  # takes seconds to import; only exporting needs it
 
+    if model.prior is None:  # a factorised model: no hyper symbols, no rows
+        return {
+            "cdf": torch.zeros(0, 1),
+            "length": torch.zeros(0, dtype=torch.int32),
+            "offset": torch.zeros(0, dtype=torch.int32),
+        }
     channels = model.prior.channels
     symbols = torch.arange(-HYPER_RADIUS, HYPER_RADIUS + 1)  # (S,)
     grid = symbols.float().view(1, 1, 1, -1).expand(1, channels, 1, -1)
@@ -170,11 +178,14 @@ class IntegerEntropyModel(nn.Module):
         super().__init__()
         try:
             has_tone = any(name.startswith("tone_context.") for name in tensors)
+            sees = any(".context." in name for name in tensors)  # else each symbol is on its own
             for network, layers in _LAYERS.items():
                 if network == "tone_context" and not has_tone:
                     continue  # a lines-only codec
                 convs = {}
                 for layer in layers:
+                    if layer == "context" and not sees:
+                        continue
                     prefix = f"{network}.{layer}"
                     shift = int(tensors[f"{prefix}.shift"])
                     convs[layer] = IntegerConv(
@@ -207,12 +218,14 @@ class IntegerEntropyModel(nn.Module):
         """
         unit = 2**ACTIVATION_BITS
         z = (z_hat.double() * unit).clamp(-LIMIT, LIMIT)
-        plane = torch.full_like(z[:, :1], (quality_index * 5 * unit + 127) // 255)
+        shape = (1, 1, *z.shape[-2:])
+        plane = z.new_full(shape, (quality_index * 5 * unit + 127) // 255)
         net = self.synthesis
         x = _leaky(net["conv1"](torch.cat([z, plane], dim=1)))  # (1, 96, h/4, w/4)
         x = _leaky(F.pixel_shuffle(net["up1"](x), 2))  # (1, 64, h/2, w/2)
         x = _leaky(net["conv2"](x))
-        return F.pixel_shuffle(net["up2"](x), 2)[..., :height, :width]
+        psi = F.pixel_shuffle(net["up2"](x), 2)[..., :height, :width]
+        return psi if self.hyper_channels else everywhere_alike(psi)
 
     @torch.no_grad()
     def predict(
@@ -233,6 +246,8 @@ class IntegerEntropyModel(nn.Module):
         net = self.structure_context if group == "structure" else self.tone_context
         unit = 2**ACTIVATION_BITS
         psi_there = psi[0][:, where]  # (P, N)
+        if "context" not in net:
+            return self._head(net, psi_there)
         if known is None:  # the convolution of zeros is its bias
             conv = net["context"]
             bias = _requantise(conv.bias, conv.shift)
@@ -241,7 +256,12 @@ class IntegerEntropyModel(nn.Module):
             values = (known * (unit // UNITS_PER_Y)).clamp(-LIMIT, LIMIT)
             mask = seen.double().view(1, 1, *seen.shape) * unit
             context = net["context"](torch.cat([values, mask], dim=1))[0][:, where]  # (48, N)
-        x = _leaky(net["mix"].points(torch.cat([_leaky(context), psi_there])))  # (128, N)
+        return self._head(net, torch.cat([_leaky(context), psi_there]))
+
+    @staticmethod
+    def _head(net: nn.ModuleDict, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and indices, see :meth:`predict`, of what is known of each position ``(48 + P, N)`` or ``(P, N)``."""
+        x = _leaky(net["mix"].points(features))  # (128, N)
         x = _leaky(net["hidden"].points(x))  # (96, N)
         means, indices = net["head"].points(x).chunk(2)
         means = torch.floor((means + 16) / 32).long()  # 1/256 -> 1/8, half up

@@ -47,7 +47,7 @@ from .errors import ArgumentError, WeightsError
 from .images import crop
 from .integer import UNITS_PER_Y
 from .latent_objective import MIN_LPIPS_SIDE, SHIFTS, Objective, ShiftedLpips, cached_lpips
-from .model import ModelConfig, SketchFusionModel
+from .model import ModelConfig, SketchFusionModel, entropy_model
 from .weights_io import load_codec_weights, part
 
 __all__ = [
@@ -132,8 +132,7 @@ def load_float_entropy(weights: str | Path | None = None) -> EntropyModel:
         WeightsError: missing, damaged, or no codec with float entropy networks.
     """
     tensors, fields, name = load_codec_weights(weights)
-    sizes = ModelConfig.from_dict(fields)
-    entropy = EntropyModel(sizes.structure_channels, sizes.tone_channels, sizes.hyper_channels)
+    entropy = entropy_model(ModelConfig.from_dict(fields))
     try:
         entropy.load_state_dict(part(tensors, "entropy", name))
     except RuntimeError as error:
@@ -401,7 +400,7 @@ class _Search:
 
     def _hyper(self, scaled: Tensor) -> Tensor:
         """The hyper latent that the codec would derive from a scaled latent."""
-        return self.model.entropy.analysis(scaled.to(self.dtype)).float()
+        return self.model.entropy.hyper_latent(scaled.to(self.dtype)).float()
 
     @torch.no_grad()
     def _gain(self, index: int) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,10 @@ class ModelConfig:
         levels: trained quality levels; ``quality`` runs over [0, levels - 1].
         encoder_widths, encoder_depths: at strides 4, 8, 16.
         decoder_widths, decoder_depths: at strides 16, 8, 4.
-        cues: ``"fused"``, ``"structural"`` or ``"perceptual"`` (ablations).
+        cues: ``"fused"``, or for ablations ``"structural"``, ``"perceptual"`` or ``"none"``, see
+            :class:`.SketchFusionNet`.
+        context: ``"checkerboard"``, or for ablations ``"hyperprior"`` or ``"factorised"``, see :class:`.EntropyModel`.
+        gain_vectors: a gain per channel and quality level; false for one step size per level, as in JPEG (ablations).
         negative_slope: of the bottleneck blocks' activations, see :func:`.blocks.leak`; 0 is what weights had that
             do not say.
     """
@@ -47,6 +50,8 @@ class ModelConfig:
     decoder_widths: tuple[int, int, int] = (256, 128, 64)
     decoder_depths: tuple[int, int, int] = (5, 4, 4)
     cues: str = "fused"
+    context: str = "checkerboard"
+    gain_vectors: bool = True
     negative_slope: float = 0.0
 
     @property
@@ -60,6 +65,17 @@ class ModelConfig:
     def from_dict(cls, values: dict) -> ModelConfig:
         """Inverse of :meth:`to_dict`; JSON's lists become tuples again."""
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def entropy_model(config: ModelConfig, trainable: bool = True) -> EntropyModel:
+    """The entropy model of a configuration, not trained."""
+    return EntropyModel(
+        config.structure_channels,
+        config.tone_channels,
+        config.hyper_channels,
+        trainable,
+        config.context,
+    )
 
 
 @dataclass
@@ -94,10 +110,9 @@ class SketchFusionModel(nn.Module):
         self.encoder = SketchFusionNet(
             config.latent_channels, config.encoder_widths, config.encoder_depths, config.cues
         )
-        self.gain = GainUnit(config.levels, config.latent_channels, low=0.4, high=3.5)
-        self.entropy = EntropyModel(
-            config.structure_channels, config.tone_channels, config.hyper_channels, trainable
-        )
+        gains = config.latent_channels if config.gain_vectors else 1
+        self.gain = GainUnit(config.levels, gains, low=0.4, high=3.5)
+        self.entropy = entropy_model(config, trainable)
         self.renderer = SketchRenderer(config.structure_channels)
         self.preview = PreviewDecoder(
             config.latent_channels, config.levels, config.decoder_widths, config.decoder_depths

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from .blocks import BottleneckBlock, blocks, downsample
 from .cues import PerceptualCue, StructuralCue
 
-CUE_CHOICES = ("fused", "structural", "perceptual")
+CUE_CHOICES = ("fused", "structural", "perceptual", "none")
 
 
 class GatedFusion(nn.Module):
@@ -33,6 +33,9 @@ class GatedFusion(nn.Module):
         channels: channels C of both cues.
         cues: ``"fused"``, or one cue alone for ablations (the gate is then held at 1 or 0).
 
+    Raises:
+        ValueError: neither of these.
+
     Shape:
         structural, perceptual ``(B, C, h, w)`` -> fused ``(B, C, h, w)``, gate ``(B, C, h, w)`` in (0, 1);
         1 passes the structural cue, 0 the perceptual.
@@ -40,8 +43,8 @@ class GatedFusion(nn.Module):
 
     def __init__(self, channels: int, cues: str = "fused") -> None:
         super().__init__()
-        if cues not in CUE_CHOICES:
-            raise ValueError(f"cues must be one of {CUE_CHOICES}, not {cues!r}")
+        if cues not in CUE_CHOICES[:3]:
+            raise ValueError(f"cues must be one of {CUE_CHOICES[:3]}, not {cues!r}")
         self.cues = cues
         self.gate = nn.Conv2d(2 * channels, channels, 1)
 
@@ -61,7 +64,11 @@ class SketchFusionNet(nn.Module):
         latent_channels: channels of ``y``, structure group first.
         widths: channels at strides 4, 8 and 16.
         depths: bottleneck blocks at strides 4, 8 and 16.
-        cues: see :class:`GatedFusion`.
+        cues: see :class:`GatedFusion`; ``"none"`` puts one plain convolution of the pixels in the place of cues and
+            gate (ablations).
+
+    Raises:
+        ValueError: another word for ``cues``.
 
     Shape:
         image ``(B, 3, H, W)`` and boundaries ``(B, 1, H, W)``, both in [0, 1], H and W multiples of 16
@@ -76,17 +83,29 @@ class SketchFusionNet(nn.Module):
         cues: str = "fused",
     ) -> None:
         super().__init__()
+        if cues not in CUE_CHOICES:
+            raise ValueError(f"cues must be one of {CUE_CHOICES}, not {cues!r}")
         w4, w8, w16 = widths
-        self.structural = StructuralCue(w4)
-        self.perceptual = PerceptualCue(w4)
-        self.fusion = GatedFusion(w4, cues)
+        if cues == "none":
+            self.plain = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, w4, 3, padding=1))
+        else:
+            self.plain = None
+            self.structural = StructuralCue(w4)
+            self.perceptual = PerceptualCue(w4)
+            self.fusion = GatedFusion(w4, cues)
         self.stride4 = blocks(w4, depths[0])
         self.stride8 = nn.Sequential(downsample(w4, w8), blocks(w8, depths[1]))
         self.stride16 = nn.Sequential(downsample(w8, w16), blocks(w16, depths[2]))
         self.to_latent = nn.Conv2d(w16, latent_channels, 1)
 
     def fuse(self, image: Tensor, boundaries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return fused features and the gate that made them, both ``(B, w4, H/4, W/4)``."""
+        """Return fused features and the gate that made them, both ``(B, w4, H/4, W/4)``.
+
+        Without cues the gate is 0.5 everywhere: nothing is preferred.
+        """
+        if self.plain is not None:
+            features = self.plain((image - 0.5) * 4.0)  # (B, w4, H/4, W/4)
+            return features, torch.full_like(features, 0.5)
         return self.fusion(self.structural(boundaries), self.perceptual(image))
 
     def forward(self, image: Tensor, boundaries: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class FloatNets:
     ) -> None:
         self.nets, self.tables, self.dtype = copy.deepcopy(nets).to(dtype), tables, dtype
         self.structure_channels, self.tone_channels = nets.structure_channels, nets.tone_channels
-        self.hyper_channels = nets.prior.channels
+        self.hyper_channels = nets.prior.channels if nets.prior is not None else 0
 
     @torch.no_grad()
     def psi(self, z_hat: Tensor, quality_index: int, height: int, width: int) -> Tensor:

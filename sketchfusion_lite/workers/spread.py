@@ -5,8 +5,8 @@ tasks --> [in flight: twice as many as there are threads] --> worker --> Finishe
   +---------------------------- the next one, as one ends ---------------------+
 
 Backpressure: a million tasks are not a million futures in the scheduler's memory, and whatever the caller writes
-for a result is written before many more are under way. A worker that dies takes one attempt with it: Dask gives the task
-to another one.
+for a result is written before many more are under way. A worker that dies takes one attempt with it: Dask gives the
+task to another one.
 """
 
 from __future__ import annotations
