@@ -1,0 +1,63 @@
+"""Folders of photos for a run: the bundled samples where there are no others, and held-out photos to measure on.
+
+training folders --split--> photos to train on (:mod:`.data`)
+                    +-----> held-out photos --shrunk--> PNG files in a folder of their own
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..images import load_image, save_image, to_pil
+from ..samples import SAMPLES, load_photo
+from .data import resize_short_side, split, training_files
+
+__all__ = ["write_held_out", "write_samples"]
+
+
+def write_samples(folder: str | Path, short_side: int = 256) -> Path:
+    """Store the sample photos of installed packages as PNG files; what is there already stays.
+
+    Args:
+        folder: made if it is absent.
+        short_side: in pixels; larger samples are shrunk to it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    return _write({name: load_photo(name).image for name in SAMPLES}, Path(folder), short_side)
+
+
+def write_held_out(
+    folders: Sequence[str | Path], hold_out: int, folder: str | Path, short_side: int
+) -> Path:
+    """Store the photos that a recipe with these folders and ``hold_out`` does not train on, as PNG files.
+
+    Args:
+        folders: as in ``Recipe.photos``; the held-out photos come from the last one.
+        hold_out: how many.
+        folder: made if it is absent; pictures that are there already stay.
+        short_side: in pixels; larger photos are shrunk to it.
+
+    Returns:
+        The folder.
+
+    Raises:
+        RecipeError: no photos, or none left to train on.
+        OutputError: a file cannot be written.
+    """
+    _, held = split(training_files(folders), hold_out)
+    return _write({path.stem: path for path in held}, Path(folder), short_side)
+
+
+def _write(photos: dict, folder: Path, short_side: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, photo in photos.items():
+        target = folder / f"{name}.png"
+        if not target.exists():
+            save_image(to_pil(resize_short_side(load_image(photo), short_side)), target)
+    return folder

@@ -1,0 +1,78 @@
+"""Effects of an ablation: against a textbook's definition, and against data whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sketchfusion_lite.errors import SweepError
+from sketchfusion_lite.sweeps.effects import effects, ranks
+
+
+def runs_of(truth: dict[str, float], seeds: int, noise: float, seed: int = 0) -> pd.DataFrame:
+    generator = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {"variant": name, "seed": s, "psnr": mean + noise * generator.normal()}
+        for name, mean in truth.items()
+        for s in range(seeds)
+    )
+
+
+def test_an_effect_is_the_difference_of_means():
+    runs = runs_of({"base": 20.0, "a": 21.0, "b": 19.0}, 3, 0.1)
+    found = effects(runs, "psnr", "base").set_index("variant")
+    means = runs.groupby("variant")["psnr"].mean()
+    assert found.loc["a", "effect"] == pytest.approx(means["a"] - means["base"])
+    assert list(found.index) == ["a", "b"]
+    assert found.loc["a", "better"] and not found.loc["b", "better"]
+
+
+def test_with_one_variant_the_interval_is_students():
+    from scipy.stats import ttest_ind
+
+    runs = runs_of({"base": 0.0, "a": 0.5}, 5, 1.0)
+    (row,) = effects(runs, "psnr", "base").to_dict("records")
+    a, base = (runs.loc[runs["variant"] == name, "psnr"] for name in ("a", "base"))
+    student = ttest_ind(a, base).confidence_interval(0.95)
+    assert row["low"] == pytest.approx(student.low, abs=0.02)
+    assert row["high"] == pytest.approx(student.high, abs=0.02)
+
+
+def test_large_effects_separate_and_none_at_all_rarely_does():
+    clear = effects(runs_of({"base": 0, "a": 5, "b": 0}, 2, 0.2), "psnr", "base")
+    assert list(clear["separated"]) == [True, False]
+    nothing = {name: 0.0 for name in ("base", "a", "b", "c", "d")}
+    wrong = sum(
+        effects(runs_of(nothing, 2, 1.0, seed), "psnr", "base")["separated"].any()
+        for seed in range(40)
+    )
+    assert wrong <= 8  # 5 % of 40 are 2
+
+
+def test_distances_are_better_when_lower():
+    runs = pd.DataFrame(
+        {"variant": ["base"] * 2 + ["a"] * 2, "lpips_0.03": [0.4, 0.41, 0.3, 0.31]}
+    )
+    assert effects(runs, "lpips_0.03", "base")["better"].all()
+    assert list(ranks(runs, ["lpips_0.03"]).index) == ["a", "base"]
+
+
+def test_ranks_put_what_was_not_measured_last():
+    runs = pd.DataFrame(
+        {"variant": ["a", "b", "c"], "psnr": [20.0, 21.0, None], "lpips": [0.3, 0.2, 0.1]}
+    )
+    table = ranks(runs, ["psnr", "lpips"])
+    assert list(table.index) == ["b", "a", "c"]
+    assert table.loc["b", "mean place"] == 1.5
+    assert np.isnan(table.loc["c", "mean place"])
+
+
+def test_what_cannot_be_said_is_refused():
+    runs = runs_of({"base": 0, "a": 1}, 1, 0.1)
+    with pytest.raises(SweepError, match="two runs"):
+        effects(runs, "psnr", "base")
+    with pytest.raises(SweepError, match="dists"):
+        effects(runs, "dists", "base")
+    with pytest.raises(SweepError, match="'fused'"):
+        effects(runs_of({"base": 0, "a": 1}, 2, 0.1), "psnr", "fused")
