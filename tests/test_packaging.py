@@ -35,6 +35,7 @@ PARTS = {
     "viz": {"workbook"},
     "explorer": {"workbook"},
     "training": {"train"},
+    "workers": {"sweep"},
     "sweeps": {"sweep"},
     "evaluation": {"peers", "fid"},
     "priors": {"priors"},

@@ -1,4 +1,4 @@
-"""The command line: ``sketchfusion encode | decode | info | evaluate | fid | train | export | fetch | explore``.
+"""The command line, ``sketchfusion``: encode, decode, info, evaluate, fid, sweep, train, export, fetch, explore.
 
 What a script can rely on:
 
@@ -22,6 +22,7 @@ from .evaluation import evaluate, fid
 from .explore import explore
 from .pictures import decode, encode
 from .streams import info
+from .sweep import sweep
 from .training import export, fetch, train
 
 __all__ = ["app"]
@@ -60,6 +61,6 @@ def main(
     """Photos in about two kilobytes: generative image compression at ultra-low rate."""
 
 
-for _command in (encode, decode, info, evaluate, fid, train, export, fetch):
+for _command in (encode, decode, info, evaluate, fid, sweep, train, export, fetch):
     app.command(no_args_is_help=True)(_command)
 app.command()(explore)

@@ -11,21 +11,20 @@ the rows under way are lost. Workers have one thread each, so that their number 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
+from .. import journal
 from ..errors import ArgumentError, EvaluationError, ImageError, OutputError, ResultsError
 from ..files import list_images
 from . import keeping, table
@@ -103,7 +102,9 @@ def evaluate(
     if not table.is_csv(out):
         table.require_pyarrow()  # now, not after hours
     report = report or (lambda line: None)
-    with _exclusive(out):
+    if out.is_dir() or not out.parent.is_dir():
+        raise OutputError(f"{out}: name a file in a folder that exists.")
+    with journal.exclusive(out, "evaluation"):
         rows = _known_rows(out, report)
         _check_same(rows, measuring, photos, specs, out)
         tasks = _missing(rows, photos, points, measuring)
@@ -138,36 +139,13 @@ def _photos(folder: str | Path) -> list[Path]:
     return photos
 
 
-@contextlib.contextmanager
-def _exclusive(out: Path) -> Iterator[None]:
-    """Keep a second evaluation away from the same table.
-
-    Raises:
-        OutputError: there is one, or the table's folder does not exist.
-    """
-    if out.is_dir() or not out.parent.is_dir():
-        raise OutputError(f"{out}: name a file in a folder that exists.")
-    lock = FileLock(out.with_name(f".{out.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(f"{out}: another evaluation is writing it. Wait for its end.") from error
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error.strerror}).") from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _known_rows(out: Path, report: Report) -> dict[tuple, Row]:
     """Rows of the table and of a run that was cut off, by their key."""
-    journal = table.journal_path(out)
     rows = table.read_table(out) if out.exists() else []
-    recovered = table.read_journal(journal, report)
+    recovered = table.read_journal(table.journal_path(out), report)
     if recovered:
         report(f"{out.name}: going on, {len(recovered)} rows of a run that was cut off are kept")
-    table.rewrite_journal(journal, recovered)
+    journal.rewrite(table.journal_path(out), recovered)
     known: dict[tuple, Row] = {}
     for row in [*rows, *recovered]:
         known[table.key(row)] = _with_known_metrics(row, known.get(table.key(row)))
@@ -274,7 +252,7 @@ def _run_here(
     try:
         for task in tasks:
             for row in measuring.rows(task):
-                table.append_row(progress.journal, row)
+                journal.append(progress.journal, row)
                 progress.update()
     finally:
         torch.set_num_threads(threads)
@@ -328,6 +306,6 @@ def _die_with_parent() -> None:
 
 def _work(task: PhotoTask) -> None:
     for row in _worker["measuring"].rows(task):
-        table.append_row(_worker["journal"], row)
+        journal.append(_worker["journal"], row)
         if _worker["stop"].is_set():
             return

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import DependencyMissing, OutputError, ResultsError
+from .. import journal
+from ..errors import DependencyMissing, ResultsError
 from ..files import atomic_write_bytes
 
 __all__ = ["COLUMNS", "FINAL", "SCHEMA", "Row", "journal_path", "key", "read_table", "write_table"]
@@ -134,7 +133,7 @@ def _parse_parquet(data: bytes, path: Path) -> list[Row]:
     try:
         return pa.parquet.read_table(pa.BufferReader(data)).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        raise _damaged(path, str(error).splitlines()[0]) from error
+        raise journal.damaged(path, str(error).splitlines()[0]) from error
 
 
 def _parse_csv(data: bytes, path: Path) -> list[Row]:
@@ -145,7 +144,7 @@ def _parse_csv(data: bytes, path: Path) -> list[Row]:
             raise _foreign(path)
         return [{name: _from_text(name, text) for name, text in row.items()} for row in texts]
     except (csv.Error, TypeError, UnicodeDecodeError, ValueError) as error:
-        raise _damaged(path, str(error)) from error
+        raise journal.damaged(path, str(error)) from error
 
 
 def _from_text(name: str, text: str) -> str | int | float | None:
@@ -171,18 +170,12 @@ def check_rows(rows: list[Row], path: Path) -> list[Row]:
                 "it, or measure into a new file."
             )
         if set(row) != set(COLUMNS):
-            raise _damaged(path, f"columns {sorted(set(row) ^ set(COLUMNS))}")
+            raise journal.damaged(path, f"columns {sorted(set(row) ^ set(COLUMNS))}")
         for name, kind in COLUMNS.items():
             value, optional = row[name], kind is not str and name not in ("rate", "seed", "schema")
             if not (value is None and optional) and not isinstance(value, allowed[kind]):
-                raise _damaged(path, f"{name} is {value!r}")
+                raise journal.damaged(path, f"{name} is {value!r}")
     return rows
-
-
-def _damaged(path: Path, reason: str) -> ResultsError:
-    return ResultsError(
-        f"{path}: damaged ({reason}). Restore it from a copy, or move it away to measure anew."
-    )
 
 
 def _foreign(path: Path) -> ResultsError:
@@ -198,52 +191,17 @@ def journal_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.journal")
 
 
-def append_row(journal: Path, row: Row) -> None:
-    """Add a row to a journal; on return it is on the disk. Several processes may do so at once.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
-    try:
-        # One write to a file opened for appending: lines of several processes do not mix.
-        descriptor = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise OutputError(f"{journal}: cannot be written ({error.strerror}).") from error
-
-
-def read_journal(journal: Path, report: Callable[[str], None]) -> list[Row]:
+def read_journal(path: Path, report: Callable[[str], None]) -> list[Row]:
     """Rows of a run that was cut off; a last line that is not whole is dropped, and said so.
 
     Args:
-        journal: may be absent, as after a run that ended well.
+        path: may be absent, as after a run that ended well.
         report: receives the note.
 
     Raises:
         ResultsError: another line is damaged, or of another schema.
     """
-    if not journal.exists():
-        return []
-    *lines, rest = journal.read_bytes().split(b"\n")
-    rows, torn = [], rest != b""
-    for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines) or torn:
-                raise _damaged(journal, f"line {number} is unreadable") from error
-            torn = True
+    rows, torn = journal.read(path)
     if torn:
-        report(f"{journal.name}: its last row was cut off; it is measured again")
-    return check_rows(rows, journal)
-
-
-def rewrite_journal(journal: Path, rows: list[Row]) -> None:
-    """Replace a journal by its intact rows, so that the next row does not join a torn line."""
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    atomic_write_bytes(journal, text.encode())
+        report(f"{path.name}: its last row was cut off; it is measured again")
+    return check_rows(rows, path)

@@ -9,6 +9,8 @@ and two busy thread pools on the same cores run several times slower than one.
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,11 +21,10 @@ from ..errors import ArgumentError, DependencyMissing, WorkersError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["open_client", "require_distributed"]
+__all__ = ["ONE_THREAD", "environment", "open_client", "require_distributed"]
 
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
-)
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(_THREADS, "1")
 
 
 def require_distributed() -> None:
@@ -62,36 +63,57 @@ def open_client(
         DependencyMissing: dask.distributed is not installed.
     """
     require_distributed()
+    import dask
+    from distributed import Client, LocalCluster
+
+    settings = {
+        # Photos travel with their tasks, which Dask takes for a mistake; how many do is bounded.
+        "distributed.admin.large-graph-warning-threshold": "1 GiB",
+        # Environment of a worker must be set before its libraries are imported, hence by its nanny, for which
+        # variables that are set here already win over its own settings.
+        "distributed.nanny.pre-spawn-environ": ONE_THREAD,
+        "distributed.scheduler.allowed-failures": 1,  # a task that kills two workers would kill all
+    }
     if scheduler is not None:
-        with _connect(scheduler, timeout) as client:
+        with dask.config.set(settings), _connect(scheduler, timeout) as client:
             yield client
         return
     if workers < 1:
         raise ArgumentError(f"workers={workers}: give at least one.")
-    import dask
-    from distributed import Client, LocalCluster
+    with dask.config.set(settings):
+        with environment(ONE_THREAD):
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                resources=dict(resources or {}),
+                silence_logs="CRITICAL",  # errors come back as results
+            )
+        with cluster, Client(cluster) as client:
+            yield client
 
-    # Environment of a worker must be set before its libraries are imported, hence by its nanny.
-    settings = {"distributed.nanny.pre-spawn-environ": ONE_THREAD}
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            resources=dict(resources or {}),
-            silence_logs="ERROR",
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+
+@contextmanager
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for what is started meanwhile; afterwards they are as before."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 @contextmanager
 def _connect(scheduler: str | Path, timeout: float) -> Iterator[Client]:
     from distributed import Client
+    from distributed.utils import silence_logging_cmgr
 
     if "://" in str(scheduler):
         where = {"address": str(scheduler)}
@@ -108,7 +130,8 @@ def _connect(scheduler: str | Path, timeout: float) -> Iterator[Client]:
             f"{scheduler}: no Dask scheduler answers within {timeout:.0f} s ({error}). "
             "Start one with `dask scheduler`, and `dask worker ADDRESS --nthreads 1` on every machine."
         ) from error
-    with client:
+    # A lost connection is an error of ours; distributed would log a traceback besides.
+    with silence_logging_cmgr(logging.CRITICAL), client:
         _check_workers(client, scheduler, timeout)
         yield client
 
@@ -123,18 +146,17 @@ def _check_workers(client: Client, scheduler: str | Path, timeout: float) -> Non
         raise WorkersError(
             f"{scheduler}: no worker is connected. Start some: dask worker ADDRESS --nthreads 1"
         ) from error
-    there = client.run(_version)
-    other = sorted({version for version in there.values() if version != __version__})
+
+    def version() -> str:  # local, so that it travels as code: a worker may have no such module
+        try:
+            from sketchfusion_lite import __version__
+        except ModuleNotFoundError:
+            return "none"
+        return __version__
+
+    other = sorted({found for found in client.run(version).values() if found != __version__})
     if other:
         raise WorkersError(
             f"{scheduler}: workers have sketchfusion-lite {', '.join(other)}, here is {__version__}. "
             "Install the same release on all machines."
         )
-
-
-def _version() -> str:
-    try:
-        from sketchfusion_lite import __version__
-    except ModuleNotFoundError:
-        return "none"
-    return __version__

@@ -11,16 +11,21 @@ task to another one.
 
 from __future__ import annotations
 
+import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, WorkersError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 __all__ = ["Finished", "spread"]
+
+_REFILL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ class Finished:
     Attributes:
         task: as it was given.
         result: what the work returned; None after an error.
-        error: what it raised in its last attempt, or how its workers died; None if all went well.
+        error: what it raised in its last attempt; WorkersError if its workers died or it was lost; None if all went
+            well.
     """
 
     task: Any
@@ -45,6 +51,7 @@ def spread(
     *,
     retries: int = 1,
     in_flight: int | None = None,
+    per_thread: int = 2,
     resources: Mapping[str, float] | None = None,
 ) -> Iterator[Finished]:
     """Do ``work(task)`` for all tasks on the workers; yields each as it ends, in any order.
@@ -56,56 +63,84 @@ def spread(
         work: an importable function, whose arguments and results can be pickled.
         tasks: taken one by one, as room comes free.
         retries: further attempts of a task whose work raised.
-        in_flight: tasks handed to the scheduler at a time; None for twice the number of worker threads, asked again
-            for every task, since clusters grow and shrink.
+        in_flight: tasks handed to the scheduler at a time; None for ``per_thread`` times the number of worker threads,
+            asked again every second, since clusters grow and shrink.
+        per_thread: see there; 1 where tasks are long, so that a worker that dies takes no waiting one with it.
         resources: what one task needs of a worker, e.g. ``{"GPU": 1}``.
 
     Raises:
         ArgumentError: no worker offers the resources.
+        WorkersError: the connection to the scheduler is lost.
     """
-    from distributed import as_completed
-
     if in_flight is not None and in_flight < 1:
         raise ArgumentError(f"in_flight={in_flight}: give at least one.")
     if resources:
         _check_resources(client, resources)
     waiting, given = iter(tasks), {}
-    arriving = as_completed(with_results=True, raise_errors=False)
+    ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
 
     def fill() -> None:
-        room = in_flight or max(2, 2 * sum(client.nthreads().values()))
+        with _lost_as_error(client):
+            room = in_flight or max(1, per_thread * sum(client.nthreads().values()))
         while len(given) < room:
             try:
                 task = next(waiting)
             except StopIteration:
                 return
-            future = client.submit(
-                work, task, pure=False, retries=retries, resources=dict(resources or {}) or None
-            )
+            with _lost_as_error(client):
+                future = client.submit(
+                    work, task, pure=False, retries=retries, resources=dict(resources or {}) or None
+                )
             given[future.key] = future, task
-            arriving.add(future)
+            future.add_done_callback(ended.put)
 
     try:
         fill()
-        for future, result in arriving:
+        while given:
+            try:
+                future = ended.get(timeout=_REFILL_SECONDS)
+            except queue.Empty:
+                fill()  # workers may have come
+                continue
             _, task = given.pop(future.key)
-            if future.status == "finished":
-                yield Finished(task, result)
-            else:
-                yield Finished(task, error=_error_of(future, result))
+            with _lost_as_error(client):
+                done = _finished(task, future)
+            yield done
             fill()
     finally:
-        client.cancel([future for future, _ in given.values()])
+        if client.status == "running":
+            client.cancel([future for future, _ in given.values()])
 
 
-def _error_of(future: Any, result: Any) -> BaseException:
-    """The exception of a task that ended badly, whatever form Dask hands it over in."""
-    if isinstance(result, BaseException):
-        return result
-    if isinstance(result, tuple) and len(result) > 1 and isinstance(result[1], BaseException):
-        return result[1]  # (type, exception, traceback)
-    error = future.exception() if future.status == "error" else None
-    return error or RuntimeError(f"the task was {future.status}")
+def _finished(task: Any, future: Future) -> Finished:
+    from distributed import KilledWorker
+
+    if future.status == "finished":
+        return Finished(task, future.result())
+    if future.status != "error":  # cancelled or lost: there is no scheduler any more that would know of it
+        raise CancelledError
+    error = future.exception()
+    if isinstance(error, KilledWorker):
+        error = WorkersError(
+            f"{error.allowed_failures + 1} workers died over this task, the last one at "
+            f"{error.last_worker.address}: they were killed, or memory ran out. Start fewer of them on a machine."
+        )
+    return Finished(task, error=error)
+
+
+@contextmanager
+def _lost_as_error(client: Client) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, CancelledError) as error:  # distributed's CommClosedError is an OSError
+        raise _lost(client) from error
+
+
+def _lost(client: Client) -> WorkersError:
+    return WorkersError(
+        f"{client.scheduler.address if client.scheduler else 'the scheduler'}: the connection is lost. What is "
+        "finished is kept: start the scheduler again, and then the same command, to go on."
+    )
 
 
 def _check_resources(client: Client, resources: Mapping[str, float]) -> None:

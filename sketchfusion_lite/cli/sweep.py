@@ -1,0 +1,139 @@
+"""``sketchfusion sweep``: a notebook over a grid of parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import ArgumentError, SweepError
+from .console import needs_extra, note, say, show
+
+if TYPE_CHECKING:
+    from ..sweeps.engine import Sweep
+    from ..sweeps.progress import Watcher
+
+
+def sweep(
+    grid: Annotated[
+        Path,
+        typer.Argument(
+            metavar="GRID.yaml", help="Notebook, parameters and folder of the results; see docs."
+        ),
+    ],
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes on this machine, of one thread each.")
+    ] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Dask scheduler whose workers do the work instead: tcp://host:8786, or its scheduler file.",
+            show_default=False,
+        ),
+    ] = None,
+    resources: Annotated[
+        str,
+        typer.Option(metavar="NAME=AMOUNT", help="What each run needs of a worker, as in GPU=1."),
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the results, instead of the grid's.",
+            show_default=False,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Go on where the folder stands, or refuse one with results.",
+        ),
+    ] = True,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run those again whose notebook failed.")
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything, list the runs, and start nothing."),
+    ] = False,
+) -> None:
+    """Run a notebook with every combination of a grid; one row of results per run, in one table.
+
+    Stop it at any moment and start it again to go on: finished runs are not repeated. A notebook that
+    fails is a row with its error; the exit status then says so.
+    """
+    with needs_extra("sweep", "a sweep"):
+        from ..sweeps import engine, load_grid, plan
+
+        engine.require_packages()
+    needed = _parse_resources(resources)
+    loaded = load_grid(grid, out=out)
+    if dry_run:
+        checked = engine.Sweep(plan(loaded))
+        checked.load(note, retry_failed)
+        _list_runs(checked)
+        return
+    rows = engine.run(
+        loaded,
+        workers=workers,
+        scheduler=scheduler,
+        resources=needed,
+        resume=resume,
+        retry_failed=retry_failed,
+        watcher=_watcher(note),
+        report=note,
+    )
+    bad = [row for row in rows if row["status"] != "ok"]
+    say(f"{loaded.out}  {len(rows)} runs  {len(rows) - len(bad)} ok")
+    if bad:
+        raise SweepError(
+            f"{len(bad)} of {len(rows)} runs have no result, see the column error of {loaded.out}, or the notebooks "
+            f"there. The first: {bad[0]['variant']}-{bad[0]['run_id']}: {bad[0]['error']}. "
+            "Failed runs are repeated with --retry-failed."
+        )
+
+
+def _parse_resources(text: str) -> dict[str, float] | None:
+    if not text:
+        return None
+    found = {}
+    for part in text.split(","):
+        name, _, amount = part.partition("=")
+        try:
+            found[name.strip()] = float(amount)
+        except ValueError as error:
+            raise ArgumentError(f"--resources {text}: write NAME=AMOUNT, as in GPU=1.") from error
+        if not name.strip() or not 0 < found[name.strip()] < float("inf"):
+            raise ArgumentError(f"--resources {text}: write NAME=AMOUNT, as in GPU=1.")
+    return found
+
+
+def _watcher(write: Callable[[str], None]) -> Watcher:
+    from ..sweeps.progress import Lines, TerminalWatcher
+
+    console = Console(stderr=True)
+    return TerminalWatcher(console) if console.is_terminal else Lines(write)
+
+
+def _list_runs(checked: Sweep) -> None:
+    missing = {run.run_id for run in checked.missing()}
+    runs = list(checked.runs.values())
+    names = list(dict.fromkeys(name for run in runs for name in run.parameters))
+    listing = Table("run", "variant", *names, "state", box=SIMPLE)
+    for run in runs:
+        row: dict[str, Any] = checked.rows.get(run.run_id, {})
+        state = row.get("status", "to do")
+        state = f"{state}, again" if row and run.run_id in missing else state
+        values = (
+            "" if name not in run.parameters else repr(run.parameters[name]) for name in names
+        )
+        listing.add_row(run.run_id, run.variant, *values, state)
+    show(listing)
+    say(f"{checked.out}  {len(runs)} runs  {len(missing)} to do")

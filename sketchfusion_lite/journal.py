@@ -1,0 +1,111 @@
+"""Rows that are safe from the moment they are written: a file of JSON lines that survives any kill.
+
+    row --> one write, one fsync --> LINE\n LINE\n LINE\n LI  <-- killed here: this row alone is lost
+
+Tables of evaluations and manifests of folders are kept this way while their rows come in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from .errors import OutputError, ResultsError
+from .files import atomic_write_bytes
+
+__all__ = ["append", "exclusive", "read", "rewrite"]
+
+
+def append(path: Path, row: Any) -> None:
+    """Add a row; on return it is on the disk. Several processes may do so at once.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    line = _line(row).encode()
+    try:
+        # One write to a file opened for appending: lines of several processes do not mix.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
+
+
+def read(path: Path) -> tuple[list[Any], bool]:
+    """All whole rows, and whether the last line was cut off and is left out.
+
+    Args:
+        path: may be absent, which means no rows.
+
+    Raises:
+        ResultsError: unreadable, or another line than the last is damaged.
+    """
+    try:
+        *lines, rest = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return [], False
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read ({error.strerror}).") from error
+    rows, torn = [], rest != b""
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines) or torn:
+                raise damaged(path, f"line {number} is unreadable") from error
+            torn = True
+    return rows, torn
+
+
+def rewrite(path: Path, rows: Iterable[Any]) -> None:
+    """Replace the file by these rows, whole or not at all: after a torn line, the next must not join it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    atomic_write_bytes(path, "".join(map(_line, rows)).encode())
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, who: str) -> Iterator[None]:
+    """Keep a second process away from a file while it is written, by a lock file beside it.
+
+    Args:
+        path: the file, in a folder that exists.
+        who: what another process would be, e.g. ``"evaluation"``.
+
+    Raises:
+        OutputError: there is one, or the folder cannot be written to.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(f"{path}: another {who} is writing it. Wait for its end.") from error
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def damaged(path: Path, reason: str) -> ResultsError:
+    """The error for a table or journal that cannot be trusted."""
+    return ResultsError(
+        f"{path}: damaged ({reason}). Restore it from a copy, or move it away to begin anew."
+    )
+
+
+def _line(row: Any) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"

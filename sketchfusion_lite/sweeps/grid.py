@@ -1,0 +1,255 @@
+"""The grid of a sweep: which notebook, which parameters, where the results go.
+
+    notebook: train_and_evaluate.ipynb     # relative to this file, like out
+    out: ../runs/ablation                  # folder of all runs and of the table of results
+    fixed: {steps: 200}                    # the same in every run
+    variants:                              # named sets of parameters; an empty one has the notebook's defaults
+      full: {}
+      no_gate: {gate: false}
+    grid: {rate: [0.03, 0.07]}             # every combination of these
+    seeds: [0, 1, 2]                       # fills the parameter seed
+    table: parquet                         # or csv
+
+Every variant is run with every combination and every seed. A parameter is set in one place only. Nothing here looks
+into the notebook; :mod:`.plan` does.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import DependencyMissing, SweepError
+
+__all__ = ["Grid", "combinations", "load_grid"]
+
+MAX_RUNS = 10_000
+MAX_BYTES = 1 << 20  # of the YAML file
+MAX_NODES = 100_000  # values in a grid, nested ones counted, aliases expanded
+DEFAULT_VARIANT = "default"
+
+_KEYS = ("notebook", "out", "fixed", "variants", "grid", "seeds", "table")
+_TABLES = ("parquet", "csv")
+_VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")  # becomes part of a folder's name
+
+Parameters = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A sweep as its author wrote it.
+
+    Attributes:
+        notebook: the notebook to run.
+        out: folder of the results; made when the sweep begins.
+        fixed: parameters of all runs.
+        variants: name -> parameters.
+        axes: parameter -> the values it takes, in every combination.
+        seeds: values of the parameter ``seed``; empty leaves it alone.
+        table: ``"parquet"`` or ``"csv"``.
+        name: what messages call the grid.
+    """
+
+    notebook: Path
+    out: Path
+    fixed: Parameters = field(default_factory=dict)
+    variants: Mapping[str, Parameters] = field(default_factory=lambda: {DEFAULT_VARIANT: {}})
+    axes: Mapping[str, list[Any]] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    table: str = "parquet"
+    name: str = "grid"
+
+    @property
+    def size(self) -> int:
+        """Number of runs."""
+        lengths = [len(values) for values in self.axes.values()]
+        return len(self.variants) * math.prod(lengths) * max(1, len(self.seeds))
+
+
+def load_grid(source: str | Path | Mapping[str, Any], *, out: str | Path | None = None) -> Grid:
+    """Read a grid and check all that can be told without its notebook.
+
+    Args:
+        source: a YAML file, whose relative paths start at its folder; or the same keys as a mapping, whose relative
+            paths start at the current folder.
+        out: folder of the results instead of the grid's, relative to the current folder.
+
+    Raises:
+        SweepError: unreadable, an unknown or a missing key, a value of the wrong kind, a parameter set twice, or more
+            than ``MAX_RUNS`` runs.
+        DependencyMissing: PyYAML is not installed.
+    """
+    if isinstance(source, Mapping):
+        content, base, name = dict(source), Path.cwd(), "grid"
+    else:
+        content, base, name = _read_yaml(Path(source)), Path(source).resolve().parent, str(source)
+    if unknown := [key for key in content if key not in _KEYS]:
+        raise SweepError(
+            f"{name}: unknown key {unknown[0]!r}. A grid has: {', '.join(_KEYS)}; parameters go below "
+            "grid, fixed or variants."
+        )
+    _check_plain(content, name)
+    if out is not None:
+        content["out"] = str(Path(out).absolute())
+    table = content.get("table", "parquet")
+    if table not in _TABLES:
+        raise SweepError(f"{name}: table is {table!r}; it can be {' or '.join(_TABLES)}.")
+    grid = Grid(
+        notebook=base / _path(content, "notebook", name),
+        out=base / _path(content, "out", name),
+        fixed=_parameters(content.get("fixed"), "fixed", name),
+        variants=_variants(content.get("variants"), name),
+        axes=_axes(content.get("grid"), name),
+        seeds=_seeds(content.get("seeds"), name),
+        table=table,
+        name=name,
+    )
+    _check_set_once(grid)
+    if grid.size > MAX_RUNS:
+        raise SweepError(f"{name}: {grid.size} runs; at most {MAX_RUNS}. Split the grid.")
+    return grid
+
+
+def combinations(grid: Grid) -> Iterator[tuple[str, Parameters]]:
+    """Variant and parameters of every run: a first seed of everything comes before the second one of anything."""
+    seeds = [{"seed": seed} for seed in grid.seeds] or [{}]
+    axes = [[(name, value) for value in values] for name, values in grid.axes.items()]
+    for seed, (variant, own) in itertools.product(seeds, grid.variants.items()):
+        for chosen in itertools.product(*axes):
+            yield variant, {**grid.fixed, **own, **dict(chosen), **seed}
+
+
+# --------------------------------------------------------------------------------------------------
+# YAML
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise DependencyMissing.for_extra("pyyaml", "sweep", "a grid in YAML") from error
+
+    class Loader(yaml.SafeLoader):
+        """Plain values only, and no key twice, of which YAML would keep the last without a word."""
+
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            plain = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+            keys = [key.value for key in plain if isinstance(key, yaml.ScalarNode)]
+            for key in keys:
+                if keys.count(key) > 1:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key {key!r} is there twice", node.start_mark
+                    )
+            return super().construct_mapping(node, deep)
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise SweepError(f"{path}: over {MAX_BYTES} bytes; this is no grid.")
+        content = yaml.load(data, Loader)
+    except OSError as error:
+        raise SweepError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise SweepError(f"{path}: not readable as YAML ({reason}).") from error
+    if not isinstance(content, dict):
+        raise SweepError(f"{path}: holds no keys. A grid has: {', '.join(_KEYS)}.")
+    return content
+
+
+def _check_plain(content: Any, name: str) -> None:
+    """Values that a notebook's parameter can have, and not too many of them."""
+    waiting, seen = [content], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > MAX_NODES:
+            raise SweepError(f"{name}: over {MAX_NODES} values. Split the grid.")
+        if isinstance(value, Mapping):
+            for key in value:
+                if not isinstance(key, str):
+                    raise SweepError(f"{name}: the key {key!r} is no text; quote it.")
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
+        elif not isinstance(value, str | int | float | bool | Path | None):
+            raise SweepError(
+                f"{name}: {value!r} is a {type(value).__name__}; parameters are text, numbers, true, false, null, "
+                "or lists and mappings of those. Quote it if it is text."
+            )
+
+
+# --------------------------------------------------------------------------------------------------
+# Keys
+
+
+def _path(content: Mapping[str, Any], key: str, name: str) -> Path:
+    value = content.get(key)
+    if not isinstance(value, str | Path) or not str(value):
+        raise SweepError(f"{name}: {key} is {value!r}; give a path.")
+    return Path(value).expanduser()
+
+
+def _parameters(value: Any, where: str, name: str) -> Parameters:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise SweepError(f"{name}: {where} is {value!r}; give parameters and their values.")
+    for parameter in value:
+        if not parameter.isidentifier():
+            raise SweepError(f"{name}: {where} has {parameter!r}, which is no parameter's name.")
+    return dict(value)
+
+
+def _variants(value: Any, name: str) -> dict[str, Parameters]:
+    if value is None:
+        return {DEFAULT_VARIANT: {}}
+    if not isinstance(value, Mapping) or not value:
+        raise SweepError(f"{name}: variants is {value!r}; give names, each with its parameters.")
+    for variant in value:
+        if not _VARIANT.fullmatch(variant):
+            raise SweepError(
+                f"{name}: the variant {variant!r} names a folder: use up to 48 letters, digits, '.', '_' and '-', "
+                "a letter or digit first."
+            )
+    return {
+        variant: _parameters(own, f"variant {variant!r}", name) for variant, own in value.items()
+    }
+
+
+def _axes(value: Any, name: str) -> dict[str, list[Any]]:
+    axes = _parameters(value, "grid", name)
+    for parameter, values in axes.items():
+        if not isinstance(values, list) or not values:
+            raise SweepError(
+                f"{name}: grid has {parameter}: {values!r}; give a list of values, or move it to fixed."
+            )
+    return axes
+
+
+def _seeds(value: Any, name: str) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    is_list = isinstance(value, list) and value
+    if not is_list or not all(type(seed) is int and seed >= 0 for seed in value):
+        raise SweepError(f"{name}: seeds is {value!r}; give a list of whole numbers from 0 on.")
+    return tuple(value)
+
+
+def _check_set_once(grid: Grid) -> None:
+    """What is set in two places would be lost in one of them."""
+    for variant, own in grid.variants.items():
+        places = {"fixed": grid.fixed, f"variant {variant!r}": own, "grid": grid.axes}
+        if grid.seeds:
+            places["seeds"] = {"seed": None}
+        for (one, first), (other, second) in itertools.combinations(places.items(), 2):
+            if both := sorted(set(first) & set(second)):
+                raise SweepError(
+                    f"{grid.name}: {both[0]} is set by {one} and by {other}; keep one."
+                )

@@ -1,0 +1,269 @@
+"""One run, on a worker: papermill executes the notebook, and a row says what came out of it.
+
+    Unit --> kernel in the notebook's folder, one thread, local sockets --> OUT/runs/NAME/notebook.ipynb
+                  |                                                         OUT/runs/NAME/results.json
+                  v                                                                 |
+             ok or failed --> row --> OUT/runs/NAME/row.json  <---------------------+
+
+A notebook that fails is a row with its error. The row is on the disk before anybody hears of it; a run without one was
+cut off, and is repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import site
+import socket
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..errors import OutputError
+from ..files import atomic_write_bytes
+from ..workers.cluster import ONE_THREAD, environment
+from .parameters import RESULTS
+from .plan import Run
+from .table import FAILED, OK, Row, row_of
+
+__all__ = ["ROW_FILE", "Unit", "execute", "git_state"]
+
+ROW_FILE = "row.json"
+MAX_RESULT_BYTES = 1 << 20
+MAX_METRICS = 1000
+MAX_ERROR = 2000  # characters
+
+_KERNEL = "python3"  # that of the worker's own Python
+_START_SECONDS = 300  # for a kernel on a busy machine
+_PACKAGE = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a worker needs to know.
+
+    Attributes:
+        run: what to run.
+        notebook: file to execute: the sweep's own copy, which nobody edits meanwhile.
+        cwd: folder of the original, where its relative paths start.
+        folder: of the run.
+        stamp: columns that are the same for all runs of the sweep.
+        topic: of Dask's events, where the start is announced.
+    """
+
+    run: Run
+    notebook: Path
+    cwd: Path
+    folder: Path
+    stamp: Mapping[str, Any]
+    topic: str
+
+
+class _NoResult(Exception):
+    """The notebook ended well but left no row of results that can be used."""
+
+
+def execute(unit: Unit) -> Row:
+    """Execute a notebook.
+
+    Returns:
+        Its row, of status ok or failed.
+
+    Raises:
+        OutputError: the run's folder cannot be written.
+    """
+    _announce(unit)
+    results = unit.folder / "results.json"
+    if (unit.folder / ROW_FILE).exists():
+        # Done by a worker that died before it could say so; the sweep has removed rows that do not count.
+        return json.loads((unit.folder / ROW_FILE).read_bytes())
+    try:
+        unit.folder.mkdir(parents=True, exist_ok=True)
+        results.unlink(missing_ok=True)  # of an earlier attempt; must not pass for this one's
+    except OSError as error:
+        raise OutputError(f"{unit.folder}: cannot be written ({error.strerror}).") from error
+    started, begun = datetime.now(UTC), time.perf_counter()
+    error, metrics = _run_notebook(unit, results), {}
+    if not error:
+        try:
+            metrics = _read_results(results)
+        except _NoResult as reason:
+            error = str(reason)
+    row = row_of(
+        unit.run,
+        metrics,
+        status=FAILED if error else OK,
+        error=error,
+        seconds=round(time.perf_counter() - begun, 3),
+        started=started.isoformat(timespec="seconds"),
+        worker=_worker_name(),
+        **_versions(),
+        **unit.stamp,
+    )
+    atomic_write_bytes(unit.folder / ROW_FILE, json.dumps(row, indent=1).encode())
+    return row
+
+
+def _run_notebook(unit: Unit, results: Path) -> str:
+    """Execute; returns what went wrong, empty if nothing did."""
+    import nbformat
+    import papermill
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # of what it warns, we have refused
+    output = str(unit.folder / "notebook.ipynb")
+    with _kernel_config() as config, environment(_variables()):
+        try:
+            papermill.execute_notebook(
+                nbformat.read(unit.notebook, as_version=4),
+                output.replace("{", "{{").replace("}", "}}"),  # papermill fills in braces
+                parameters={**unit.run.parameters, RESULTS: str(results)},
+                kernel_name=_KERNEL,
+                cwd=str(unit.cwd),
+                progress_bar=False,
+                start_timeout=_START_SECONDS,
+                config=config,
+            )
+        except papermill.PapermillExecutionError as error:
+            where = f" (cell {error.exec_count})" if error.exec_count else ""
+            return _shortened(f"{error.ename}: {error.evalue}{where}")
+        except DeadKernelError:
+            return "DeadKernelError: the kernel died (out of memory, killed, or crashed in native code)"
+        except (CellExecutionError, CellTimeoutError) as error:
+            return _shortened(f"{type(error).__name__}: {error}")
+        except RuntimeError as error:  # the kernel did not come up
+            return _shortened(f"the notebook could not be executed: {error}")
+    return ""
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_ERROR else f"{text[: MAX_ERROR - 4]} ..."
+
+
+# --------------------------------------------------------------------------------------------------
+# Results
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    """The JSON object that a notebook wrote; lists and mappings in it become JSON text.
+
+    Raises:
+        _NoResult: none, too large, or no object.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_RESULT_BYTES:
+            raise _NoResult(f"its results are {size} bytes, at most {MAX_RESULT_BYTES} are read")
+        values = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise _NoResult(f"the notebook wrote nothing to its parameter {RESULTS}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise _NoResult(f"its results are no JSON: {error}") from error
+    if not isinstance(values, dict) or len(values) > MAX_METRICS:
+        raise _NoResult(f"its results are no JSON object of at most {MAX_METRICS} values")
+    return {name: _flat(value) for name, value in values.items()}
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value)
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        return float(value) if abs(value) < 2**1023 else math.copysign(math.inf, value)
+    return value
+
+
+# --------------------------------------------------------------------------------------------------
+# The kernel
+
+
+@contextlib.contextmanager
+def _kernel_config() -> Iterator[Any]:
+    """Kernels talk through local sockets: there are no ports that two could race for."""
+    from traitlets.config import Config
+
+    config = Config()
+    # A failed kernel is interrupted before it is shut down, and would say so on the terminal.
+    config.NotebookClient.extra_arguments = ["--IPKernelApp.log_level=CRITICAL"]
+    if os.name != "posix":
+        yield config
+        return
+    # A socket's path has at most 107 bytes, and the temporary folder may have a long name.
+    base = tempfile.gettempdir()
+    base = base if len(os.fsencode(base)) < 60 else "/tmp"
+    with tempfile.TemporaryDirectory(prefix="skf-", dir=base, ignore_cleanup_errors=True) as folder:
+        config.KernelManager.transport = "ipc"
+        config.KernelManager.connection_file = str(Path(folder) / "kernel.json")
+        yield config
+
+
+def _variables() -> dict[str, str]:
+    """What kernels inherit: one thread, unless the worker was started with more, and the library that we are."""
+    settings = {name: value for name, value in ONE_THREAD.items() if name not in os.environ}
+    settings["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else kernels warn on the terminal
+    installed = [*site.getsitepackages(), site.getusersitepackages()]
+    if str(_PACKAGE.parent) not in installed:
+        paths = [str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        settings["PYTHONPATH"] = os.pathsep.join(paths)
+    return settings
+
+
+# --------------------------------------------------------------------------------------------------
+# Where, and with what
+
+
+def _announce(unit: Unit) -> None:
+    """Tell the sweep that the run begins; outside of a Dask worker there is nobody to tell."""
+    from distributed import get_worker
+
+    with contextlib.suppress(ValueError):  # not on a worker
+        get_worker().log_event(
+            unit.topic, {"run_id": unit.run.run_id, "worker": socket.gethostname()}
+        )
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _versions() -> dict[str, str]:
+    import platform
+
+    from .. import __version__
+
+    found = {"python": platform.python_version(), "library": __version__}
+    for package in ("torch", "papermill"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = ""
+    return found
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Revision of the repository around a folder, and whether tracked files differ from it.
+
+    Returns:
+        ``git`` (40 digits; empty outside of a repository, or without git) and ``git_dirty`` (None there).
+    """
+    import subprocess
+
+    def ask(*command: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=30
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    revision = ask("rev-parse", "HEAD")
+    changes = ask("status", "--porcelain", "--untracked-files=no") if revision else None
+    return {"git": revision or "", "git_dirty": None if changes is None else bool(changes)}
