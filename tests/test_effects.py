@@ -51,9 +51,7 @@ def test_large_effects_separate_and_none_at_all_rarely_does():
 
 
 def test_distances_are_better_when_lower():
-    runs = pd.DataFrame(
-        {"variant": ["base"] * 2 + ["a"] * 2, "lpips_0.03": [0.4, 0.41, 0.3, 0.31]}
-    )
+    runs = pd.DataFrame({"variant": ["base"] * 2 + ["a"] * 2, "lpips_0.03": [0.4, 0.41, 0.3, 0.31]})
     assert effects(runs, "lpips_0.03", "base")["better"].all()
     assert list(ranks(runs, ["lpips_0.03"]).index) == ["a", "base"]
 

@@ -157,7 +157,9 @@ class Sweep:
             if run_id in self.rows:  # the grid may have given the variant another name since
                 self.rows[run_id] = {**self.rows[run_id], "variant": run.variant}
         again = (LOST, FAILED) if retry_failed else (LOST,)
-        self._again = {i for i, row in self.rows.items() if i in self.runs and row["status"] in again}
+        self._again = {
+            i for i, row in self.rows.items() if i in self.runs and row["status"] in again
+        }
         self._stale += [path for run_id, path in files.items() if run_id in self._again]
         self._note_revisions(report)
 
