@@ -25,7 +25,7 @@ from .muon import build_optimizers
 from .recipe import Recipe
 from .tasks import TASKS
 
-LOG_EVERY = 50  # steps per row of log.csv
+LOG_EVERY = 50  # steps per row of log.csv; the last row may stand for fewer
 
 Progress = Callable[[int, float, dict[str, float]], None]
 
@@ -110,7 +110,7 @@ class TrainingRun:
             now = time.monotonic()
             self.seconds += now - tick
             tick = now
-            if self.step % LOG_EVERY == 0:
+            if self.step % LOG_EVERY == 0 or self.progress >= 1:
                 numbers = {key: value / summed for key, value in sums.items()}
                 sums, summed = {}, 0
                 self._log("log.csv", numbers)
