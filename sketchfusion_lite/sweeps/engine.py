@@ -178,8 +178,8 @@ class Sweep:
         return [run for run_id, run in self.runs.items() if run_id not in done]
 
     def finished(self) -> list[Row]:
-        """Rows of the runs of this plan, in the grid's order."""
-        return [self.rows[run_id] for run_id in self.runs if run_id in self.rows]
+        """Rows of the runs of this plan, in the grid's order, all with the same columns."""
+        return table.aligned([self.rows[run_id] for run_id in self.runs if run_id in self.rows])
 
     def write(self) -> None:
         """Write the table, if there are rows.
@@ -276,6 +276,4 @@ def _read_row(path: Path, report: Report) -> Row | None:
 
 def _lost(unit: Unit, error: BaseException) -> Row:
     reason = str(error) or type(error).__name__
-    if type(error).__name__ == "KilledWorker":
-        reason = "its worker died twice (out of memory, or killed)"
     return table.row_of(unit.run, {}, status=LOST, error=reason[:2000], **unit.stamp)

@@ -111,9 +111,8 @@ class TerminalWatcher(Tally):
     """
 
     def __init__(self, console: Console) -> None:
-        self._live = Live(
-            console=console, transient=True, refresh_per_second=4, get_renderable=self._render
-        )
+        self._console = console
+        self._live: Live | None = None
 
     def begun(self, total: int, known: list[Row], missing: int, threads: int) -> None:
         super().begun(total, known, missing, threads)
@@ -125,16 +124,19 @@ class TerminalWatcher(Tally):
             TextColumn("{task.fields[left]}", markup=False),
         )
         self._task = self._bar.add_task("sweep", total=total, completed=self.known, left="")
+        self._live = Live(
+            console=self._console, transient=True, refresh_per_second=4, get_renderable=self._render
+        )
         self._live.start()
 
     def finished(self, run: Run, row: Row) -> None:
         super().finished(run, row)
         self._bar.update(self._task, completed=self.known + self.done)
         if row["status"] != OK:
-            self._live.console.print(Text(describe(run, row), style="red"))
+            self._console.print(Text(describe(run, row), style="red"))
 
     def closed(self) -> None:
-        if self._live.is_started:
+        if self._live is not None:
             self._live.stop()
 
     def _render(self) -> Group:

@@ -94,7 +94,7 @@ def write_results(path: Path, rows: Iterable[Row]) -> None:
     """
     rows = sorted(rows, key=_order)
     kinds = _kinds(rows)
-    rows = [{name: _cast(row.get(name), kind) for name, kind in kinds.items()} for row in rows]
+    rows = _aligned(rows, kinds)
     if path.suffix == ".csv":
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, fieldnames=list(kinds), lineterminator="\n")
@@ -114,6 +114,15 @@ def write_results(path: Path, rows: Iterable[Row]) -> None:
         pa.parquet.write_table(pa.Table.from_pylist(rows, schema=schema), buffer)
         data = buffer.getvalue()
     atomic_write_bytes(path, data)
+
+
+def aligned(rows: list[Row]) -> list[Row]:
+    """Rows as a table has them: all with the same columns, and one type in each."""
+    return _aligned(rows, _kinds(rows))
+
+
+def _aligned(rows: list[Row], kinds: Mapping[str, type]) -> list[Row]:
+    return [{name: _cast(row.get(name), kind) for name, kind in kinds.items()} for row in rows]
 
 
 def _order(row: Row) -> tuple[str, ...]:

@@ -87,7 +87,8 @@ def open_client(
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # of its HTTP server: the usual port may be taken
+                scheduler_kwargs={"dashboard": False},
                 resources=dict(resources or {}),
                 silence_logs="CRITICAL",  # errors come back as results
             )

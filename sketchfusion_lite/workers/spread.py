@@ -117,9 +117,8 @@ def _finished(task: Any, future: Future) -> Finished:
 
     if future.status == "finished":
         return Finished(task, future.result())
-    if (
-        future.status != "error"
-    ):  # cancelled or lost: there is no scheduler any more that would know of it
+    if future.status != "error":
+        # Cancelled or lost: there is no scheduler any more that would know of it.
         raise CancelledError
     error = future.exception()
     if isinstance(error, KilledWorker):

@@ -1,0 +1,111 @@
+"""``sketchfusion sweep``: what a person sees, and what a script can rely on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from rich.console import Console
+from typer.testing import CliRunner
+
+from sketchfusion_lite.cli import app
+from sketchfusion_lite.sweeps import load_grid, plan, read_results
+from sketchfusion_lite.sweeps.progress import Lines, TerminalWatcher, clock
+from sketchfusion_lite.sweeps.table import row_of
+from tests.sweep_notebooks import executions, write_grid
+
+FAILS_FOR_2 = "assert x != 2, 'two is too many'"
+
+
+def sketchfusion(*arguments):
+    return CliRunner().invoke(app, ["sweep", *map(str, arguments)])
+
+
+def test_a_sweep_from_the_command_line(tmp_path):
+    path = write_grid(tmp_path, FAILS_FOR_2, grid={"x": [1, 2, 3]}, variants={"v": {}})
+    listed = sketchfusion(path, "--dry-run")
+    assert listed.exit_code == 0 and listed.stdout.count("to do") == 4
+    assert not (tmp_path / "out").exists()
+
+    done = sketchfusion(path, "--workers", 2, "--out", tmp_path / "here")
+    assert done.exit_code == 50
+    assert "3 runs  2 ok" in done.stdout
+    for word in ("1 of 3 runs", "two is too many", "--retry-failed"):
+        assert word in done.stderr.splitlines()[-1]
+    assert sum(line.startswith("[") for line in done.stderr.splitlines()) == 3, "a line per run"
+    assert len(read_results(tmp_path / "here")) == 3
+
+    again = sketchfusion(path, "--out", tmp_path / "here", "--dry-run")
+    assert "0 to do" in again.stdout and again.stdout.count("failed") == 1
+    retry = sketchfusion(path, "--out", tmp_path / "here", "--dry-run", "--retry-failed")
+    assert "1 to do" in retry.stdout and "failed, again" in retry.stdout
+    refused = sketchfusion(path, "--out", tmp_path / "here", "--no-resume")
+    assert refused.exit_code == 50 and "has 3 results" in refused.stderr
+    assert set(executions(tmp_path).values()) == {1}
+
+
+def test_errors_are_one_line_and_start_nothing(tmp_path):
+    wrong = write_grid(tmp_path, grid={"rat": [1.0]})
+    for dry in ([], ["--dry-run"]):
+        done = sketchfusion(wrong, *dry)
+        assert done.exit_code == 50 and len(done.stderr.splitlines()) == 1
+        assert "error:" in done.stderr and "'rat'" in done.stderr and "rate: float" in done.stderr
+    assert not (tmp_path / "out").exists() and executions(tmp_path) == {}
+    for text in ("GPU", "GPU=", "GPU=0", "=1", "GPU=nan"):
+        assert sketchfusion(wrong, "--resources", text).exit_code == 2
+    assert sketchfusion(tmp_path / "none.yaml").exit_code == 50
+
+
+def test_without_its_packages_a_sweep_names_the_extra(tmp_path):
+    code = (
+        "import sys; sys.modules['papermill'] = None\n"
+        "from sketchfusion_lite.cli import app; app(['sweep', 'grid.yaml'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 33 and "sketchfusion-lite[sweep]" in done.stderr
+
+
+# watchers -----------------------------------------------------------------------------------------
+
+
+def two_runs(folder):
+    first, second = plan(load_grid(write_grid(folder, grid={"x": [1, 2]}))).runs
+    good = row_of(first, {}, status="ok", seconds=10.0, git_dirty=None)
+    bad = row_of(second, {}, status="failed", error="ValueError: no\nmore", seconds=10.0)
+    return (first, good), (second, bad)
+
+
+def test_lines_count_and_guess_the_rest(tmp_path):
+    (first, good), (second, bad) = two_runs(tmp_path)
+    lines = []
+    watcher = Lines(lines.append)
+    watcher.begun(5, [good], 4, 2)
+    watcher.started(first, "host")
+    watcher.finished(first, good)
+    watcher.finished(second, bad)
+    watcher.closed()
+    assert lines[0] == "5 runs, 1 of them finished before"
+    assert lines[1].startswith("[2/5, 0:15 left] ok default-"), "three runs of 10 s on two workers"
+    assert lines[2].startswith("[3/5, 0:10 left] failed") and "ValueError: no" in lines[2]
+    assert "more" not in lines[2]
+
+
+def test_the_terminal_shows_what_is_under_way_and_what_failed(tmp_path):
+    (first, good), (second, bad) = two_runs(tmp_path)
+    console = Console(record=True, force_terminal=True, width=160)
+    watcher = TerminalWatcher(console)
+    watcher.begun(2, [], 2, 1)
+    watcher.started(first, "node7")
+    with console.capture() as shown:
+        console.print(watcher._render())
+    assert first.name in shown.get() and "node7" in shown.get() and "0/2" in shown.get()
+    watcher.finished(first, good)
+    watcher.started(second, "node7")
+    watcher.finished(second, bad)
+    watcher.closed()
+    watcher.closed()
+    assert "ValueError: no" in console.export_text()
+
+
+def test_clock():
+    assert [clock(s) for s in (0.4, 65, 3600, 36_061)] == ["0:00", "1:05", "1:00:00", "10:01:01"]

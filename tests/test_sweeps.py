@@ -1,0 +1,404 @@
+"""Sweeps: nothing is lost, nothing is repeated, and the table says the same however it came about."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sketchfusion_lite.errors import (
+    ArgumentError,
+    ResultsError,
+    SketchFusionError,
+    SweepError,
+    WorkersError,
+)
+from sketchfusion_lite.sweeps import load_grid, read_results, run
+from sketchfusion_lite.sweeps.progress import Silent
+from tests.sweep_notebooks import executions, without_times, write_grid
+
+ROOT = Path(__file__).parents[1]
+READ, LEAVE = "print(results_path)\n", "\nresults_path = os.devnull"
+FAILS_FOR_2 = "assert x != 2, 'two is too many'"
+SLOW_SECONDS = 60  # far longer than a test waits for the end of anything
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two workers that outlive a sweep, reached by their scheduler's address."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address=None,
+        resources={"GPU": 1},
+        silence_logs="CRITICAL",
+    ) as workers:
+        yield workers.scheduler_address
+
+
+def sweep(path, cluster, **options):
+    return run(path, scheduler=cluster, **options)
+
+
+class Watching(Silent):
+    def __init__(self):
+        self.heard = []
+
+    def begun(self, total, known, missing, threads):
+        self.heard.append(("begun", total, len(known), missing))
+
+    def started(self, run, where):
+        self.heard.append(("started", run.parameters["x"]))
+
+    def finished(self, run, row):
+        self.heard.append(("finished", run.parameters["x"], row["status"]))
+
+    def closed(self):
+        self.heard.append(("closed",))
+
+
+# results ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_a_second_sweep_executes_nothing_and_gives_the_same_table(tmp_path, cluster, kind):
+    path = write_grid(tmp_path, FAILS_FOR_2, grid={"x": [1, 2, 3]}, table=kind)
+    watching = Watching()
+    rows = sweep(path, cluster, watcher=watching)
+    assert [row["status"] for row in rows] == ["ok", "failed", "ok"]
+    assert "two is too many" in rows[1]["error"] and "AssertionError" in rows[1]["error"]
+    assert [row["metric.product"] for row in rows] == [0.5, None, 1.5]
+    first, table = (
+        (tmp_path / "out" / f"results.{kind}").read_bytes(),
+        read_results(tmp_path / "out"),
+    )
+    again = sweep(path, cluster)
+    assert (tmp_path / "out" / f"results.{kind}").read_bytes() == first
+    assert read_results(tmp_path / "out") == table
+    assert without_times(again) == without_times(rows)
+    assert executions(tmp_path) == {"1-0.5-0": 1, "2-0.5-0": 1, "3-0.5-0": 1}
+    assert watching.heard[0] == ("begun", 3, 0, 3) and watching.heard[-1] == ("closed",)
+    assert {e for e in watching.heard if e[0] == "finished"} == {
+        ("finished", 1, "ok"),
+        ("finished", 2, "failed"),
+        ("finished", 3, "ok"),
+    }
+    for x in (1, 2, 3):
+        assert watching.heard.index(("started", x)) < next(
+            i for i, e in enumerate(watching.heard) if e[:2] == ("finished", x)
+        )
+
+
+def test_a_row_says_what_it_is(tmp_path, cluster):
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    path = write_grid(tmp_path, variants={"v": {"rate": 2}})
+    commit = ["git", "-C", tmp_path, "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run([*commit, "add", "unit.ipynb"], check=True)
+    subprocess.run([*commit, "commit", "-qm", "first"], check=True)
+    (row,) = sweep(path, cluster)
+    head = subprocess.run(
+        [*commit, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    assert (row["git"], row["git_dirty"]) == (head.stdout.strip(), False)
+    assert row["variant"] == "v" and row["notebook"] == "unit.ipynb" and row["error"] == ""
+    assert row["param.rate"] == 2.0 and row["param.x"] == 1, "defaults are in the row, too"
+    assert row["metric.folder"] == str(tmp_path), "a notebook runs in its own folder"
+    assert row["metric.threads"] == "1"
+    assert row["seconds"] > 0 and row["started"].endswith("+00:00") and row["python"]
+    folder = tmp_path / "out" / "runs" / f"v-{row['run_id']}"
+    stored = json.loads((folder / "row.json").read_text())
+    assert {name: row[name] for name in stored} == stored
+    executed = json.loads((folder / "notebook.ipynb").read_text())
+    assert executed["cells"][-1]["execution_count"]
+    source = json.loads((tmp_path / "unit.ipynb").read_text())
+    assert not any(cell.get("outputs") for cell in source["cells"]), "the original is left alone"
+
+
+def test_results_do_not_depend_on_the_number_of_workers(tmp_path):
+    """Also that workers started here have one thread, whatever the environment says."""
+    tables = []
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        folder.mkdir()
+        path = write_grid(folder, grid={"x": [3, 1]}, seeds=[0, 1])
+        previous = os.environ.get("OMP_NUM_THREADS")
+        os.environ["OMP_NUM_THREADS"] = "2"
+        try:
+            run(path, workers=workers)
+        finally:
+            os.environ.pop("OMP_NUM_THREADS")
+            if previous is not None:
+                os.environ["OMP_NUM_THREADS"] = previous
+        rows = without_times(read_results(folder / "out"))
+        place = ("param.marks", "metric.folder", "run_id")
+        tables.append([{k: v for k, v in row.items() if k not in place} for row in rows])
+    assert tables[0] == tables[1] and len(tables[0]) == 4
+    assert {row["metric.threads"] for row in tables[0]} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("pass", "wrote nothing to its parameter results_path"),
+        ("Path(results_path).write_text('[1]')", "no JSON object"),
+        ("Path(results_path).write_text('{')", "no JSON"),
+        ("Path(results_path).write_text('[' * 100_000)", "no JSON"),
+        ("Path(results_path).write_text('{}' + ' ' * 2_000_000)", "bytes"),
+        ("import os; os.kill(os.getpid(), 9)", "kernel died"),
+        ("raise ValueError('x' * 9999)", "ValueError: xxx"),
+    ],
+)
+def test_whatever_a_notebook_does_is_a_row(tmp_path, cluster, code, words):
+    path = write_grid(tmp_path, f"{READ}{code}{LEAVE}")
+    (row,) = sweep(path, cluster)
+    assert row["status"] == "failed" and words in row["error"] and len(row["error"]) <= 2000
+
+
+def test_metrics_of_any_kind_fit_the_table(tmp_path, cluster):
+    values = (
+        "{'a': [1, 2], 'b': x if x > 1 else 0.5, 'c': None, 'd': True, 'e': 'é\\n', 'f': 10**30}"
+    )
+    code = f"Path(results_path).write_text(json.dumps({values} | {{f'only{{x}}': float('nan')}}))"
+    path = write_grid(tmp_path, f"{READ}{code}{LEAVE}", grid={"x": [1, 2]})
+    sweep(path, cluster)
+    one, two = read_results(tmp_path / "out")
+    assert one["metric.a"] == "[1, 2]" and one["metric.e"] == "é\n" and one["metric.d"] is True
+    assert (one["metric.b"], two["metric.b"]) == (0.5, 2.0) and one["metric.c"] is None
+    assert one["metric.only1"] != one["metric.only1"] and two["metric.only1"] is None
+    assert one["metric.f"] == 1e30
+
+
+def test_rows_of_other_grids_stay(tmp_path, cluster):
+    sweep(write_grid(tmp_path, grid={"x": [1]}), cluster)
+    (row,) = sweep(write_grid(tmp_path, grid={"x": [2]}), cluster)
+    assert row["param.x"] == 2
+    assert [r["param.x"] for r in read_results(tmp_path / "out")] == [1, 2]
+    assert executions(tmp_path) == {"1-0.5-0": 1, "2-0.5-0": 1}
+
+
+def test_an_edited_notebook_runs_again(tmp_path, cluster):
+    sweep(write_grid(tmp_path), cluster)
+    sweep(write_grid(tmp_path, "pass"), cluster)
+    assert executions(tmp_path) == {"1-0.5-0": 2}
+
+
+# what is there, what is missing ---------------------------------------------------------------------
+
+
+def test_failed_runs_are_repeated_when_asked(tmp_path, cluster):
+    path = write_grid(tmp_path, "assert x != 2 or times", grid={"x": [1, 2]})
+    assert [row["status"] for row in sweep(path, cluster)] == ["ok", "failed"]
+    # Under another name, so that the failed row lies in another folder than the new one.
+    path = write_grid(
+        tmp_path, "assert x != 2 or times", grid={"x": [1, 2]}, variants={"another": {}}
+    )
+    rows = sweep(path, cluster, retry_failed=True)
+    assert [row["status"] for row in rows] == ["ok", "ok"]
+    assert [row["variant"] for row in rows] == ["another", "another"]
+    assert sweep(path, cluster) == rows
+    assert executions(tmp_path) == {"1-0.5-0": 1, "2-0.5-0": 2}
+
+
+def test_the_table_is_made_again_from_the_folders(tmp_path, cluster):
+    path = write_grid(tmp_path, grid={"x": [1, 2]})
+    sweep(path, cluster)
+    table = tmp_path / "out" / "results.parquet"
+    rows = read_results(table)
+    table.write_bytes(table.read_bytes()[:-20])
+    with pytest.raises(ResultsError, match="damaged"):
+        sweep(path, cluster)
+    table.unlink()
+    sweep(path, cluster)
+    assert read_results(table) == rows and set(executions(tmp_path).values()) == {1}
+
+
+def test_runs_whose_folders_are_gone_are_not_repeated(tmp_path, cluster):
+    import shutil
+
+    path = write_grid(tmp_path)
+    rows = sweep(path, cluster)
+    shutil.rmtree(tmp_path / "out" / "runs")
+    assert without_times(sweep(path, cluster)) == without_times(rows)
+    assert executions(tmp_path) == {"1-0.5-0": 1}
+
+
+def test_a_torn_row_is_repeated_and_said(tmp_path, cluster):
+    path = write_grid(tmp_path)
+    (row,) = sweep(path, cluster)
+    (tmp_path / "out" / "results.parquet").unlink()
+    file = tmp_path / "out" / "runs" / f"default-{row['run_id']}" / "row.json"
+    file.write_text(file.read_text()[:50])
+    notes = []
+    (again,) = sweep(path, cluster, report=notes.append)
+    assert again["status"] == "ok" and "row.json" in notes[0]
+
+
+def test_a_folder_with_results_can_be_refused(tmp_path, cluster):
+    path = write_grid(tmp_path)
+    sweep(path, cluster, resume=False)
+    with pytest.raises(SweepError, match="has 1 results"):
+        sweep(path, cluster, resume=False)
+
+
+def test_two_sweeps_do_not_share_a_folder(tmp_path, cluster):
+    from filelock import FileLock
+
+    path = write_grid(tmp_path)
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".sweep.lock"), pytest.raises(SweepError, match="another"):
+        sweep(path, cluster)
+    assert sweep(path, cluster)[0]["status"] == "ok"
+
+
+def test_a_dry_run_leaves_no_trace(tmp_path, cluster):
+    path = write_grid(tmp_path, grid={"x": [1, 2]})
+    assert run(path, dry_run=True) == []
+    assert not (tmp_path / "out").exists() and executions(tmp_path) == {}
+
+
+def test_an_interrupt_keeps_what_is_finished(tmp_path, cluster):
+    class Impatient(Silent):
+        def finished(self, run, row):
+            raise KeyboardInterrupt
+
+    path = write_grid(tmp_path, grid={"x": [1, 2, 3, 4, 5, 6]})
+    with pytest.raises(KeyboardInterrupt):
+        sweep(path, cluster, watcher=Impatient())
+    assert len(read_results(tmp_path / "out")) == 1
+    assert len(executions(tmp_path)) <= 4, "what had not begun was cancelled"
+    rows = sweep(path, cluster)
+    assert [row["param.x"] for row in rows] == [1, 2, 3, 4, 5, 6]
+
+
+# death --------------------------------------------------------------------------------------------
+
+
+def test_a_killed_worker_costs_one_attempt_and_a_run_that_kills_two_is_lost_alone(tmp_path):
+    kill = "if times < {1: 1, 2: 2, 3: 0}[x]:\n"
+    kill += "    os.kill(int(os.environ['JPY_PARENT_PID']), signal.SIGKILL)\n    time.sleep(60)"
+    path = write_grid(tmp_path, kill, grid={"x": [1, 2, 3]})
+    rows = run(path, workers=1)
+    assert [row["status"] for row in rows] == ["ok", "lost", "ok"]
+    assert "died" in rows[1]["error"] and rows[1]["param.x"] == 2
+    assert read_results(tmp_path / "out") == rows
+    assert executions(tmp_path) == {"1-0.5-0": 2, "2-0.5-0": 2, "3-0.5-0": 1}
+    rows = run(path, workers=1)
+    assert [row["status"] for row in rows] == ["ok"] * 3, "a lost run is tried at the next start"
+    assert executions(tmp_path) == {"1-0.5-0": 2, "2-0.5-0": 3, "3-0.5-0": 1}
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path, cluster):
+    slow = f"if x == 2 and not times: time.sleep({SLOW_SECONDS})"
+    path = write_grid(tmp_path, slow, grid={"x": [1, 2, 3]})
+    command = [sys.executable, "-m", "sketchfusion_lite.cli", "sweep", str(path), "--workers", "1"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: executions(tmp_path).get("2-0.5-0"))
+    finally:
+        process.kill()
+        process.wait()
+    kernel = int((tmp_path / "marks" / "2-0.5-0.log").read_text())
+    wait_for(lambda: not Path(f"/proc/{kernel}").exists())
+    rows = sweep(path, cluster)
+    assert [row["status"] for row in rows] == ["ok"] * 3
+    assert executions(tmp_path) == {"1-0.5-0": 1, "2-0.5-0": 2, "3-0.5-0": 1}
+
+
+def wait_for(condition, seconds=SLOW_SECONDS - 10):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.1)
+
+
+# workers ------------------------------------------------------------------------------------------
+
+
+def test_resources_are_asked_for(tmp_path, cluster):
+    path = write_grid(tmp_path)
+    with pytest.raises(ArgumentError, match="TPU"):
+        sweep(path, cluster, resources={"TPU": 1})
+    assert executions(tmp_path) == {}
+    assert sweep(path, cluster, resources={"GPU": 1})[0]["status"] == "ok"
+
+
+def test_wrong_numbers_and_addresses_are_refused(tmp_path):
+    path = write_grid(tmp_path)
+    with pytest.raises(ArgumentError, match="workers=0"):
+        run(path, workers=0)
+    with pytest.raises(SketchFusionError) as caught:
+        run(path, scheduler="nowhere.json")
+    assert "nowhere.json" in str(caught.value) and not isinstance(caught.value, WorkersError)
+
+
+def test_a_slurm_job_does_one_run_at_a_time(tmp_path, monkeypatch):
+    from sketchfusion_lite.sweeps.slurm import slurm_cluster
+
+    monkeypatch.chdir(tmp_path)
+    with slurm_cluster(
+        0, memory="16GB", walltime="08:00:00", cpus=4, gpus=2, queue="long", account="lab",
+        prologue=["module load cuda"], directives=["--constraint=a100"], scheduler_options={"host": "127.0.0.1"},
+    ) as cluster:  # fmt: skip
+        script = cluster.job_script()
+        address = cluster.scheduler_address
+    lines = script.splitlines()
+    for option in ("-p long", "-A lab", "-t 08:00:00", "--cpus-per-task=4", "--gres=gpu:2"):
+        assert f"#SBATCH {option}" in lines
+    assert "#SBATCH --constraint=a100" in lines and "export OMP_NUM_THREADS=4" in lines
+    worker = lines[-1]
+    for option in ("--nthreads 1", "--resources GPU=2", address, sys.executable):
+        assert option in worker
+    assert "--nworkers" not in worker
+    assert lines.index("module load cuda") < lines.index(worker)
+    with pytest.raises(ArgumentError, match="cpus=0"):
+        slurm_cluster(1, memory="1GB", walltime="1", cpus=0)
+
+
+# tables -------------------------------------------------------------------------------------------
+
+
+def test_values_survive_the_table(tmp_path):
+    from sketchfusion_lite.sweeps import table
+
+    (planned,) = plan_of(tmp_path, grid={"x": [1]})
+    metrics = {"f": 0.1 + 0.2, "i": 2**60, "t": 'a,"b"\n', "z": "007", "n": None, "flag": False}
+    row = table.row_of(planned, metrics, status="ok", seconds=1.0, git_dirty=False)
+    for kind in ("parquet", "csv"):
+        path = tmp_path / f"results.{kind}"
+        table.write_results(path, [row])
+        assert read_results(path) == [row]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_foreign_and_damaged_tables_are_refused(tmp_path, kind):
+    from sketchfusion_lite.sweeps import table
+
+    (planned,) = plan_of(tmp_path, grid={"x": [1]})
+    good = table.row_of(planned, {}, status="ok", seconds=1.0, git_dirty=False)
+    path = tmp_path / f"results.{kind}"
+    for wrong, words in (
+        ({"schema": 99}, "schema 99"),
+        ({"status": "fine"}, "status is 'fine'"),
+    ):
+        table.write_results(path, [good | wrong])
+        with pytest.raises(ResultsError, match=words):
+            read_results(path)
+    path.write_bytes(b"a,b\n1\n")
+    with pytest.raises(ResultsError, match=path.name):
+        read_results(path)
+    path.unlink()
+    with pytest.raises(ResultsError, match="cannot be read"):
+        read_results(path)
+
+
+def plan_of(folder, **keys):
+    from sketchfusion_lite.sweeps import plan
+
+    return plan(load_grid(write_grid(folder, **keys))).runs
