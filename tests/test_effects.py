@@ -42,7 +42,7 @@ def test_with_one_variant_the_interval_is_students():
 def test_large_effects_separate_and_none_at_all_rarely_does():
     clear = effects(runs_of({"base": 0, "a": 5, "b": 0}, 2, 0.2), "psnr", "base")
     assert list(clear["separated"]) == [True, False]
-    nothing = {name: 0.0 for name in ("base", "a", "b", "c", "d")}
+    nothing = dict.fromkeys(("base", "a", "b", "c", "d"), 0.0)
     wrong = sum(
         effects(runs_of(nothing, 2, 1.0, seed), "psnr", "base")["separated"].any()
         for seed in range(40)

@@ -27,6 +27,7 @@ pytest.importorskip("papermill")
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 TABLES = Path(__file__).parents[1] / "data" / "results"  # the copy lies elsewhere: absolute paths
+ABLATION = {"table": "ablation.csv", "training": "ablation_training.csv"}
 Solve = Callable[..., dict[str, Any]]
 
 
@@ -250,6 +251,19 @@ def test_rate_distortion_with_another_photo_anchor_and_solved_exercises(solve: S
     assert 0 < row["ratio"] < 2 and row["bd_pairs"] >= 1
     assert row["fooled_lpips_alex"] < -0.2 and row["fooled_lpips_alex"] < row["fooled_dists"]
     assert (row["live_rows"], row["live_fits"] >= 1) == (6, True)
+
+
+@slow
+def test_ablations_with_another_base_and_solved_exercises(solve: Solve):
+    tables = {f"{n}_path": str(TABLES / f) for n, f in ABLATION.items()}
+    row = solve("07_ablations", base="no-cues", budget=0.09, train_steps=2, **tables)
+    assert row["live"] == {"fused": "ok", "structural": "ok", "broken": "failed"}
+    assert row["repeated"] == 0 and row["false_claims"] <= 4
+    assert (row["base"], row["budget"]) == ("no-cues", 0.09)
+    assert row["runs"] >= 2 * row["variants"] >= 16
+    assert row["costs_most_lpips"] == "structural", "lines alone know no colours"
+    assert 0 < row["sd_lpips_alex_0.09"] < 0.05 and -1 <= row["order_kept"] <= 1
+    assert 1 <= row["separated_psnr_0.09"] < row["variants"]
 
 
 @slow

@@ -223,7 +223,9 @@ def test_training_learns_and_exports(photo_folder, tmp_path):
     assert run.validate()["val_loss"] < before
     exported = load_part_of(tmp_path / "run" / "detector.safetensors")
     BoundaryDetector().load_state_dict(exported)
-    assert [row["step"] for row in rows(tmp_path / "run" / "log.csv")] == ["50", "60"], "the last one, too"
+    assert [row["step"] for row in rows(tmp_path / "run" / "log.csv")] == ["50", "60"], (
+        "the last one, too"
+    )
 
 
 def load_part_of(path: Path) -> dict[str, torch.Tensor]:
