@@ -131,6 +131,7 @@ class SketchFusionCodec:
         effort: int = 0,
         on_progress: Callable[[int, int, dict[str, float]], None] | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
+        name: str = "",
     ) -> Encoded:
         """Compress a photo.
 
@@ -143,6 +144,7 @@ class SketchFusionCodec:
                 size, see :mod:`.latent_search`. The stream stays an ordinary one, and decoding costs nothing more.
             on_progress: called as ``on_progress(done, total, numbers)`` after every step of that search.
             max_pixels: refuse larger pictures.
+            name: what error messages call a picture that is given as bytes.
 
         Raises:
             ArgumentError: more than one of the three, or one out of range.
@@ -160,7 +162,7 @@ class SketchFusionCodec:
             for name, value in (("bpp", bpp), ("max_bytes", max_bytes)):
                 if value is not None and not 0 < value < float("inf"):
                     raise ArgumentError(f"{name}={value!r}: give a number above 0.")
-        pixels = load_image(image, max_pixels)  # (1, 3, H, W)
+        pixels = load_image(image, max_pixels, name)  # (1, 3, H, W)
         trial = Trial(self, self._latent(pixels), *pixels.shape[-2:])
         if index is not None:
             encoded, budget = trial.encode(index), None

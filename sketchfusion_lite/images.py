@@ -40,6 +40,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "ImageSource",
     "crop",
+    "image_file",
     "list_images",
     "load_image",
     "pad_to_multiple",
@@ -73,7 +74,7 @@ _FLOAT_SLACK = 1e-3  # resampling overshoots a little; less than half an 8-bit s
 _PILLOW_LIMIT_LOCK = threading.Lock()
 
 
-def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Tensor:
+def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = "") -> Tensor:
     """Load one picture from almost anything.
 
     Args:
@@ -81,6 +82,7 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Ten
             ``(H, W, 1 | 3 | 4)`` of uint8, uint16, or floats in [0, 1]; or a tensor ``(3, H, W)``
             or ``(1, 3, H, W)`` of uint8, or floats in [0, 1].
         max_pixels: refuse anything larger.
+        name: what error messages call a picture that is given as bytes.
 
     Returns:
         Float32 RGB ``(1, 3, H, W)`` in [0, 1], contiguous, sharing no memory with ``source``; on
@@ -97,7 +99,8 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Ten
     if isinstance(source, Image.Image):
         return _from_pil(source, max_pixels, "PIL image")
     if isinstance(source, bytes | bytearray | memoryview):
-        return _from_file(io.BytesIO(source), max_pixels, f"picture of {len(source)} bytes")
+        name = name or f"picture of {len(source)} bytes"
+        return _from_file(io.BytesIO(source), max_pixels, name)
     if isinstance(source, str | os.PathLike):
         if os.path.isdir(source):
             raise ImageError(f"{source}: is a folder. Name one picture (list_images finds them).")
@@ -147,6 +150,16 @@ def save_image(image: Tensor | Image.Image, path: str | os.PathLike[str]) -> Pat
         OutputError: another suffix, or the file cannot be written; nothing is left behind.
         ImageError: a tensor of the wrong shape.
     """
+    return atomic_write_bytes(path, image_file(image, path))
+
+
+def image_file(image: Tensor | Image.Image, path: str | os.PathLike[str]) -> memoryview:
+    """The bytes that :func:`save_image` writes to ``path``; nothing is written.
+
+    Raises:
+        OutputError: the suffix of ``path`` is another, or its format cannot hold the picture.
+        ImageError: a tensor of the wrong shape.
+    """
     path = Path(path)
     if path.suffix.lower() not in _SAVE_OPTIONS:
         raise OutputError(
@@ -160,7 +173,7 @@ def save_image(image: Tensor | Image.Image, path: str | os.PathLike[str]) -> Pat
         picture.save(buffer, kind, **options)
     except (OSError, ValueError) as error:  # e.g. WebP ends at 16383 pixels a side
         raise OutputError(f"{path}: cannot be stored as {kind} ({error}). Use .png.") from error
-    return atomic_write_bytes(path, buffer.getbuffer())
+    return buffer.getbuffer()
 
 
 def pad_to_multiple(

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from .downloads import sha256_of
 from .errors import WeightsError
 from .files import atomic_write_bytes
 
@@ -28,6 +29,45 @@ MAX_BYTES = 1 << 30
 def shipped_weights(name: str = "base") -> Path:
     """Path of weights that come with the library, by their name in ``SHIPPED``."""
     return Path(str(resources.files("sketchfusion_lite") / "weights" / SHIPPED[name]))
+
+
+def weights_file(path: str | Path | None = None) -> Path:
+    """Where weights lie that are named by path, by a name in ``SHIPPED``, or not at all (base)."""
+    name = str(path or "base")
+    return shipped_weights(name) if name in SHIPPED else Path(name)
+
+
+def require_same_weights(path: str | Path | None, sha256: str) -> None:
+    """Refuse weights of a worker that are not those of the machine that gave out the work.
+
+    Args:
+        path: see :func:`weights_file`.
+        sha256: of the file there.
+
+    Raises:
+        WeightsError: they are missing here, or others.
+    """
+    file = weights_file(path)
+    if not file.is_file():
+        raise WeightsError(
+            f"{file}: a worker has no such weights file. Copy it to every machine, under the same path."
+        )
+    found = sha256_of(file)
+    if found != sha256:
+        raise WeightsError(
+            f"{file}: a worker has other weights under this name ({found[:12]}) than the machine that gave out the "
+            f"work ({sha256[:12]}). Copy them to every machine."
+        )
+
+
+def folder_stamp(folder: str | Path | None) -> tuple[tuple[str, int, int], ...]:
+    """Names, sizes and times of the weights in a folder: a process that lives long must notice new ones.
+
+    Args:
+        folder: of a refiner; None, or a folder that is missing, has no stamp.
+    """
+    files = sorted(Path(folder).rglob("*.safetensors")) if folder else []
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
 def save_weights(path: str | Path, tensors: dict[str, Tensor], config: dict) -> None:
@@ -49,8 +89,7 @@ def load_weights(path: str | Path | None = None) -> tuple[dict[str, Tensor], dic
     Raises:
         WeightsError: missing, damaged, or not a file of this library.
     """
-    name = str(path or "base")
-    path = shipped_weights(name) if name in SHIPPED else Path(name)
+    path = weights_file(path)
     if not path.is_file():
         raise WeightsError(
             f"weights file {path.name} not found in {path.parent}; pass weights=PATH or reinstall the package"

@@ -67,8 +67,8 @@ def cut(stream: Path, tmp_path: Path) -> Path:
 
 
 def files_in(folder: Path) -> list[str]:
-    """All names, hidden ones too: temporary files would show."""
-    return sorted(path.name for path in folder.iterdir())
+    """All names but the manifest's, hidden ones too: temporary files would show."""
+    return sorted(path.name for path in folder.iterdir() if "manifest.jsonl" not in path.name)
 
 
 # --------------------------------------------------------------------------------------------------

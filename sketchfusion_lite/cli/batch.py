@@ -1,15 +1,21 @@
 """One file or a whole folder: which output belongs to which input, and what happens on errors.
 
-folder --> plan: names clash? outputs there? --> [job, job, ...] --> work --> one line per file
+folder --> plan: names clash? outputs there? --> [job, job, ...] --> here, or spread over workers --> one line a file
+                     ^                                                             |
+                     +----- manifest <--- a row, then the file, by this process ---+
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
@@ -22,9 +28,16 @@ from ..errors import (
     SketchFusionError,
     WeightsError,
 )
+from ..files import atomic_write_bytes
+from ..folders import Decoding, Encoding, Item, Made, Manifest, Verdict, attempt
+from ..workers import Finished, open_client, spread
 from .console import note, progress_bar, report, say, show
 
 _HOPELESS = (ArgumentError, DependencyMissing, WeightsError)  # would hit every other file too
+
+Doing = Callable[
+    [Iterator[Item]], Iterator[Finished]
+]  # items, one by one, to what became of each; a generator
 
 
 @dataclass(frozen=True)
@@ -41,28 +54,15 @@ class Plan:
 
     Attributes:
         jobs: what to do; one job if the input is a file.
-        skipped: jobs left out because their output exists.
         is_folder: whether the input is a folder.
+        skipped: how many jobs were left out because their output is there.
+        refused: jobs whose output is there and is not what this run would take for its own, with the reason.
     """
 
     jobs: tuple[Job, ...]
-    skipped: tuple[Job, ...]
     is_folder: bool
-
-
-@dataclass(frozen=True)
-class Done:
-    """What became of one file.
-
-    Attributes:
-        line: the summary for stdout.
-        stream_bytes: size of the ``.skf`` file.
-        pixels: of the picture.
-    """
-
-    line: str
-    stream_bytes: int
-    pixels: int
+    skipped: int = 0
+    refused: tuple[tuple[Job, SketchFusionError], ...] = ()
 
 
 def make_plan(
@@ -79,19 +79,19 @@ def make_plan(
         source: a file or a folder.
         target: a file, or a folder if ``source`` is one; such a folder is created.
         suffix: of the outputs in a folder.
-        force: replace existing outputs.
+        force: replace an existing file; for folders see :func:`leave_out`.
         find: lists the inputs of a folder.
         unusable: raised when there is nothing at ``source``.
 
     Raises:
         ArgumentError: two inputs of a folder would become the same output.
-        OutputError: the output exists already, or cannot exist.
+        OutputError: the output file exists already, or cannot exist.
     """
     if not source.exists():
         raise unusable(f"{source}: no such file or folder. Check the path.")
     if not source.is_dir():
         check_target(target, force)
-        return Plan((Job(source, target),), (), is_folder=False)
+        return Plan((Job(source, target),), is_folder=False)
     sources = find(source)
     if not sources:
         raise unusable(f"{source}: nothing to do, the folder holds no file of the right kind.")
@@ -105,8 +105,39 @@ def make_plan(
                 "Rename one of them."
             )
     _make_folder(target)
-    skipped = tuple(job for job in jobs.values() if job.target.exists() and not force)
-    return Plan(tuple(j for j in jobs.values() if j not in skipped), skipped, is_folder=True)
+    return Plan(tuple(jobs.values()), is_folder=True)
+
+
+def leave_out(plan: Plan, force: bool, manifest: Manifest | None = None) -> Plan:
+    """A folder's plan without what is there already; says so.
+
+    Args:
+        plan: from :func:`make_plan`.
+        force: replace outputs, but for those that the manifest proves to be what this run would write.
+        manifest: of the folder of outputs, if it has one.
+
+    Raises:
+        OutputError: an output was made with other settings or another model.
+    """
+    found: dict[Verdict, list[Job]] = {verdict: [] for verdict in Verdict}
+    for job in plan.jobs:
+        there = Verdict.UNKNOWN if job.target.exists() else Verdict.TODO
+        found[manifest.judge(job.source, job.target) if manifest else there].append(job)
+    if done := found[Verdict.DONE]:
+        note(f"skipped: {len(done)} of {len(plan.jobs)} are done, as {manifest.path} says")
+    kept = set(done)
+    refused: list[tuple[Job, SketchFusionError]] = []
+    if not force:
+        if otherwise := found[Verdict.OTHERWISE]:
+            raise manifest.otherwise([job.target for job in otherwise])
+        for job in found[Verdict.UNKNOWN]:
+            note(f"skipped: {job.source.name}: {job.target} exists already; --force replaces it")
+        for job in found[Verdict.CHANGED]:
+            text = f"{job.source.name}: it or {job.target} has changed since it was encoded; --force replaces the file"
+            refused.append((job, OutputError(text)))
+        kept.update(found[Verdict.UNKNOWN], found[Verdict.CHANGED])
+    jobs = tuple(job for job in plan.jobs if job not in kept)
+    return replace(plan, jobs=jobs, skipped=len(kept) - len(refused), refused=tuple(refused))
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -133,55 +164,132 @@ def _make_folder(folder: Path) -> None:
         ) from error
 
 
-def run_plan(plan: Plan, work: Callable[[Job], Done], verb: str) -> None:
-    """Do all jobs: one line each, errors reported as they come, a table of totals for a folder.
+@contextmanager
+def doing(
+    plan: Plan, how: Encoding | Decoding, workers: int | None, scheduler: str | None
+) -> Iterator[Doing]:
+    """Where the work is done: in this process, or on workers.
 
     Args:
-        plan: from :func:`make_plan`.
-        work: does one job.
-        verb: what the work is called, e.g. ``"encoded"``.
+        plan: from :func:`leave_out`; no workers are started for nothing.
+        how: what is done to a file.
+        workers: processes to start here for it.
+        scheduler: of workers that are there, in place of ``workers``; with neither, this process works.
 
     Raises:
-        SketchFusionError: the only file failed, or an error that would hit every file.
-        typer.Exit: some files of a folder failed; the status is that of the first error.
+        WorkersError, DependencyMissing: see :func:`.open_client`.
     """
-    if not plan.is_folder:
-        say(work(plan.jobs[0]).line)
+    if not plan.jobs or (workers is None and scheduler is None):
+        yield partial(_do_here, how)
         return
-    for job in plan.skipped:
-        note(f"skipped: {job.source.name}: {job.target} exists already; --force replaces it")
-    done: list[Done] = []
+    with open_client(workers or 1, scheduler) as client:
+        yield partial(spread, client, partial(attempt, how))
+
+
+def _do_here(how: Encoding | Decoding, items: Iterator[Item]) -> Iterator[Finished]:
+    for item in items:
+        try:
+            yield Finished(item, how.make(item))
+        except SketchFusionError as error:
+            yield Finished(item, error=error)
+
+
+def run_plan(
+    plan: Plan,
+    read: Callable[[Path], bytes],
+    do: Doing,
+    line: Callable[[str, Made], str],
+    verb: str,
+    manifest: Manifest | None = None,
+) -> None:
+    """Do all jobs of a folder: one line each, errors reported as they come, a table of totals.
+
+    Files are read as workers come free, and written by this process alone.
+
+    Args:
+        plan: from :func:`leave_out`.
+        read: reads an input file.
+        do: from :func:`doing`.
+        line: the summary of a file for stdout, from its name and what became of it.
+        verb: what the work is called, e.g. ``"encoded"``.
+        manifest: receives a row for every file.
+
+    Raises:
+        SketchFusionError: an error that would hit every file.
+        typer.Exit: some files failed; the status is that of the first error.
+    """
+    made: list[Made] = []
     errors: list[SketchFusionError] = []
+    jobs = {str(job.source): job for job in plan.jobs}
     start = time.perf_counter()
+
+    def failed(job: Job, error: SketchFusionError) -> None:
+        report(error, job.source.name)
+        errors.append(error)
+        if manifest:
+            manifest.add_failure(job.source, job.target, error)
+
+    for job, error in plan.refused:
+        failed(job, error)
     with progress_bar(MofNCompleteColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task("", total=len(plan.jobs))
-        for job in plan.jobs:
-            bar.update(task, description=job.source.name)
-            try:
-                done.append(work(job))
-                say(done[-1].line)
-            except _HOPELESS:
-                raise
-            except SketchFusionError as error:
-                report(error, job.source.name)
-                errors.append(error)
-            bar.advance(task)
-    show(_totals(plan, done, len(errors), time.perf_counter() - start, verb))
+
+        def items() -> Iterator[Item]:
+            for name, job in jobs.items():
+                bar.update(task, description=job.source.name)
+                try:
+                    item = Item(name, read(job.source), str(job.target))
+                except SketchFusionError as error:
+                    failed(job, error)
+                    bar.advance(task)
+                else:
+                    yield item
+
+        with closing(do(items())) as results:
+            for finished in results:
+                job, result = jobs[finished.task.name], _outcome(finished)
+                if isinstance(result, _HOPELESS):
+                    raise result
+                try:
+                    if isinstance(result, SketchFusionError):
+                        raise result
+                    _write(job, finished.task, result, manifest)
+                except SketchFusionError as error:
+                    failed(job, error)
+                else:
+                    made.append(replace(result, data=b""))
+                    say(line(job.source.name, result))
+                bar.advance(task)
+    show(_totals(made, plan.skipped, len(errors), time.perf_counter() - start, verb))
     if errors:
         raise typer.Exit(errors[0].exit_code)
 
 
-def _totals(plan: Plan, done: list[Done], failed: int, seconds: float, verb: str) -> Table:
+def _outcome(finished: Finished) -> Any:
+    """What was made, or an error of ours; any other error is raised: it is a fault of the program."""
+    if finished.error is None:
+        return finished.result
+    if not isinstance(finished.error, SketchFusionError):
+        raise finished.error
+    return finished.error
+
+
+def _write(job: Job, item: Item, made: Made, manifest: Manifest | None) -> None:
+    if manifest:
+        manifest.add(job.source, hashlib.sha256(item.data).hexdigest(), job.target, made)
+    atomic_write_bytes(job.target, made.data)
+
+
+def _totals(made: list[Made], skipped: int, failed: int, seconds: float, verb: str) -> Table:
     table = Table()
     for column in (verb, "skipped", "failed", ".skf bytes", "mean bpp", "seconds"):
         table.add_column(column, justify="right")
-    rates = [8 * d.stream_bytes / d.pixels for d in done]
     table.add_row(
-        str(len(done)),
-        str(len(plan.skipped)),
+        str(len(made)),
+        str(skipped),
         str(failed),
-        str(sum(d.stream_bytes for d in done)),
-        f"{sum(rates) / len(rates):.4f}" if rates else "-",
+        str(sum(each.stream_bytes for each in made)),
+        f"{sum(each.bpp for each in made) / len(made):.4f}" if made else "-",
         f"{seconds:.2f}",
     )
     return table

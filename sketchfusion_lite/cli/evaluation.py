@@ -13,6 +13,7 @@ from rich.table import Table
 from ..errors import ArgumentError, DependencyMissing, DownloadError, EvaluationError
 from .batch import check_target
 from .console import note, progress_bar, say, show
+from .options import Scheduler
 
 _SHOWN = {  # column of the table of means -> heading, digits
     "bpp": ("bpp", 4),
@@ -56,6 +57,7 @@ def evaluate(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes, of one thread and about 2 GB each.")
     ] = 1,
+    scheduler: Scheduler = None,
     seed: Annotated[int, typer.Option(help="Of the random numbers, where a codec takes any.")] = 0,
     weights: Annotated[
         Path | None,
@@ -93,6 +95,10 @@ def evaluate(
     from ..evaluation.runner import evaluate as run
     from ..evaluation.summary import mean_rows
 
+    if scheduler is not None and workers != 1:
+        raise ArgumentError(
+            "--workers and --scheduler exclude each other: a scheduler has its workers."
+        )
     if fid and pictures is None:
         raise ArgumentError("--fid compares kept pictures: add --pictures FOLDER.")
     network = _network_or_reason(device) if fid else None
@@ -111,6 +117,7 @@ def evaluate(
             out,
             metrics=chosen,
             workers=workers,
+            scheduler=scheduler,
             seed=seed,
             weights=weights,
             refiner=refiner,

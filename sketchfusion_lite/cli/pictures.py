@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
 from .. import bitstream
-from ..errors import ArgumentError, ImageError, StreamError
-from ..files import IMAGE_SUFFIXES, list_images
-from .batch import Done, Job, make_plan, run_plan
-from .console import note, progress_bar
-from .streams import MaxPixels, missing_text, read_stream
-
-if TYPE_CHECKING:
-    from ..codec import SketchFusionCodec
+from ..downloads import sha256_of
+from ..errors import ArgumentError, ImageError, StreamError, WeightsError
+from ..files import IMAGE_SUFFIXES, atomic_write_bytes, list_images
+from ..folders import Decoding, Encoding, Item, Made, Manifest, Networks, read_photo
+from .batch import doing, leave_out, make_plan, run_plan
+from .console import note, progress_bar, say
+from .options import Scheduler
+from .streams import MaxPixels, entropy_model_id, missing_text, read_stream
 
 Weights = Annotated[
     Path | None,
@@ -36,6 +35,15 @@ Force = Annotated[
     bool,
     typer.Option(
         "--force", help="Replace existing outputs. Without it they are an error (folder: skipped)."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Folders: worker processes to start here, of one thread and about 1 GB each. Default: none, this "
+        "process uses all cores for one file after the other.",
+        show_default=False,
     ),
 ]
 
@@ -94,12 +102,15 @@ def encode(
     weights: Weights = None,
     device: Device = "auto",
     max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     force: Force = False,
 ) -> None:
     """Compress a photo, or every photo of a folder, to .skf files of a few kilobytes.
 
     Prints one line per photo: name, size in pixels, bytes, bits per pixel, quality and seconds.
-    In a folder, a bad picture is reported and the others go on; the exit status tells.
+    In a folder, a bad picture is reported and the others go on; the exit status tells. A folder's manifest.jsonl
+    says what was made of which photo and how: start a run that was cut off again, and it goes on.
     """
     if sum(value is not None for value in (bpp, max_bytes, quality)) > 1:
         raise ArgumentError(
@@ -108,30 +119,23 @@ def encode(
     if target.suffix.lower() in IMAGE_SUFFIXES:
         raise ArgumentError(f"{target}: named like a picture. Call the stream {target.stem}.skf.")
     plan = make_plan(source, target, ".skf", force, list_images, ImageError)
-    codec = _load(weights, device) if plan.jobs else None
+    networks = _networks(weights, device, plan.is_folder, (workers, scheduler))
+    how = Encoding(networks, bpp, max_bytes, quality, effort, max_pixels)
 
-    def work(job: Job) -> Done:
-        start = time.perf_counter()
-        with _effort_bar(job.source.name, 0 if plan.is_folder else effort) as on_progress:
-            encoded = codec.encode(
-                job.source,
-                bpp=bpp,
-                max_bytes=max_bytes,
-                quality=quality,
-                effort=effort,
-                on_progress=on_progress,
-                max_pixels=max_pixels,
-            )
-        encoded.save(job.target)
-        seconds = time.perf_counter() - start
-        header = bitstream.parse(encoded.data, max_pixels).header
-        line = (
-            f"{job.source.name}  {header.width}x{header.height}  {len(encoded.data)} bytes  "
-            f"{encoded.bpp:.4f} bpp  quality {encoded.quality:.2f}  {seconds:.2f} s"
-        )
-        return Done(line, len(encoded.data), header.pixels)
+    def line(name: str, made: Made) -> str:
+        return f"{_facts(name, made)}  {made.seconds:.2f} s"
 
-    run_plan(plan, work, "encoded")
+    if not plan.is_folder:
+        item = Item(str(source), read_photo(source), str(target))
+        with _effort_bar(source.name, effort) as on_progress:
+            made = how.make(item, on_progress)
+        atomic_write_bytes(target, made.data)
+        say(line(source.name, made))
+        return
+    with Manifest.opened(target, how.settings, _model(networks), note) as manifest:
+        plan = leave_out(plan, force, manifest)
+        with doing(plan, how, workers, scheduler) as do:
+            run_plan(plan, read_photo, do, line, "encoded", manifest)
 
 
 def decode(
@@ -184,6 +188,8 @@ def decode(
     weights: Weights = None,
     device: Device = "auto",
     max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     force: Force = False,
 ) -> None:
     """Decompress a stream, or every .skf file of a folder.
@@ -200,32 +206,85 @@ def decode(
         )
     suffix = f".{format or Format.PNG}"
     plan = make_plan(source, target, suffix, force, _list_streams, StreamError)
-    codec = _load(weights, device, refiner) if plan.jobs else None
+    networks = _networks(weights, device, plan.is_folder, (workers, scheduler), refiner)
+    how = Decoding(networks, stage.value, tuple(dials.items()), max_pixels)
 
-    def work(job: Job) -> Done:
-        from ..images import save_image
+    def read(path: Path) -> bytes:
+        return read_stream(path, max_pixels)
 
-        start = time.perf_counter()
-        data = read_stream(job.source, max_pixels)
-        decoded = codec.decode(
-            data,
-            stage.value,
-            **dials,
-            max_pixels=max_pixels,
-            name=str(job.source),
+    def line(name: str, made: Made) -> str:
+        if made.missing:
+            note(
+                f"warning: {missing_text(source / name if plan.is_folder else source, made.missing)}"
+            )
+        return f"{_facts(name, made)}  {stage}  {made.seconds:.2f} s"
+
+    if not plan.is_folder:
+        made = how.make(Item(str(source), read(source), str(target)))
+        atomic_write_bytes(target, made.data)
+        say(line(source.name, made))
+        return
+    plan = leave_out(plan, force)
+    with doing(plan, how, workers, scheduler) as do:
+        run_plan(plan, read, do, line, "decoded")
+
+
+def _facts(name: str, made: Made) -> str:
+    return (
+        f"{name}  {made.width}x{made.height}  {made.stream_bytes} bytes  {made.bpp:.4f} bpp  "
+        f"quality {made.quality:.2f}"
+    )
+
+
+def _networks(
+    weights: Path | None,
+    device: str,
+    is_folder: bool,
+    spread: tuple[int | None, str | None],
+    refiner: Path | None = None,
+) -> Networks:
+    """What to load; for a folder with paths and hashes that mean the same in other processes.
+
+    Raises:
+        ArgumentError: workers for a single file, or both kinds of workers.
+        WeightsError: the weights are missing.
+    """
+    if not is_folder:
+        if any(spread):
+            raise ArgumentError(
+                "--workers and --scheduler are for folders: drop them for one file."
+            )
+        return Networks(_text(weights), "", device, _text(refiner))
+    if all(spread):
+        raise ArgumentError(
+            "--workers and --scheduler exclude each other: a scheduler has its workers."
         )
-        save_image(decoded.image, job.target)
-        seconds = time.perf_counter() - start
-        about = decoded.info
-        if about.missing:
-            note(f"warning: {missing_text(job.source, about.missing)}")
-        line = (
-            f"{job.source.name}  {about.width}x{about.height}  {len(data)} bytes  "
-            f"{about.bpp:.4f} bpp  quality {about.quality:.2f}  {stage}  {seconds:.2f} s"
-        )
-        return Done(line, len(data), about.width * about.height)
+    from ..weights_io import SHIPPED, weights_file
 
-    run_plan(plan, work, "decoded")
+    file = weights_file(weights)
+    if not file.is_file():
+        raise WeightsError(f"{file}: no such weights file. Check the path.")
+    name = str(weights) if str(weights) in SHIPPED else weights and str(weights.absolute())
+    return Networks(name, sha256_of(file), device, refiner and str(refiner.absolute()))
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _model(networks: Networks) -> str:
+    """What a manifest calls the model: its id, and the start of the hash of its weights.
+
+    Raises:
+        WeightsError: the file holds no codec.
+    """
+    from ..weights_io import weights_file
+
+    file = weights_file(networks.weights)
+    model_id = entropy_model_id(file)
+    if model_id is None:
+        raise WeightsError(f"{file}: holds no codec. Train one with the recipe 'codec'.")
+    return f"{model_id:#06x}-{networks.sha256[:12]}"
 
 
 @contextmanager
@@ -247,21 +306,3 @@ def _list_streams(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() == ".skf" and not path.name.startswith(".") and path.is_file()
     )
-
-
-def _load(weights: Path | None, device: str, refiner: Path | None = None) -> SketchFusionCodec:
-    """Load a codec.
-
-    Raises:
-        ArgumentError: there is no such device here.
-        WeightsError: see :func:`.codec.load_codec`.
-    """
-    from ..codec import load_codec
-
-    try:
-        return load_codec(weights, device, refiner=refiner)
-    except (AssertionError, RuntimeError) as error:  # how torch refuses a device
-        reason = str(error).splitlines()[0]
-        raise ArgumentError(
-            f"--device {device} cannot be used here ({reason}). Use auto or cpu."
-        ) from error

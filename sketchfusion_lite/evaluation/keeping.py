@@ -24,7 +24,7 @@ from ..errors import ArgumentError, OutputError
 from ..files import atomic_write_bytes
 from .table import Row
 
-__all__ = ["check_names", "holds", "keep", "label", "picture_path"]
+__all__ = ["check_names", "holds", "keep", "keep_file", "label", "picture_path"]
 
 _KEY = "sketchfusion"  # of the text chunk
 _IDENTITY = ("image", "image_sha256", "codec", "rate", "model", "peer", "seed")
@@ -61,19 +61,31 @@ def keep(folder: str | Path, row: Row, picture: Image.Image | None) -> None:
     Raises:
         OutputError: it cannot be written.
     """
+    if picture is None:
+        keep_file(folder, row, None)
+        return
+    text = PngImagePlugin.PngInfo()
+    text.add_text(_KEY, json.dumps(_identity(row)))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", pnginfo=text)
+    keep_file(folder, row, buffer.getbuffer())
+
+
+def keep_file(folder: str | Path, row: Row, data: bytes | memoryview | None) -> None:
+    """The same with the PNG file that :func:`keep` wrote elsewhere.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     path = picture_path(folder, row)
     try:
-        if picture is None:
+        if data is None:
             path.unlink(missing_ok=True)
             return
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
-    text = PngImagePlugin.PngInfo()
-    text.add_text(_KEY, json.dumps(_identity(row)))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", pnginfo=text)
-    atomic_write_bytes(path, buffer.getbuffer())
+    atomic_write_bytes(path, data)
 
 
 def holds(folder: str | Path, row: Row) -> bool:

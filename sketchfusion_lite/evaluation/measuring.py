@@ -34,7 +34,7 @@ from .metrics import METRICS
 from .operating import CodecSpec
 from .table import COLUMNS, DOES_NOT_FIT, FAILED, NOT_INSTALLED, OK, SCHEMA, Row
 
-__all__ = ["Measuring", "PhotoTask", "image_hash"]
+__all__ = ["Measuring", "PhotoTask", "image_hash", "with_known_metrics"]
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,16 @@ class Measuring:
 def image_hash(path: Path) -> str:
     """First digits of a photo's hash, enough to notice that it is another one."""
     return sha256_of(path)[:16]
+
+
+def with_known_metrics(row: Row, old: Row | None) -> Row:
+    """A row measured again, for a picture or a metric that was missing, keeps the metrics that it had."""
+    same = ("status", "image_sha256", "bytes", "model", "peer", "library", "torch", "seed")
+    if old is None or any(row[name] != old[name] for name in same):
+        return row
+    asked = {*row["metrics"].split("+"), *old["metrics"].split("+")}
+    kept = {name: old[name] for name in METRICS if row[name] is None}
+    return row | kept | {"metrics": "+".join(name for name in METRICS if name in asked)}
 
 
 def _problem(status: str, error: SketchFusionError) -> Row:

@@ -1,44 +1,31 @@
 """Evaluate codecs over a folder of photos: resumable, in parallel, nothing measured twice, nothing lost.
 
-    folder, codecs, rates --> rows still missing --> one task per photo --+--> worker --+
-                                   ^                                      +--> worker --+--> journal
-                                   |                                                    |
-    OUT, OUT.journal --------------+                          OUT <-- all rows <--------+
+    folder, codecs, rates --> rows still missing --> one task per photo --> running --> journal
+                                   ^                                                       |
+    OUT, OUT.journal --------------+                          OUT <-- all rows <-----------+
 
-A worker writes each row to the journal itself, and the run learns of it there: whatever is killed, and when, at most
-the rows under way are lost. Workers have one thread each, so that their number changes no result.
+A row is in the journal, on the disk, before the next one of its worker begins, or as soon as it comes home from a
+worker on another machine.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from .. import journal
-from ..errors import ArgumentError, EvaluationError, ImageError, OutputError, ResultsError
+from ..errors import ArgumentError, ImageError, OutputError, ResultsError
 from ..files import list_images
 from . import keeping, table
-from .measuring import Measuring, PhotoTask, image_hash
+from .measuring import Measuring, PhotoTask, image_hash, with_known_metrics
 from .metrics import METRICS
 from .operating import CodecSpec, parse_codec, parse_rates
+from .running import OnRow, Progress, run_here, run_in_processes, run_on_scheduler
 from .table import FINAL, OK, Row
 
 __all__ = ["evaluate"]
 
-OnRow = Callable[[Row, int, int], None]  # the row, rows done, rows to do in this run
 Report = Callable[[str], None]  # one line for a person
-
-_POLL_SECONDS = 0.2
 
 
 def evaluate(
@@ -49,6 +36,7 @@ def evaluate(
     *,
     metrics: Iterable[str] = METRICS,
     workers: int = 1,
+    scheduler: str | None = None,
     seed: int = 0,
     weights: str | Path | None = None,
     refiner: str | Path | None = None,
@@ -69,6 +57,8 @@ def evaluate(
         out: table to write or to go on with; CSV if it is named so, else Parquet.
         metrics: names out of ``METRICS``.
         workers: processes; 1 works in this one.
+        scheduler: address or file of a Dask scheduler, whose workers measure in place of processes here. Photos are
+            sent to them; weights and folders of pipelines must lie under the same path there.
         seed: of torch's generator at the start of every row.
         weights, refiner: of our codec; None for those that come with the library.
         device: where networks run.
@@ -87,7 +77,9 @@ def evaluate(
         OutputError: the table or a picture cannot be written, or another evaluation is writing the table.
         ResultsError: the table is damaged, or was measured with other settings, photos or weights.
         DependencyMissing: Parquet without pyarrow.
-        EvaluationError: a worker died; the finished rows are kept.
+        EvaluationError: a worker died, or workers of a scheduler died over a photo again and again; the finished rows
+            are kept.
+        WorkersError: no scheduler answers, it has no workers, or the connection is lost; the finished rows are kept.
     """
     specs = tuple(dict.fromkeys(parse_codec(codec) for codec in codecs))
     measuring = Measuring(
@@ -108,9 +100,13 @@ def evaluate(
         rows = _known_rows(out, report)
         _check_same(rows, measuring, photos, specs, out)
         tasks = _missing(rows, photos, points, measuring)
-        progress = _Progress(table.journal_path(out), rows, tasks, on_row)
-        run = _run_here if workers == 1 else _run_in_processes
-        run(measuring, tasks, progress, workers)
+        progress = Progress(table.journal_path(out), rows, tasks, on_row)
+        if scheduler is not None:
+            run_on_scheduler(measuring, tasks, progress, scheduler)
+        elif workers == 1:
+            run_here(measuring, tasks, progress)
+        else:
+            run_in_processes(measuring, tasks, progress, workers)
         progress.update()
         table.write_table(out, rows.values())
         table.journal_path(out).unlink(missing_ok=True)
@@ -148,18 +144,8 @@ def _known_rows(out: Path, report: Report) -> dict[tuple, Row]:
     journal.rewrite(table.journal_path(out), recovered)
     known: dict[tuple, Row] = {}
     for row in [*rows, *recovered]:
-        known[table.key(row)] = _with_known_metrics(row, known.get(table.key(row)))
+        known[table.key(row)] = with_known_metrics(row, known.get(table.key(row)))
     return known
-
-
-def _with_known_metrics(row: Row, old: Row | None) -> Row:
-    """A row measured again, for a picture or a metric that was missing, keeps the metrics that it had."""
-    same = ("status", "image_sha256", "bytes", "model", "peer", "library", "torch", "seed")
-    if old is None or any(row[name] != old[name] for name in same):
-        return row
-    asked = {*row["metrics"].split("+"), *old["metrics"].split("+")}
-    kept = {name: old[name] for name in METRICS if row[name] is None}
-    return row | kept | {"metrics": "+".join(name for name in METRICS if name in asked)}
 
 
 def _check_same(
@@ -213,99 +199,3 @@ def _missing(
         for path in photos
     ]
     return [task for task in tasks if task.points]
-
-
-class _Progress:
-    """Learns of finished rows from the journal, where every process writes them."""
-
-    def __init__(
-        self, journal: Path, rows: dict[tuple, Row], tasks: list[PhotoTask], on_row: OnRow | None
-    ) -> None:
-        self.journal, self.rows, self.on_row = journal, rows, on_row
-        self.done, self.total = 0, sum(len(task.points) for task in tasks)
-        self._read = journal.stat().st_size
-
-    def update(self) -> None:
-        """Take note of the rows that came since the last call."""
-        with self.journal.open("rb") as file:
-            file.seek(self._read)
-            *lines, _ = file.read().split(b"\n")  # the last one may be under way
-        for line in lines:
-            self._read += len(line) + 1
-            row = json.loads(line)
-            row = _with_known_metrics(row, self.rows.get(table.key(row)))
-            self.rows[table.key(row)] = row
-            self.done += 1
-            if self.on_row:
-                self.on_row(row, self.done, self.total)
-
-
-# --------------------------------------------------------------------------------------------------
-# In this process
-
-
-def _run_here(
-    measuring: Measuring, tasks: list[PhotoTask], progress: _Progress, workers: int
-) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in a worker: results must not depend on their number
-    try:
-        for task in tasks:
-            for row in measuring.rows(task):
-                journal.append(progress.journal, row)
-                progress.update()
-    finally:
-        torch.set_num_threads(threads)
-
-
-# --------------------------------------------------------------------------------------------------
-# In several processes
-
-_worker: dict[str, Any] = {}  # of this process, if it is a worker
-
-
-def _run_in_processes(
-    measuring: Measuring, tasks: list[PhotoTask], progress: _Progress, workers: int
-) -> None:
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    arguments = (measuring, progress.journal, stop)
-    pool = ProcessPoolExecutor(min(workers, len(tasks)) or 1, context, _start_worker, arguments)
-    with pool:
-        pending: set[Future[None]] = {pool.submit(_work, task) for task in tasks}
-        try:
-            while pending:
-                done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
-                progress.update()
-                for future in done:
-                    future.result()
-        except BrokenProcessPool as error:
-            progress.update()
-            raise EvaluationError(
-                f"a worker process died after {progress.done} of {progress.total} rows: it was killed, or memory ran "
-                f"out. They are kept in {progress.journal}; start the same evaluation again to go on, with fewer "
-                "workers if memory is short."
-            ) from error
-        finally:
-            stop.set()  # after an interrupt, workers end with the row under way
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker(measuring: Measuring, journal: Path, stop: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides what an interrupt means
-    torch.set_num_threads(1)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    _worker.update(measuring=measuring, journal=journal, stop=stop)
-
-
-def _die_with_parent() -> None:
-    """A run that goes on must not meet workers of the one that was killed."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _work(task: PhotoTask) -> None:
-    for row in _worker["measuring"].rows(task):
-        journal.append(_worker["journal"], row)
-        if _worker["stop"].is_set():
-            return

@@ -22,7 +22,16 @@ from .. import journal
 from ..errors import DependencyMissing, ResultsError
 from ..files import atomic_write_bytes
 
-__all__ = ["COLUMNS", "FINAL", "SCHEMA", "Row", "journal_path", "key", "read_table", "write_table"]
+__all__ = [
+    "COLUMNS",
+    "FINAL",
+    "SCHEMA",
+    "Row",
+    "journal_path",
+    "key",
+    "read_table",
+    "write_table",
+]
 
 Row = dict[str, Any]
 

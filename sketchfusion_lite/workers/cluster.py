@@ -9,6 +9,7 @@ and two busy thread pools on the same cores run several times slower than one.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -70,7 +71,7 @@ def open_client(
         # Photos travel with their tasks, which Dask takes for a mistake; how many do is bounded.
         "distributed.admin.large-graph-warning-threshold": "1 GiB",
         # Environment of a worker must be set before its libraries are imported, hence by its nanny, for which
-        # variables that are set here already win over its own settings.
+        # variables that are set here already win over its own settings: hence ``environment`` below, too.
         "distributed.nanny.pre-spawn-environ": ONE_THREAD,
         "distributed.scheduler.allowed-failures": 1,  # a task that kills two workers would kill all
     }
@@ -116,25 +117,32 @@ def _connect(scheduler: str | Path, timeout: float) -> Iterator[Client]:
     from distributed import Client
     from distributed.utils import silence_logging_cmgr
 
-    if "://" in str(scheduler):
-        where = {"address": str(scheduler)}
-    elif Path(scheduler).is_file():
-        where = {"scheduler_file": str(scheduler)}
-    else:
-        raise ArgumentError(
-            f"--scheduler {scheduler}: neither an address such as tcp://host:8786 nor a scheduler file."
-        )
+    address = str(scheduler) if "://" in str(scheduler) else _address_in(Path(scheduler))
     try:
-        client = Client(**where, timeout=timeout, set_as_default=False)
-    except (OSError, TimeoutError, ValueError) as error:
+        client = Client(address, timeout=timeout, set_as_default=False)
+    except (OSError, ValueError) as error:  # a TimeoutError is an OSError
         raise WorkersError(
-            f"{scheduler}: no Dask scheduler answers within {timeout:.0f} s ({error}). "
+            f"{scheduler}: no Dask scheduler answers within {timeout:g} s ({error}). "
             "Start one with `dask scheduler`, and `dask worker ADDRESS --nthreads 1` on every machine."
         ) from error
     # A lost connection is an error of ours; distributed would log a traceback besides.
     with silence_logging_cmgr(logging.CRITICAL), client:
         _check_workers(client, scheduler, timeout)
         yield client
+
+
+def _address_in(file: Path) -> str:
+    """The address that a scheduler wrote into its file."""
+    if not file.is_file():
+        raise ArgumentError(
+            f"--scheduler {file}: neither an address such as tcp://host:8786 nor a scheduler file."
+        )
+    try:
+        return str(json.loads(file.read_bytes())["address"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise WorkersError(
+            f"{file}: no scheduler file ({error!r}). `dask scheduler --scheduler-file {file}` writes one."
+        ) from error
 
 
 def _check_workers(client: Client, scheduler: str | Path, timeout: float) -> None:

@@ -1,0 +1,193 @@
+"""The manifest of a folder of streams: which photo each was made of, and how. It lets a run that was killed go on.
+
+    row: photo a.jpg, sha256, settings, model --> a.skf will have these bytes, this sha256
+    then the file, renamed into place         --> row and file agree: done, and never made again
+
+A row is on the disk before its file is. Wherever a run is killed, a file without a row was not made here, and a row
+without its file is work still to do.
+
+``manifest.jsonl`` has one JSON object a line; ``pandas.read_json("manifest.jsonl", lines=True)`` reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from .. import __version__, journal
+from ..downloads import sha256_of
+from ..errors import OutputError, ResultsError, SketchFusionError
+from .coding import Made
+
+__all__ = ["COLUMNS", "NAME", "Manifest", "Verdict"]
+
+NAME = "manifest.jsonl"
+SCHEMA = 1
+OK, FAILED = "ok", "failed"
+
+COLUMNS = (
+    "source",  # file name of the photo
+    "source_sha256",
+    "output",  # file name of the stream, unique in a manifest
+    "output_sha256",
+    "bytes",  # of the stream
+    "bpp",  # bits per pixel
+    "width",  # pixels
+    "height",
+    "quality",  # 0 to 5, that the budget led to
+    "settings",  # budget or quality, and effort: what was asked for
+    "model",  # model id, and the start of the weights' sha256
+    "device",  # that the networks ran on
+    "seconds",  # of encoding, on its worker
+    "status",  # ok or failed
+    "error",  # why it failed, else empty
+    "library",  # version
+    "schema",
+)
+
+
+class Verdict(Enum):
+    """What is known of an output before any work.
+
+    Attributes:
+        TODO: it is not there.
+        DONE: it is there, made of this photo with these settings and this model, every byte as recorded.
+        UNKNOWN: it is there, but no row says what it is.
+        CHANGED: it is there, but it or its photo is no longer what its row says.
+        OTHERWISE: it is there, made with other settings or another model.
+    """
+
+    TODO = "to do"
+    DONE = "done"
+    UNKNOWN = "not recorded"
+    CHANGED = "changed"
+    OTHERWISE = "made otherwise"
+
+
+class Manifest:
+    """Rows of a folder while a run adds to it; use :meth:`opened`.
+
+    Args:
+        folder: of the outputs.
+        settings: of this run, see :attr:`.Encoding.settings`.
+        model: of this run.
+    """
+
+    def __init__(self, folder: Path, settings: str, model: str) -> None:
+        self.path = folder / NAME
+        self.settings, self.model = settings, model
+        self._rows: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    @contextmanager
+    def opened(
+        cls, folder: Path, settings: str, model: str, report: Callable[[str], None]
+    ) -> Iterator[Manifest]:
+        """Read the manifest of a folder and keep other runs away; at the end it has one row a file, sorted.
+
+        Args:
+            folder, settings, model: see the class.
+            report: receives a note where a row was cut off.
+
+        Raises:
+            OutputError: another run writes into the folder, or the manifest cannot be written.
+            ResultsError: the manifest is damaged, or of another release.
+        """
+        manifest = cls(folder, settings, model)
+        with journal.exclusive(manifest.path, "run"):
+            manifest._read(report)
+            try:
+                yield manifest
+            finally:
+                if manifest._rows:
+                    rows = sorted(manifest._rows.values(), key=lambda row: row["output"])
+                    journal.rewrite(manifest.path, rows)
+
+    def _read(self, report: Callable[[str], None]) -> None:
+        rows, torn = journal.read(self.path)
+        for row in rows:
+            if not isinstance(row, dict) or row.get("schema") != SCHEMA:
+                raise ResultsError(
+                    f"{self.path}: no manifest that this release reads. Move it away, or choose another folder."
+                )
+            if set(row) != set(COLUMNS):
+                raise journal.damaged(self.path, f"columns {sorted(set(row) ^ set(COLUMNS))}")
+            self._rows[row["output"]] = row
+        if torn:
+            report(f"{self.path.name}: its last row was cut off; that photo is encoded again")
+            journal.rewrite(self.path, self._rows.values())
+
+    def judge(self, source: Path, target: Path) -> Verdict:
+        """What is known of an output."""
+        if not target.exists():
+            return Verdict.TODO
+        row = self._rows.get(target.name)
+        if row is None or row["status"] != OK:
+            return Verdict.UNKNOWN
+        if not target.is_file() or sha256_of(target) != row["output_sha256"]:
+            return Verdict.CHANGED
+        if (row["settings"], row["model"]) != (self.settings, self.model):
+            return Verdict.OTHERWISE
+        try:
+            same = sha256_of(source) == row["source_sha256"]
+        except OSError:
+            same = False
+        return Verdict.DONE if same else Verdict.CHANGED
+
+    def otherwise(self, targets: Sequence[Path]) -> OutputError:
+        """The error for outputs whose verdict is ``OTHERWISE``: settings are never mixed without a word."""
+        row = self._rows[targets[0].name]
+        more = f" and {len(targets) - 1} more" if targets[1:] else ""
+        return OutputError(
+            f"{targets[0]}{more}: made with {row['settings']}, model {row['model']}; this run has {self.settings}, "
+            f"model {self.model}. Pass --force to replace, or choose another folder."
+        )
+
+    def add(self, source: Path, source_sha256: str, target: Path, made: Made) -> None:
+        """Say what an output is about to be; call this before it is written.
+
+        Raises:
+            OutputError: the manifest cannot be written.
+        """
+        self._append(
+            source,
+            target,
+            source_sha256=source_sha256,
+            output_sha256=hashlib.sha256(made.data).hexdigest(),
+            bytes=len(made.data),
+            bpp=made.bpp,
+            width=made.width,
+            height=made.height,
+            quality=made.quality,
+            device=made.device,
+            seconds=round(made.seconds, 4),
+            status=OK,
+        )
+
+    def add_failure(self, source: Path, target: Path, error: SketchFusionError) -> None:
+        """Record why there is no output; an output that is there keeps its row.
+
+        Raises:
+            OutputError: the manifest cannot be written.
+        """
+        if not target.exists():
+            self._append(source, target, status=FAILED, error=" ".join(str(error).split()))
+
+    def _append(self, source: Path, target: Path, **facts: Any) -> None:
+        blank = dict.fromkeys(COLUMNS)
+        row = blank | {
+            "source": source.name,
+            "output": target.name,
+            "settings": self.settings,
+            "model": self.model,
+            "error": "",
+            "library": __version__,
+            "schema": SCHEMA,
+            **facts,
+        }
+        journal.append(self.path, row)
+        self._rows[target.name] = row
