@@ -19,7 +19,7 @@ import nbformat
 
 ROOT = Path(__file__).parents[1]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-EXTRAS = "workbook,peers"  # all that the notebooks import
+EXTRAS = "workbook,sweep,peers"  # all that the notebooks import
 TAG = "setup"
 
 NOTE = (
