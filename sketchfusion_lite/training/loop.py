@@ -7,7 +7,6 @@ quality draws are functions of seed and step.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 import json
@@ -21,6 +20,7 @@ from torch import nn
 
 from ..errors import RecipeError
 from ..files import atomic_write_bytes
+from . import logs
 from .muon import build_optimizers
 from .recipe import Recipe
 from .tasks import TASKS
@@ -72,7 +72,8 @@ class TrainingRun:
         if self.checkpoint_path.exists():
             self._load()
         if self.accelerator.is_main_process:
-            self._forget_after(self.step)
+            for name in ("log.csv", "validation.csv"):
+                logs.forget_after(self.folder / name, self.step)
             text = json.dumps(dataclasses.asdict(recipe), indent=1)
             atomic_write_bytes(self.folder / "recipe.json", text.encode())
 
@@ -102,8 +103,7 @@ class TrainingRun:
         summed = 0  # fewer than LOG_EVERY after a resume
         tick = time.monotonic()
         while self.progress < 1 and self.step != last_step:
-            logs = self._train_step()
-            for key, value in logs.items():
+            for key, value in self._train_step().items():
                 sums[key] = sums.get(key, 0.0) + float(value)
             self.step += 1
             summed += 1
@@ -166,21 +166,7 @@ class TrainingRun:
             return
         row = {"step": self.step, "seconds": round(self.seconds, 1)}
         row |= {key: f"{value:.6g}" for key, value in numbers.items()}
-        path = self.folder / name
-        is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
-
-    def _forget_after(self, step: int) -> None:
-        """Drop log rows of steps that a resumed run will do again."""
-        for path in (self.folder / "log.csv", self.folder / "validation.csv"):
-            if path.exists():
-                head, *rows = path.read_text(encoding="utf-8").splitlines()
-                kept = [row for row in rows if int(row.split(",")[0]) <= step]
-                atomic_write_bytes(path, "\n".join([head, *kept, ""]).encode())
+        logs.append(self.folder / name, row)
 
     def _stateful(self) -> dict[str, nn.Module]:
         """Everything a checkpoint must hold, by name."""
