@@ -131,6 +131,7 @@ def test_resources_are_respected(client, tmp_path):
 
 
 def test_workers_have_one_thread(client):
+    client.wait_for_workers(2, timeout=60)  # those that were killed above are starting again
     assert list(client.nthreads().values()) == [1, 1]
     (settings,) = (f.result for f in spread(client, thread_settings, [None]))
     assert set(settings.values()) == {"1"}
@@ -155,6 +156,18 @@ def test_a_scheduler_from_its_first_worker_to_its_end(tmp_path):
             with pytest.raises(WorkersError, match=r"connection is lost.*go on"):
                 list(results)
             assert marks(tmp_path) < 50
+
+
+def test_all_workers_gone(tmp_path):
+    with started_cluster(tmp_path) as cluster:
+        worker = cluster.add_worker()
+        with open_client(scheduler=cluster.address) as client:
+            tasks = ((tmp_path, n) for n in range(50))
+            results = spread(client, take_a_while, tasks, patience=1.0)
+            next(results)
+            worker.kill()
+            with pytest.raises(WorkersError, match=r"all workers are gone.*go on"):
+                list(results)
 
 
 def test_other_releases_are_refused(tmp_path):

@@ -70,6 +70,8 @@ def open_client(
     settings = {
         # Photos travel with their tasks, which Dask takes for a mistake; how many do is bounded.
         "distributed.admin.large-graph-warning-threshold": "1 GiB",
+        # A busy machine may take longer than the usual 15 s to start a worker again; after that its place is lost.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
         # Environment of a worker must be set before its libraries are imported, hence by its nanny, for which
         # variables that are set here already win over its own settings: hence ``environment`` below, too.
         "distributed.nanny.pre-spawn-environ": ONE_THREAD,

@@ -12,6 +12,7 @@ task to another one.
 from __future__ import annotations
 
 import queue
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
@@ -53,6 +54,7 @@ def spread(
     in_flight: int | None = None,
     per_thread: int = 2,
     resources: Mapping[str, float] | None = None,
+    patience: float = 300.0,
 ) -> Iterator[Finished]:
     """Do ``work(task)`` for all tasks on the workers; yields each as it ends, in any order.
 
@@ -67,21 +69,33 @@ def spread(
             asked again every second, since clusters grow and shrink.
         per_thread: see there; 1 where tasks are long, so that a worker that dies takes no waiting one with it.
         resources: what one task needs of a worker, e.g. ``{"GPU": 1}``.
+        patience: seconds without any worker after which to give up, where Dask itself would wait for ever; others may
+            come in place of those that died.
 
     Raises:
         ArgumentError: no worker offers the resources.
-        WorkersError: the connection to the scheduler is lost.
+        WorkersError: the connection to the scheduler is lost, or all workers are gone for good.
     """
     if in_flight is not None and in_flight < 1:
         raise ArgumentError(f"in_flight={in_flight}: give at least one.")
     if resources:
         _check_resources(client, resources)
     waiting, given = iter(tasks), {}
+    seen = time.monotonic()  # a worker
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
 
     def fill() -> None:
+        nonlocal seen
         with _lost_as_error(client):
-            room = in_flight or max(1, per_thread * sum(client.nthreads().values()))
+            threads = sum(client.nthreads().values())
+        if threads:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > patience:
+            raise WorkersError(
+                f"all workers are gone, and none came back within {patience:g} s. What is finished is kept: start "
+                "workers, and then the same command, to go on."
+            )
+        room = in_flight or max(1, per_thread * threads)
         while len(given) < room:
             try:
                 task = next(waiting)
@@ -100,7 +114,7 @@ def spread(
             try:
                 future = ended.get(timeout=_REFILL_SECONDS)
             except queue.Empty:
-                fill()  # workers may have come
+                fill()  # workers may have come, or gone
                 continue
             _, task = given.pop(future.key)
             with _lost_as_error(client):
