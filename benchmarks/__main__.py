@@ -1,6 +1,7 @@
 """Run every benchmark, or those named: ``python -m benchmarks [NAME ...]``, or ``make bench [ARGS="NAME ..."]``.
 
     speed peers_speed compute scaling      time, memory and work: minutes on two idle cores
+    sweeping                               overhead of a sweep over papermill, gain of a second worker
     cues                                   boundary detector; skipped where BSDS500 is not there
     rate_distortion                        Kodak, all codecs and rates: the long one; it goes on where it was stopped
 
@@ -19,6 +20,7 @@ from . import (
     rate_distortion,
     scaling,
     speed,
+    sweeping,
     tables,
 )
 
@@ -27,6 +29,7 @@ BENCHMARKS = {
     "peers_speed": peers_speed.main,
     "compute": compute.main,
     "scaling": scaling.main,
+    "sweeping": sweeping.main,
     "cues": cues.main,
     "rate_distortion": lambda: rate_distortion.main([]),
 }

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
 from benchmarks import __main__ as command
-from benchmarks import alone, common, compute, flops, peers_speed, speed, timing, training_step
+from benchmarks import (
+    alone,
+    common,
+    compute,
+    flops,
+    peers_speed,
+    speed,
+    sweeping,
+    timing,
+    training_step,
+)
 from sketchfusion_lite.evaluation.peers import PEERS
 from sketchfusion_lite.integer import IntegerConv
 from sketchfusion_lite.samples import load_photo
@@ -161,7 +172,7 @@ def test_a_process_that_fails_says_why():
 
 
 def test_every_benchmark_has_a_name():
-    assert {"speed", "peers_speed", "compute", "scaling"} <= set(command.BENCHMARKS)
+    assert {"speed", "peers_speed", "compute", "scaling", "sweeping"} <= set(command.BENCHMARKS)
     with pytest.raises(SystemExit, match="unknown benchmark"):
         command.main(["nosuch"])
 
@@ -194,3 +205,19 @@ def test_speed_peers_and_compute_run_at_a_small_size(results, monkeypatch):
     peers_speed.main((256, 192), repeats=1, peers=("JPEG 2000",), zoo=())
     assert len(read(results / "peers_speed.csv")) == 3
     assert "1 threads" in (results / "peers_speed.machine.txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_is_compared_with_papermill(results, monkeypatch):
+    monkeypatch.setattr(sweeping, "measure", partial(sweeping.measure, runs=2, loops=1))
+    sweeping.main()
+    rows = read(results / "sweeping.csv")
+    assert [row["what"] for row in rows][:3] == [
+        "papermill alone",
+        "sweep, 1 worker",
+        "sweep, 2 workers",
+    ]
+    assert all(float(row["seconds"]) > 0 for row in rows)
+    assert float(rows[1]["over papermill, s per run"]) == pytest.approx(
+        (float(rows[1]["seconds"]) - float(rows[0]["seconds"])) / 2, abs=0.01
+    )

@@ -15,7 +15,16 @@ from rich.text import Text
 from .plan import Run
 from .table import OK, Row
 
-__all__ = ["Lines", "Silent", "TerminalWatcher", "Watcher", "clock", "describe"]
+__all__ = [
+    "Lines",
+    "Silent",
+    "Tally",
+    "TerminalWatcher",
+    "Watcher",
+    "clock",
+    "describe",
+    "settings",
+]
 
 _SHOWN = 12  # runs under way
 
