@@ -41,7 +41,8 @@ if "google.colab" in sys.modules and not os.path.isdir("../sketchfusion_lite"):
         clone = ["git", "clone", "--quiet", "--branch", "v{VERSION}", source, "sketchfusion"]
         subprocess.run(clone, check=True)
     if importlib.util.find_spec("sketchfusion_lite") is None:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "./sketchfusion[{EXTRAS}]"]
+        package = "./sketchfusion[{EXTRAS}]"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", package]
         subprocess.run(pip, check=True)
     os.chdir("sketchfusion/notebooks")
 elif importlib.util.find_spec("sketchfusion_lite") is None:
