@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ..errors import ArgumentError, SweepError
@@ -125,15 +126,18 @@ def _watcher(write: Callable[[str], None]) -> Watcher:
 def _list_runs(checked: Sweep) -> None:
     missing = {run.run_id for run in checked.missing()}
     runs = list(checked.runs.values())
-    names = list(dict.fromkeys(name for run in runs for name in run.parameters))
+    names = runs[0].varied
     listing = Table("run", "variant", *names, "state", box=SIMPLE)
     for run in runs:
         row: dict[str, Any] = checked.rows.get(run.run_id, {})
         state = row.get("status", "to do")
         state = f"{state}, again" if row and run.run_id in missing else state
         values = (
-            "" if name not in run.parameters else repr(run.parameters[name]) for name in names
+            escape(repr(run.parameters[name])) if name in run.parameters else "" for name in names
         )
         listing.add_row(run.run_id, run.variant, *values, state)
     show(listing)
+    common = {k: v for k, v in runs[0].parameters.items() if k not in names}
+    if common:
+        say("in all runs: " + ", ".join(f"{name}={value!r}" for name, value in common.items()))
     say(f"{checked.out}  {len(runs)} runs  {len(missing)} to do")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -100,8 +101,8 @@ def load_grid(source: str | Path | Mapping[str, Any], *, out: str | Path | None 
     if table not in _TABLES:
         raise SweepError(f"{name}: table is {table!r}; it can be {' or '.join(_TABLES)}.")
     grid = Grid(
-        notebook=base / _path(content, "notebook", name),
-        out=base / _path(content, "out", name),
+        notebook=_path(content, "notebook", base, name),
+        out=_path(content, "out", base, name),
         fixed=_parameters(content.get("fixed"), "fixed", name),
         variants=_variants(content.get("variants"), name),
         axes=_axes(content.get("grid"), name),
@@ -189,11 +190,11 @@ def _check_plain(content: Any, name: str) -> None:
 # Keys
 
 
-def _path(content: Mapping[str, Any], key: str, name: str) -> Path:
+def _path(content: Mapping[str, Any], key: str, base: Path, name: str) -> Path:
     value = content.get(key)
     if not isinstance(value, str | Path) or not str(value):
         raise SweepError(f"{name}: {key} is {value!r}; give a path.")
-    return Path(value).expanduser()
+    return Path(os.path.normpath(base / Path(value).expanduser()))
 
 
 def _parameters(value: Any, where: str, name: str) -> Parameters:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import SweepError
@@ -27,12 +27,14 @@ class Run:
         variant: name in the grid; not part of the identity.
         parameters: those that the grid sets.
         defaults: the notebook's other parameters, as it declares them.
+        varied: names of those parameters that are not the same in all runs of the grid: what a reader wants to see.
     """
 
     run_id: str
     variant: str
     parameters: Mapping[str, Any]
     defaults: Mapping[str, Any]
+    varied: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def name(self) -> str:
@@ -73,7 +75,14 @@ def plan(grid: Grid) -> Plan:
             if name not in parameters and name != RESULTS
         }
         runs[run_id] = Run(run_id, variant, parameters, defaults)
-    return Plan(grid, notebook, tuple(runs.values()))
+    varied = _varied(list(runs.values()))
+    return Plan(grid, notebook, tuple(replace(run, varied=varied) for run in runs.values()))
+
+
+def _varied(runs: list[Run]) -> tuple[str, ...]:
+    names = dict.fromkeys(name for run in runs for name in run.parameters)
+    values = {name: {repr(run.parameters.get(name, ...)) for run in runs} for name in names}
+    return tuple(name for name in names if len(values[name]) > 1)
 
 
 def _identity(notebook: Notebook, parameters: Mapping[str, Any]) -> str:

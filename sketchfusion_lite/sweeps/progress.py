@@ -174,8 +174,9 @@ def describe(run: Run, row: Row) -> str:
 
 
 def settings(run: Run) -> str:
-    """Its parameters on one line."""
-    return ", ".join(f"{name}={value!r}" for name, value in run.parameters.items()) or "defaults"
+    """Those of its parameters that tell it from others, on one line."""
+    own = {name: run.parameters[name] for name in run.varied if name in run.parameters}
+    return ", ".join(f"{name}={value!r}" for name, value in own.items()) or "defaults"
 
 
 def clock(seconds: float) -> str:
