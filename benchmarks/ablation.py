@@ -1,9 +1,9 @@
 """Keep the results of the ablation: ``python -m benchmarks.ablation [FOLDER]``, after
 
-    sketchfusion sweep sweeps/ablation.yaml --workers 2
+sketchfusion sweep sweeps/ablation.yaml --workers 2
 
-    FOLDER/results.parquet -----------> data/results/ablation.csv          one row a run, without names of machines
-    FOLDER/runs/*/codec/log.csv ------> data/results/ablation_training.csv  what the trainings said, every 100 steps
+FOLDER/results.parquet -----------> data/results/ablation.csv          one row a run, without names of machines
+FOLDER/runs/*/codec/log.csv ------> data/results/ablation_training.csv  what the trainings said, every 100 steps
 """
 
 from __future__ import annotations
