@@ -66,6 +66,10 @@ def slurm_cluster(
         raise DependencyMissing.for_extra(
             "dask_jobqueue", "sweep", "workers under Slurm"
         ) from error
+    # Its HTTP server is for this machine alone, and the usual port may be taken.
+    options.setdefault(
+        "scheduler_options", {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    )
     threads = [f"export {name}={cpus}" for name in ONE_THREAD]
     gres = [f"--gres=gpu:{gpus}"] if gpus else []
     offer = ["--resources", f"GPU={gpus}"] if gpus else []
