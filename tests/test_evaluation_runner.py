@@ -263,6 +263,7 @@ def test_killed_and_resumed(photo_folder, tmp_path):
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+    time.sleep(1)  # its workers die with it, but may yet end the row under way
     assert not out.exists()
     kept = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:4]]
     notes, seen = [], []
