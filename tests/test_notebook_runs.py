@@ -256,6 +256,7 @@ def test_rate_distortion_with_another_photo_anchor_and_solved_exercises(solve: S
 @slow
 def test_ablations_with_another_base_and_solved_exercises(solve: Solve):
     tables = {f"{n}_path": str(TABLES / f) for n, f in ABLATION.items()}
+    tables["sweeps_folder"] = str(NOTEBOOKS.parent / "sweeps")
     row = solve("07_ablations", base="no-cues", budget=0.09, train_steps=2, **tables)
     assert row["live"] == {"fused": "ok", "structural": "ok", "broken": "failed"}
     assert row["repeated"] == 0 and row["false_claims"] <= 4
