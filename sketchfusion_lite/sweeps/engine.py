@@ -64,8 +64,9 @@ def run(
         report: receives notes for a person, each one line.
 
     Returns:
-        The rows of this grid's runs, in its order; see :mod:`sketchfusion_lite.sweeps.table`. A failed notebook is a row of status ``failed``,
-        a run whose workers died twice one of status ``lost``. After a dry run, or an interrupt, some are missing.
+        The rows of this grid's runs, in its order; see :func:`.read_results`. A failed notebook is a row of status
+        ``failed``, a run whose workers died twice one of status ``lost``. After a dry run, or an interrupt, some are
+        missing.
 
     Raises:
         SweepError: the grid makes no sense for its notebook, another sweep writes the folder, or there are results
