@@ -19,9 +19,11 @@ mkdir -p build
 "$folder/bin/python" -m pip install --quiet --progress-bar off --no-cache-dir \
   "torch==$torch" "torchvision==$torchvision" -e .
 "$folder/bin/python" -c 'import torch, torchvision, compressai; print("torch", torch.__version__)'
+check() { OMP_NUM_THREADS=$1 "$folder/bin/python" tools/check_streams.py --environment second_torch --out "$out" \
+  --threads "$1" --dtype "$2" "${@:3}"; }
 for threads in 1 2; do
   for dtype in float32 bfloat16; do
-    "$folder/bin/python" tools/check_streams.py --threads "$threads" --dtype "$dtype" --out "$out"
-    "$folder/bin/python" tools/check_streams.py --threads "$threads" --dtype "$dtype" --no-onednn --out "$out"
+    check "$threads" "$dtype"
+    check "$threads" "$dtype" --no-onednn
   done
 done
