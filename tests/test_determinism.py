@@ -89,7 +89,7 @@ def test_one_other_integer_is_noticed(codecs):
     for field in ("sha256", "integers_sha256"):
         assert not tool.check(entry | {field: "0" * 64}, codec).passes(255)
     inverted = bytes(255 - value for value in bytes.fromhex(entry["thumbnail"])).hex()
-    assert not tool.check(entry | {"thumbnail": inverted}, codec).passes(8)
+    assert not tool.check(entry | {"thumbnail": inverted}, codec).passes(tool.TOLERANCE["bfloat16"])
     integers = tool.decoded_integers(codec, (tool.STREAMS / entry["file"]).read_bytes())
     other = integers.clone()
     other.view(-1)[-1] += 1
@@ -174,7 +174,7 @@ def test_loading_a_codec_does_not_import_the_compiler():
         "codec = load_codec(device='cpu')\n"
         "codec.decode(codec.encode(torch.rand(1, 3, 32, 32), quality=1.0).data)\n"
         "heavy = {'torch._dynamo', 'sympy', 'torchvision', 'diffusers', 'pandas', 'scipy'}\n"
-        "sys.exit(', '.join(heavy & set(sys.modules)))\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

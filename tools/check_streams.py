@@ -33,7 +33,7 @@ from sketchfusion_lite.releases import released
 STREAMS = Path(__file__).parents[1] / "tests" / "streams"
 STRIDE = 16
 THUMBNAIL = (8, 8)
-TOLERANCE = {"float32": 2, "bfloat16": 8}  # levels of 255 that a thumbnail may differ by
+TOLERANCE = {"float32": 2, "bfloat16": 4}  # levels of 255; measured on one machine: 0 and 1
 KEYS = ("environment", "torch", "python", "machine", "device", "threads", "dtype", "onednn")
 
 
@@ -44,7 +44,7 @@ class Verdict:
     Attributes:
         name: of the file.
         file_equal, integers_equal: the sha256 of its bytes, and of its decoded integers, are the manifest's.
-        difference: largest of the thumbnail's, in levels of 255.
+        difference: largest of the thumbnail's, in levels of 255; 0 where the manifest has no thumbnail.
     """
 
     name: str
@@ -85,13 +85,17 @@ def check(entry: dict, codec: SketchFusionCodec, folder: Path = STREAMS) -> Verd
         folder: where the file lies.
     """
     data = (folder / entry["file"]).read_bytes()
-    here = np.frombuffer(thumbnail(codec.decode(data).image), np.uint8).astype(int)
-    stored = np.frombuffer(bytes.fromhex(entry["thumbnail"]), np.uint8).astype(int)
+    picture = codec.decode(data).image
+    difference = 0
+    if entry["thumbnail"] is not None:
+        here = np.frombuffer(thumbnail(picture), np.uint8).astype(int)
+        stored = np.frombuffer(bytes.fromhex(entry["thumbnail"]), np.uint8).astype(int)
+        difference = int(abs(here - stored).max())
     return Verdict(
         entry["file"],
         hashlib.sha256(data).hexdigest() == entry["sha256"],
         sha256_of_integers(decoded_integers(codec, data)) == entry["integers_sha256"],
-        int(abs(here - stored).max()),
+        difference,
     )
 
 
