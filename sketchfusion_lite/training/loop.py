@@ -14,13 +14,15 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..errors import RecipeError
+from ..errors import OutputError, RecipeError
 from ..files import atomic_write_bytes
+from ..journal import append_line
 from .muon import build_optimizers
 from .recipe import Recipe
 from .tasks import TASKS
@@ -39,12 +41,19 @@ class TrainingRun:
         resume: continue from ``checkpoint.pt`` when there is one.
 
     Raises:
-        RecipeError: the folder holds another run and ``resume`` is false, or its recipe differs.
+        RecipeError: the folder holds another run and ``resume`` is false, or its recipe differs, or its checkpoint
+            is damaged or foreign.
+        OutputError: the folder cannot be written to.
     """
 
     def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False) -> None:
         self.recipe, self.folder = recipe, Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: cannot be made ({error.strerror}). Choose another run folder with --out."
+            ) from error
         self.checkpoint_path = self.folder / "checkpoint.pt"
         if self.checkpoint_path.exists() and not resume:
             raise RecipeError(f"{self.folder} holds a run already; pass --resume or another folder")
@@ -167,20 +176,31 @@ class TrainingRun:
         row = {"step": self.step, "seconds": round(self.seconds, 1)}
         row |= {key: f"{value:.6g}" for key, value in numbers.items()}
         path = self.folder / name
-        is_new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        is_new = not path.exists() or path.stat().st_size == 0
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+        append_line(path, text.getvalue())
 
     def _forget_after(self, step: int) -> None:
-        """Drop log rows of steps that a resumed run will do again."""
+        """Drop log rows of steps that a resumed run will do again, and what a kill or a full disk cut off."""
         for path in (self.folder / "log.csv", self.folder / "validation.csv"):
-            if path.exists():
-                head, *rows = path.read_text(encoding="utf-8").splitlines()
-                kept = [row for row in rows if int(row.split(",")[0]) <= step]
-                atomic_write_bytes(path, "\n".join([head, *kept, ""]).encode())
+            if not path.exists():
+                continue
+            head, *rows = path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
+            again = (
+                path.name == "validation.csv" and self.progress >= 1
+            )  # a run that had ended validates once more
+            last = step - 1 if again else step
+            fields = head.count(",")
+            whole = [
+                row for row in rows if row.count(",") == fields and row.split(",")[0].isdigit()
+            ]
+            kept = [row for row in whole if int(row.split(",")[0]) <= last]
+            text = "\n".join([head, *kept, ""]) if head else ""
+            atomic_write_bytes(path, text.encode())
 
     def _stateful(self) -> dict[str, nn.Module]:
         """Everything a checkpoint must hold, by name."""
@@ -210,7 +230,13 @@ class TrainingRun:
         atomic_write_bytes(self.checkpoint_path, buffer.getvalue())
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
+            state["recipe"], state["modules"], state["optimizers"]
+        except (EOFError, KeyError, OSError, RuntimeError, TypeError, UnpicklingError) as error:
+            raise RecipeError(
+                f"{self.checkpoint_path}: damaged, or no checkpoint of a run. Move it away to begin anew."
+            ) from error
         for key in ("task", "model", "adversarial_weight"):
             was = state["recipe"].get(key, 0.0)  # 0.1 had no discriminator
             if was != getattr(self.recipe, key):
