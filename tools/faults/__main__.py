@@ -1,6 +1,6 @@
 """``python -m tools.faults [encode|train|sweep|evaluate|fetch|all ...] --tries N --seed S``.
 
-Prints a line per command and writes ``data/results/faults.csv``: a command that is run again replaces its row. Ends with
+Prints a line per command and writes ``data/results/faults.csv``: a command run again replaces its row. Ends with
 status 1 if there was any fault; the folders of those trials are kept, and named.
 """
 
