@@ -108,6 +108,9 @@ def _fork(arguments: list[str], environment: Mapping[str, str], descriptor: int)
         os.setpgid(0, 0)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
+        # Not those of the parent, which may be captured, as by pytest.
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+        sys.stderr = os.fdopen(2, "w", closefd=False)
         os.environ.update(environment)
         from sketchfusion_lite.cli import app
 

@@ -69,16 +69,16 @@ def _photos(folder: Path, count: int, with_boundaries: bool = False) -> Path:
 
 
 class Encode(_Base):
-    """A folder of 24 photos to ``.skf`` files and a manifest."""
+    """A folder of ten photos to ``.skf`` files and a manifest."""
 
     name = "encode"
     preload = ("sketchfusion_lite.codec", "sketchfusion_lite.folders.coding")
 
     def __init__(self, inputs: Path) -> None:
-        self.photos = _photos(inputs / "encode", 24)
+        self.photos = _photos(inputs / "encode", 10)
 
     def command(self, out: Path) -> list[str]:
-        return ["encode", str(self.photos), str(out), "--bpp", "0.4", "--device", "cpu"]
+        return ["encode", str(self.photos), str(out), "--quality", "2", "--device", "cpu"]
 
     def half_files(self, out: Path) -> list[str]:
         bad = []
