@@ -274,7 +274,7 @@ def read_only(tmp_path):
 def test_read_only_folders_are_named(read_only, picture, tiny_weights, photo_folder, monkeypatch):
     monkeypatch.setenv("SKETCHFUSION_HOME", str(read_only / "cache"))
     tasks = {
-        "a.skf": ("encode", picture, read_only / "a.skf", "--weights", tiny_weights),
+        "a.skf": ("encode", picture, read_only / "a.skf", "--bpp", 1, "--weights", tiny_weights),
         "t.csv": (
             *("evaluate", photo_folder, "--codec", "jpeg", "--metrics", "psnr"),
             *("--out", read_only / "t.csv"),
@@ -319,7 +319,9 @@ def test_a_wrong_file_in_the_mirror_never_gets_its_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half of a checkpoint", b"no checkpoint"])
 def test_a_damaged_checkpoint_is_refused_by_name(photo_folder, tmp_path, content):
     (tmp_path / "checkpoint.pt").write_bytes(content)
-    recipe = Recipe(task="cues", photos=[str(photo_folder)], hold_out=2, steps=2)
+    recipe = Recipe(
+        task="cues", photos=[str(photo_folder)], hold_out=2, steps=2, phases=[[0.0, 48, 2]]
+    )
     with pytest.raises(RecipeError, match=r"checkpoint\.pt: damaged.*Move it away"):
         TrainingRun(recipe, tmp_path, resume=True)
     assert (tmp_path / "checkpoint.pt").read_bytes() == content
