@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from filelock import FileLock
+
 from sketchfusion_lite.files import atomic_write_bytes
 
 from .killing import Tally, measure, trial
@@ -37,21 +39,23 @@ def run(name: str, tries: int, seed: int, folder: Path) -> Tally:
     reference = measure(scenario, folder / name / "reference")
     for number in range(tries):
         trial(scenario, folder / name / f"try{number:03d}", reference, rng, tally)
+        record(tally)  # after every trial: this run, too, may be stopped
     return tally
 
 
 def record(tally: Tally, path: Path = RESULTS) -> None:
     """Put a tally into the table of results, in place of an earlier one of the same command."""
-    rows = []
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row["command"] != tally.command]
-    rows = sorted([*rows, tally.row()], key=lambda row: list(SCENARIOS).index(row["command"]))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(tally.row()), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write_bytes(path, text.getvalue().encode())
+    with FileLock(path.with_name(f".{path.name}.lock")):  # commands may be tried side by side
+        rows = []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if row["command"] != tally.command]
+        rows = sorted([*rows, tally.row()], key=lambda row: list(SCENARIOS).index(row["command"]))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(tally.row()), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write_bytes(path, text.getvalue().encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,7 +71,6 @@ def main(arguments: list[str] | None = None) -> int:
     folder, faults = Path(tempfile.mkdtemp(prefix="sketchfusion-faults-")), []
     for name in names:
         tally = run(name, chosen.tries, chosen.seed, folder)
-        record(tally)
         faults += tally.faults
         print(", ".join(f"{key} {value}" for key, value in tally.row().items()), flush=True)
         for line in tally.faults:

@@ -69,16 +69,22 @@ def _photos(folder: Path, count: int, with_boundaries: bool = False) -> Path:
 
 
 class Encode(_Base):
-    """A folder of ten photos to ``.skf`` files and a manifest."""
+    """A folder of ten photos to ``.skf`` files and a manifest, with the tiny model of the tests."""
 
     name = "encode"
     preload = ("sketchfusion_lite.codec", "sketchfusion_lite.folders.coding")
 
     def __init__(self, inputs: Path) -> None:
+        from sketchfusion_lite.codec import export_weights
+        from tests.conftest import build_tiny_model
+
         self.photos = _photos(inputs / "encode", 10)
+        self.weights = inputs / "tiny.safetensors"
+        export_weights(build_tiny_model(), self.weights, {"recipe": "none"})
 
     def command(self, out: Path) -> list[str]:
-        return ["encode", str(self.photos), str(out), "--quality", "2", "--device", "cpu"]
+        how = ["--quality", "2", "--device", "cpu", "--weights", str(self.weights)]
+        return ["encode", str(self.photos), str(out), *how]
 
     def half_files(self, out: Path) -> list[str]:
         bad = []
