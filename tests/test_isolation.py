@@ -255,13 +255,10 @@ def test_lab_and_explorer_keep_loopback_and_token():
         text = path.read_text("utf-8")
         for option in ("0.0.0.0", "--ip=", "token=''", 'token=""', "--allow-root", "password=''"):
             assert option not in text, f"{path.name}: {option}"
-    pytest.importorskip("jupyter_server", reason="jupyterlab is not installed: make install")
-    from jupyter_server.auth.identity import IdentityProvider
-    from jupyter_server.serverapp import ServerApp
-
-    server = ServerApp()
+    labapp = pytest.importorskip("jupyterlab.labapp", reason="jupyterlab is not installed")
+    server = labapp.LabApp.serverapp_class()
     assert server.ip in ("localhost", "127.0.0.1") and not server.allow_remote_access
-    assert len(IdentityProvider(parent=server).token) >= 32
+    assert len(server.identity_provider_class(parent=server).token) >= 32
 
 
 # what is installed --------------------------------------------------------------------------------

@@ -190,9 +190,8 @@ class TrainingRun:
             if not path.exists():
                 continue
             head, *rows = path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
-            again = (
-                path.name == "validation.csv" and self.progress >= 1
-            )  # a run that had ended validates once more
+            # A run that had ended validates once more.
+            again = path.name == "validation.csv" and self.progress >= 1
             last = step - 1 if again else step
             fields = head.count(",")
             whole = [
