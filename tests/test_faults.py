@@ -47,9 +47,11 @@ def test_killed_at_random_moments(kind, tmp_path):
     scenario, tally = kind(tmp_path / "inputs"), Tally(kind.name)
     reference = measure(scenario, tmp_path / "reference")
     rng = random.Random(0)
-    for number in range(2):
-        trial(scenario, tmp_path / f"try{number}", reference, rng, tally)
-    assert tally.faults == [] and tally.hits > 0
+    while (
+        tally.hits < 2 and tally.tries < 10
+    ):  # a kill may come too late on a machine whose load changes
+        trial(scenario, tmp_path / f"try{tally.tries}", reference, rng, tally)
+    assert tally.faults == [] and tally.hits >= 2
 
 
 class Sloppy(Encode):
