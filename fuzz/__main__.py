@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import csv
-import io
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sketchfusion_lite.files import atomic_write_bytes
+from benchmarks.common import RESULTS, write_rows
 
 from .engine import TARGETS, load, run_atheris, run_random
 from .oracle import FOLDER, Oracle
 
-RESULTS = Path(__file__).parents[1] / "data" / "results" / "fuzzing.csv"
 TargetName = StrEnum("TargetName", TARGETS)
 
 
@@ -71,14 +68,11 @@ def write(row: dict[str, object]) -> None:
         return tuple(str(entry[name]) for name in ("target", "engine", "seed"))
 
     rows: list[dict[str, object]] = []
-    if RESULTS.exists():
-        rows = list(csv.DictReader(io.StringIO(RESULTS.read_text(encoding="utf-8"))))
+    if (path := RESULTS / "fuzzing.csv").exists():
+        with path.open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
     rows = sorted([*(old for old in rows if key(old) != key(row)), row], key=key)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(row), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write_bytes(RESULTS, text.getvalue().encode())
+    write_rows("fuzzing", rows)
 
 
 if __name__ == "__main__":
