@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ..errors import ArgumentError, SweepError
 from .console import needs_extra, note, say, show
+from .options import Scheduler
 
 if TYPE_CHECKING:
     from ..sweeps.engine import Sweep
@@ -30,14 +31,7 @@ def sweep(
     workers: Annotated[
         int, typer.Option(min=1, help="Processes on this machine, of one thread each.")
     ] = 1,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Dask scheduler whose workers do the work instead: tcp://host:8786, or its scheduler file.",
-            show_default=False,
-        ),
-    ] = None,
+    scheduler: Scheduler = None,
     resources: Annotated[
         str,
         typer.Option(metavar="NAME=AMOUNT", help="What each run needs of a worker, as in GPU=1."),

@@ -1,6 +1,7 @@
 """Workers as Slurm jobs, which come as the queue lets them and are gone at the end.
 
     with slurm_cluster(8, memory="16GB", walltime="08:00:00", gpus=1) as cluster:
+        cluster.wait_for_workers(1)  # as long as the queue takes
         run("sweeps/ablation.yaml", scheduler=cluster.scheduler_address, resources={"GPU": 1})
 
 The scheduler runs in this process, on a node that the jobs reach; notebooks, grid and results lie on a file system that
