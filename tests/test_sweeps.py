@@ -20,6 +20,7 @@ from sketchfusion_lite.errors import (
 )
 from sketchfusion_lite.sweeps import load_grid, read_results, run
 from sketchfusion_lite.sweeps.progress import Silent
+from sketchfusion_lite.workers.cluster import ONE_THREAD
 from tests.sweep_notebooks import executions, without_times, write_grid
 
 ROOT = Path(__file__).parents[1]
@@ -30,17 +31,20 @@ SLOW_SECONDS = 60  # far longer than a test waits for the end of anything
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two workers that outlive a sweep, reached by their scheduler's address."""
+    """Two workers that outlive a sweep, reached by their scheduler's address; nobody chose their threads."""
     from distributed import LocalCluster
 
-    with LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        dashboard_address=None,
-        resources={"GPU": 1},
-        silence_logs="CRITICAL",
-    ) as workers:
-        yield workers.scheduler_address
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ONE_THREAD:  # `make test` sets some
+            patch.delenv(name, raising=False)
+        with LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address="127.0.0.1:0",
+            resources={"GPU": 1},
+            silence_logs="CRITICAL",
+        ) as workers:
+            yield workers.scheduler_address
 
 
 def sweep(path, cluster, **options):
