@@ -9,7 +9,7 @@ import torch
 
 from sketchfusion_lite import bitstream, load_codec
 from sketchfusion_lite.codec import SketchFusionCodec, export_weights
-from sketchfusion_lite.entropy import CONTEXTS, EntropyModel
+from sketchfusion_lite.entropy import EntropyModel
 from sketchfusion_lite.model import ModelConfig, SketchFusionModel
 from sketchfusion_lite.sketch import SketchFusionNet
 
@@ -88,7 +88,10 @@ def test_without_context_a_symbol_is_priced_by_itself():
     other[:, :, 3, 3] += 5
     quality = torch.tensor([2.0])
     priced = {}
-    for context in CONTEXTS:
+    for context in (
+        "checkerboard",
+        "factorised",
+    ):  # a hyper latent may carry the change, or round it off
         torch.manual_seed(0)
         model = EntropyModel(4, 4, 4, context=context)
         with torch.no_grad():
@@ -96,7 +99,6 @@ def test_without_context_a_symbol_is_priced_by_itself():
         elsewhere = torch.ones(8, 8, dtype=torch.bool)
         elsewhere[3, 3] = False
         priced[context] = torch.equal(here[..., elsewhere], there[..., elsewhere])
-    # Means follow neighbours only where there is context, or through the hyper latent.
     assert priced["factorised"]
     assert not priced["checkerboard"]
 
