@@ -9,6 +9,7 @@ VENV     ?= .venv
 EXTRAS   ?= workbook,train,sweep,peers,fid,book,test
 NOTEBOOK ?= notebooks/00_tour.ipynb
 RECIPE   ?= codec
+TARGET   ?= parse
 ARGS     ?=
 
 BIN   := $(VENV)/bin
@@ -22,7 +23,7 @@ export HF_HUB_OFFLINE ?= 1
 export SKETCHFUSION_MIRROR ?= $(wildcard ../shared/data)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install fetch workbook book lab explore test lint format bench train clean distclean
+.PHONY: help install fetch workbook book lab explore test lint format bench fuzz train clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +90,10 @@ format: $(STAMP)  ## put everything into the format that lint wants
 bench: export OMP_NUM_THREADS ?= 2
 bench: install fetch  ## measure time, memory and quality; updates data/results; ARGS='speed compute' for some
 	$(PY) -m benchmarks $(ARGS)
+
+fuzz: export OMP_NUM_THREADS ?= 1
+fuzz: $(STAMP)  ## hostile input for TARGET (parse, decode, images), a minute; ARGS='--seconds 600 --seed 2'
+	$(PY) -m fuzz $(TARGET) $(ARGS)
 
 train: install fetch  ## train RECIPE (cues, codec); resumes where it stopped
 	$(BIN)/sketchfusion train $(RECIPE) $(ARGS)

@@ -272,7 +272,7 @@ class SketchFusionCodec:
         header = stream.header
         if header.model_id != self.model_id:
             raise ModelMismatch.between(header.model_id, self.model_id, name)
-        y_hat, quality = self._decode_latent(stream)
+        y_hat, quality = self._decode_latent(stream, name)
         size = (header.height, header.width)
         lines = self._render(y_hat, size)
         sketch, about = to_pil(lines), describe(stream, len(data))
@@ -323,12 +323,14 @@ class SketchFusionCodec:
         return self.coder.quantise(scaled, z, index)
 
     @torch.inference_mode()
-    def _decode_latent(self, stream: bitstream.Stream) -> tuple[Tensor, Tensor]:
+    def _decode_latent(
+        self, stream: bitstream.Stream, name: str = "stream"
+    ) -> tuple[Tensor, Tensor]:
         """``y_hat`` after inverse gain ``(1, C, h, w)`` and quality ``(1,)``."""
         header = stream.header
         height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
         index = header.quality_index
-        units = self.coder.decode(stream.payload, index, height, width, stream.missing)
+        units = self.coder.decode(stream.payload, index, height, width, stream.missing, name)
         quality = self._quality_tensor(index)
         _, inverse_gain = self.model.gain(quality)
         y_hat = (units / UNITS_PER_Y).to(self.device, self.dtype) * inverse_gain

@@ -8,6 +8,9 @@ other tone); the encoder rounds the latent, the decoder reads symbols, and both 
 rANS is last in, first out: the coder is fed in reverse, so that the words of the hyper symbols come first in
 the stream, then structure, then tone. How many words belong to each is the difference in length between
 the streams of all, of structure + tone, and of tone alone.
+
+The coder also begins and ends in one known state. A decoder that has read a whole stream and is not back there has
+read other symbols than were written: wrong weights, inexact arithmetic or a forgery, whatever the checksums say.
 """
 
 from __future__ import annotations
@@ -20,12 +23,20 @@ from torch import Tensor
 
 from .bitstream import WORD_BYTES
 from .entropy import checkerboard
+from .errors import CorruptStream
 from .integer import UNITS_PER_Y, IntegerEntropyModel
 from .rans import BufferedRansEncoder, RansDecoder
 
 SYMBOL_LIMIT = 2**13  # symbols are clipped here; trained models stay below 50
 FLUSH_BYTES = 8  # rANS's final state
 _GROUPS = ("structure", "tone")
+
+# CompressAI's decoder does not know where its input ends. An escaped symbol counts its 4-bit digits in digits of up to
+# 15, so n bytes of payload can claim 15 n bytes of digits; ordinary symbols take at most 2 bytes each.
+_PAD_PER_BYTE, _PAD_PER_SYMBOL, _PAD = 16, 8, 1024
+# Put behind a whole stream, and read as two ones with this table if the coder is back in its first state, 2^31.
+_END_MARK = b"\x01\0\x01\0"
+_END_TABLE, _END_SYMBOLS = [0, 1, 2, 65535, 65536], [0, 1, 1]
 
 
 @dataclass(frozen=True)
@@ -49,10 +60,13 @@ class SketchCoder:
 
     Args:
         entropy: the exported model; runs on the CPU whatever the device of the other networks.
+        strict: refuse a payload that no encoder writes. Without it noise is decoded without an error, as other coders
+            do; only for showing that (notebook 03).
     """
 
-    def __init__(self, entropy: IntegerEntropyModel) -> None:
+    def __init__(self, entropy: IntegerEntropyModel, strict: bool = True) -> None:
         self.entropy = entropy
+        self.strict = strict
         self.tables = entropy.tables
 
     def quantise(self, y: Tensor, z: Tensor, quality_index: int) -> Symbols:
@@ -105,7 +119,13 @@ class SketchCoder:
         return stream[:structure_start], stream[structure_start:tone_start], stream[tone_start:]
 
     def decode(
-        self, payload: bytes, quality_index: int, height: int, width: int, missing: tuple[str, ...]
+        self,
+        payload: bytes,
+        quality_index: int,
+        height: int,
+        width: int,
+        missing: tuple[str, ...],
+        name: str = "stream",
     ) -> Tensor:
         """Decode a stream, or as much of it as arrived.
 
@@ -114,24 +134,32 @@ class SketchCoder:
             quality_index: from the header.
             height, width: size of the latent.
             missing: groups that did not arrive; their predicted means stand in.
+            name: what error messages call the stream.
 
         Returns:
             ``y_hat`` ``(1, C, h, w)`` in units of 1/8, float64.
+
+        Raises:
+            CorruptStream: no encoder writes such a payload: too short for the picture's size, a symbol out of range,
+                or an end that does not fit what was read.
         """
-        decoder = RansDecoder()
         channels = self.entropy.structure_channels + self.entropy.tone_channels
         z_shape = (1, self.entropy.hyper_channels, -(-height // 4), -(-width // 4))
-        # The C++ decoder does not check for the end of its input: no symbol takes more than one word
-        # beyond it, so this many zeros keep even a crafted stream inside the buffer.
+        self._check_length(payload, z_shape, name)  # before anything of the picture's size is made
         count = channels * height * width + torch.Size(z_shape).numel()
-        decoder.set_stream(payload + bytes(WORD_BYTES * (2 * count + 64)))
+        pad = _PAD_PER_BYTE * len(payload) + _PAD_PER_SYMBOL * count + _PAD
+        decoder = RansDecoder()
+        decoder.set_stream(payload + (b"" if missing else _END_MARK) + bytes(pad // 4 * WORD_BYTES))
 
         def read(rows: Tensor) -> Tensor:
             tables = self.tables
             values = decoder.decode_stream(
                 rows.tolist(), tables.cdf_lists, tables.length_list, tables.offset_list
             )
-            return torch.tensor(values, dtype=torch.int64).clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
+            symbols = torch.tensor(values, dtype=torch.int64)
+            if self.strict and symbols.numel() and symbols.abs().max() > SYMBOL_LIMIT:
+                raise _forged(name, f"a symbol beyond {SYMBOL_LIMIT}")
+            return symbols.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT)
 
         z_hat = read(self._hyper_rows(z_shape)).view(z_shape)
 
@@ -139,7 +167,25 @@ class SketchCoder:
             return read(rows.flatten()).view(means.shape)
 
         groups = tuple(g for g in _GROUPS if g not in missing)
-        return self._walk(z_hat, quality_index, height, width, decoded, groups)[0]
+        y_hat = self._walk(z_hat, quality_index, height, width, decoded, groups)[0]
+        if self.strict and not missing:
+            end = decoder.decode_stream([0] * 3, [_END_TABLE], [len(_END_TABLE)], [0])
+            if end != _END_SYMBOLS:
+                raise _forged(name, "an end that does not fit its symbols")
+        return y_hat
+
+    def _check_length(self, payload: bytes, z_shape: tuple[int, ...], name: str) -> None:
+        """Refuse a payload below what the likeliest hyper symbols alone would take.
+
+        Raises:
+            CorruptStream: it is shorter: a few bytes shall not claim the memory of a large picture.
+        """
+        rows = self.tables.bits_of[: z_shape[1]]
+        least = float(rows.amin(dim=1).sum()) * z_shape[2] * z_shape[3]
+        if 8 * len(payload) < 0.99 * least:  # the coder's rounding may save a little
+            raise _forged(
+                name, f"{len(payload)} bytes for a picture that takes {least / 8:.0f} at least"
+            )
 
     def _hyper_rows(self, shape: tuple[int, ...] | torch.Size) -> Tensor:
         """Table row of every hyper symbol, channel by channel: ``(Z * h * w,)``."""
@@ -187,3 +233,9 @@ class SketchCoder:
                 means, _ = model.predict(group, psi, blind, nowhere, everywhere)
                 y_hat[0, own] = means.double().view(-1, height, width)
         return y_hat, coded
+
+
+def _forged(name: str, what: str) -> CorruptStream:
+    return CorruptStream(
+        f"{name}: the entropy-coded data hold {what}: damaged, or not written by this codec. Fetch the file again."
+    )

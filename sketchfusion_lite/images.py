@@ -12,7 +12,8 @@ What is done to a picture, so that nothing is done in silence:
   precision; of 16-bit colour Pillow keeps the upper 8 bits.
 * An embedded ICC profile of an RGB or CMYK picture is converted to sRGB, unless it is sRGB already
   or unusable; profiles of grey pictures are ignored.
-* The pixel limit is checked on the file's header, before a single pixel is decoded.
+* The pixel limit is checked on the file's header, before a single pixel is decoded; so are the size of a TIFF's tiles
+  and the number of a JPEG's scans, which cost memory and time that the size of the picture does not show.
 
 Only formats that Pillow decodes by itself are opened: its EPS reader would start Ghostscript.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,13 @@ _UPRIGHT = {  # EXIF orientation -> what makes it upright
 }
 _FLOAT_SLACK = 1e-3  # resampling overshoots a little; less than half an 8-bit step is no mistake
 _PILLOW_LIMIT_LOCK = threading.Lock()
+_TILE_WIDTH_TAG, _TILE_LENGTH_TAG = 322, 323
+_TILE_PIXELS = 1 << 22  # a tile may be larger than its picture, but then no larger than this
+_MAX_SCANS = (
+    100  # encoders write about ten; each costs a pass over the picture, however short it is
+)
+_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # none of those inside a scan
+_SCAN, _END, _START = 0xDA, 0xD9, 0xD8
 
 
 def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = "") -> Tensor:
@@ -230,6 +239,12 @@ def _from_file(file: Path | io.BytesIO, max_pixels: int, name: str) -> Tensor:
     except Exception as error:  # parsers of damaged files raise nearly anything
         raise _unreadable(name, error) from error
     with picture:
+        try:
+            _check_cost(picture, file, name)
+        except ImageError:
+            raise
+        except Exception as error:  # a tag that cannot be read
+            raise _unreadable(name, error) from error
         return _from_pil(picture, max_pixels, name)
 
 
@@ -358,6 +373,42 @@ def _check_size(width: int, height: int, max_pixels: int, name: str) -> None:
             f"{name}: {width}x{height} = {width * height} pixels, over the limit of {max_pixels}. "
             "Downscale it, or raise max_pixels."
         )
+
+
+def _check_cost(picture: Image.Image, file: Path | io.BytesIO, name: str) -> None:
+    """Refuse what would take far more memory or time to decode than the picture's size says.
+
+    Raises:
+        ImageError: TIFF tiles far larger than the picture, or a JPEG of more than ``_MAX_SCANS`` scans.
+    """
+    if picture.format == "TIFF":
+        sides = [picture.tag_v2.get(tag) for tag in (_TILE_WIDTH_TAG, _TILE_LENGTH_TAG)]
+        if all(isinstance(side, int) for side in sides):
+            tile = sides[0] * sides[1]
+            if tile > max(picture.width * picture.height, _TILE_PIXELS):
+                raise ImageError(
+                    f"{name}: tiles of {sides[0]}x{sides[1]} for a picture of {picture.width}x{picture.height}. "
+                    "Convert it to PNG."
+                )
+    if picture.format in ("JPEG", "MPO"):
+        data = file.read_bytes() if isinstance(file, Path) else file.getvalue()
+        if _scans(data) > _MAX_SCANS:
+            raise ImageError(
+                f"{name}: a JPEG of more than {_MAX_SCANS} scans, which would take very long. Convert it to PNG."
+            )
+
+
+def _scans(data: bytes) -> int:
+    """Scans of the first picture in a JPEG file; stops counting above ``_MAX_SCANS``."""
+    count, position = 0, 2
+    while count <= _MAX_SCANS and (found := _MARKER.search(data, position)):
+        marker, position = found[1][0], found.end()
+        if marker == _END:
+            break
+        count += marker == _SCAN
+        if marker not in (_START, 0x01):  # all others say how long they are
+            position += max(2, int.from_bytes(data[position : position + 2], "big"))
+    return count
 
 
 def _check_range(low: float, high: float, name: str) -> None:
