@@ -14,6 +14,7 @@ import hashlib
 import http.client
 import os
 import secrets
+import shutil
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -33,6 +34,7 @@ CONNECT_SECONDS = 5.0  # a closed network must be noticed quickly: there is a se
 LOCK_SECONDS = 1800.0
 CHUNK = 1 << 20
 MAX_BYTES = 1 << 30
+SCRATCH = ".fetch-"  # how scratch folders are named
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
@@ -80,6 +82,7 @@ def download(
                 _write(file, chunk, target)
                 if progress:
                     progress(target.name, done, total)
+            _finish(file, target)
             if done < total:
                 raise DownloadError(f"{where}: ended after {done} of {total} bytes. Try again.")
         found = digest.hexdigest()
@@ -88,7 +91,7 @@ def download(
                 f"{where}: wrong checksum, refused (sha256 {found[:16]}..., expected "
                 f"{sha256[:16]}...). A proxy may have replaced the file; try another network."
             )
-        os.replace(part, target)
+        _rename(part, target)
     finally:
         with contextlib.suppress(OSError):
             os.unlink(part)
@@ -115,14 +118,30 @@ def _read(response, where: str) -> bytes:
 
 def _create(part: Path):
     try:
-        return open(part, "xb")
+        return open(part, "xb", buffering=0)  # an error belongs to its write, not to the end
     except OSError as error:
         raise not_writable(part.parent, error) from error
 
 
 def _write(file, chunk: bytes, target: Path) -> None:
+    rest = memoryview(chunk)
     try:
-        file.write(chunk)
+        while rest:  # a disk that fills up takes a part without an error
+            rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise not_writable(target.parent, error) from error
+
+
+def _finish(file, target: Path) -> None:
+    try:
+        os.fsync(file.fileno())  # else a power cut may leave the final name with no content
+    except OSError as error:
+        raise not_writable(target.parent, error) from error
+
+
+def _rename(part: Path, target: Path) -> None:
+    try:
+        os.replace(part, target)
     except OSError as error:
         raise not_writable(target.parent, error) from error
 
@@ -138,6 +157,8 @@ def not_writable(folder: Path, error: OSError) -> OutputError:
 @contextlib.contextmanager
 def exclusive(folder: Path, timeout: float = LOCK_SECONDS) -> Iterator[None]:
     """Create ``folder`` and hold its lock file: one process at a time fills it.
+
+    What processes that were killed left there, some 100 MB each, is removed first.
 
     Raises:
         DownloadError: another process has held the lock for ``timeout`` seconds.
@@ -155,6 +176,18 @@ def exclusive(folder: Path, timeout: float = LOCK_SECONDS) -> Iterator[None]:
     except OSError as error:
         raise not_writable(folder, error) from error
     try:
+        _remove_leftovers(folder)
         yield
     finally:
         lock.release()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Unfinished files and scratch folders; whoever made them held the lock, hence is gone."""
+    for pattern in (".*.part", ".*.tmp", f"{SCRATCH}*"):
+        for path in folder.glob(pattern):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()

@@ -8,6 +8,7 @@ Tables of evaluations and manifests of folders are kept this way while their row
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -19,26 +20,47 @@ from filelock import FileLock, Timeout
 from .errors import OutputError, ResultsError
 from .files import atomic_write_bytes
 
-__all__ = ["append", "exclusive", "read", "rewrite"]
+__all__ = ["append", "append_line", "exclusive", "read", "rewrite"]
 
 
 def append(path: Path, row: Any) -> None:
     """Add a row; on return it is on the disk. Several processes may do so at once.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: it cannot be written; the file is as it was before.
     """
-    line = _line(row).encode()
+    append_line(path, _line(row))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line of any text to a file, whole or not at all; the file is made if it is absent.
+
+    Args:
+        path: in a folder that exists.
+        line: with its line end.
+
+    Raises:
+        OutputError: it cannot be written; the file is as it was before.
+    """
+    data = line.encode()
     try:
         # One write to a file opened for appending: lines of several processes do not mix.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            os.write(descriptor, line)
+            if (written := os.write(descriptor, data)) < len(data):
+                # A disk that fills up takes the first part without an error; no later row may join it.
+                end = os.lseek(descriptor, 0, os.SEEK_CUR)
+                if os.fstat(descriptor).st_size == end:
+                    os.ftruncate(descriptor, end - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}). Free some space, or check the permissions; "
+            "finished rows are kept."
+        ) from error
 
 
 def read(path: Path) -> tuple[list[Any], bool]:

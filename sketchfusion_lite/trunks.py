@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .downloads import Progress, download, sha256_of
+from .downloads import SCRATCH, Progress, download, sha256_of
 from .errors import DownloadError
 
 __all__ = [
@@ -183,4 +183,4 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 def scratch_folder(parent: Path) -> TemporaryDirectory:
     """A folder for what is too large to keep, on the same disk as the cache."""
-    return TemporaryDirectory(dir=parent, prefix=".fetch-", ignore_cleanup_errors=True)
+    return TemporaryDirectory(dir=parent, prefix=SCRATCH, ignore_cleanup_errors=True)

@@ -157,7 +157,8 @@ def test_imports_are_declared(file: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["tests", "tools", "benchmarks", "book", "fuzz"])
 def test_imports_beside_the_library_are_declared(folder: str) -> None:
-    here = {path.stem for path in (ROOT / folder).rglob("*.py")} | {"benchmarks", "fuzz", "tests"}
+    here = {path.stem for path in (ROOT / folder).rglob("*.py")}
+    here |= {"benchmarks", "fuzz", "tests", "tools"}
     here |= {path.stem for path in (ROOT / "book" / "_ext").glob("*.py")}
     for file in sorted((ROOT / folder).rglob("*.py")):
         undeclared = imported(file) - declared(*EXTRAS) - here

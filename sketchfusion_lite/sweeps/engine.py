@@ -256,10 +256,13 @@ class Sweep:
 
         notebook = self.plan.notebook
         copy = self.out / "notebooks" / f"{notebook.path.stem}-{notebook.digest[:12]}.ipynb"
-        copy.parent.mkdir(exist_ok=True)
+        try:
+            copy.parent.mkdir(exist_ok=True)
+            for path in self._stale:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.out}: cannot be written ({error.strerror}).") from error
         atomic_write_bytes(copy, nbformat.writes(notebook.node).encode())
-        for path in self._stale:
-            path.unlink(missing_ok=True)
         folder = notebook.path.resolve().parent
         stamp = {"notebook": notebook.path.name, **git_state(folder)}
         return [Unit(r, copy, folder, self.out / "runs" / r.name, stamp, topic) for r in runs]

@@ -40,6 +40,8 @@ ROW_FILE = "row.json"
 MAX_RESULT_BYTES = 1 << 20
 MAX_METRICS = 1000
 MAX_ERROR = 2000  # characters
+# Papermill rewrites its output in place after every cell; under the final name it must be whole.
+_UNDER_WAY = ".notebook.ipynb"
 
 _KERNEL = "python3"  # that of the worker's own Python
 _START_SECONDS = 300  # for a kernel on a busy machine
@@ -92,6 +94,8 @@ def execute(unit: Unit) -> Row:
         raise OutputError(f"{unit.folder}: cannot be written ({error.strerror}).") from error
     started, begun = datetime.now(UTC), time.perf_counter()
     error, metrics = _run_notebook(unit, results), {}
+    if (unit.folder / _UNDER_WAY).exists():
+        os.replace(unit.folder / _UNDER_WAY, unit.folder / "notebook.ipynb")
     if not error:
         try:
             metrics = _read_results(results)
@@ -119,12 +123,12 @@ def _run_notebook(unit: Unit, results: Path) -> str:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # of what it warns, we have refused
-    output = str(unit.folder / "notebook.ipynb")
+    output = unit.folder / _UNDER_WAY
     with _kernel_config() as config, environment(_variables()):
         try:
             papermill.execute_notebook(
                 nbformat.read(unit.notebook, as_version=4),
-                output.replace("{", "{{").replace("}", "}}"),  # papermill fills in braces
+                str(output).replace("{", "{{").replace("}", "}}"),  # papermill fills in braces
                 parameters={**unit.run.parameters, RESULTS: str(results)},
                 kernel_name=_KERNEL,
                 cwd=str(unit.cwd),

@@ -13,12 +13,13 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from accelerate import Accelerator
 from torch import nn
 
-from ..errors import RecipeError
+from ..errors import OutputError, RecipeError
 from ..files import atomic_write_bytes
 from . import logs
 from .muon import build_optimizers
@@ -39,12 +40,19 @@ class TrainingRun:
         resume: continue from ``checkpoint.pt`` when there is one.
 
     Raises:
-        RecipeError: the folder holds another run and ``resume`` is false, or its recipe differs.
+        RecipeError: the folder holds another run and ``resume`` is false, or its recipe differs, or its checkpoint
+            is damaged or foreign.
+        OutputError: the folder cannot be written to.
     """
 
     def __init__(self, recipe: Recipe, folder: str | Path, resume: bool = False) -> None:
         self.recipe, self.folder = recipe, Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder}: cannot be made ({error.strerror}). Choose another run folder with --out."
+            ) from error
         self.checkpoint_path = self.folder / "checkpoint.pt"
         if self.checkpoint_path.exists() and not resume:
             raise RecipeError(f"{self.folder} holds a run already; pass --resume or another folder")
@@ -72,8 +80,9 @@ class TrainingRun:
         if self.checkpoint_path.exists():
             self._load()
         if self.accelerator.is_main_process:
-            for name in ("log.csv", "validation.csv"):
-                logs.forget_after(self.folder / name, self.step)
+            logs.forget_after(self.folder / "log.csv", self.step)
+            ended = self.progress >= 1  # then it validates once more
+            logs.forget_after(self.folder / "validation.csv", self.step - ended)
             text = json.dumps(dataclasses.asdict(recipe), indent=1)
             atomic_write_bytes(self.folder / "recipe.json", text.encode())
 
@@ -196,7 +205,13 @@ class TrainingRun:
         atomic_write_bytes(self.checkpoint_path, buffer.getvalue())
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
+            state["recipe"], state["modules"], state["optimizers"]
+        except (EOFError, KeyError, OSError, RuntimeError, TypeError, UnpicklingError) as error:
+            raise RecipeError(
+                f"{self.checkpoint_path}: damaged, or no checkpoint of a run. Move it away to begin anew."
+            ) from error
         for key in ("task", "model", "adversarial_weight"):
             was = state["recipe"].get(key, 0.0)  # 0.1 had no discriminator
             if was != getattr(self.recipe, key):

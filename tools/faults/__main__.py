@@ -1,0 +1,84 @@
+"""``python -m tools.faults [encode|train|sweep|evaluate|fetch|all ...] --tries N --seed S``.
+
+Prints a line per command and writes ``data/results/faults.csv``: a command run again replaces its row. Ends with
+status 1 if there was any fault; the folders of those trials are kept, and named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from sketchfusion_lite.files import atomic_write_bytes
+
+from .killing import Tally, measure, trial
+from .scenarios import SCENARIOS
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "data" / "results" / "faults.csv"
+
+
+def run(name: str, tries: int, seed: int, folder: Path) -> Tally:
+    """All trials of one command; the seed decides number and moments of the kills.
+
+    Args:
+        name: key of ``SCENARIOS``.
+        tries: trials.
+        seed: of the moments, together with the name.
+        folder: for inputs and outputs.
+    """
+    scenario = SCENARIOS[name](folder / "inputs")
+    tally, rng = Tally(name), random.Random(f"{name} {seed}")
+    reference = measure(scenario, folder / name / "reference")
+    for number in range(tries):
+        trial(scenario, folder / name / f"try{number:03d}", reference, rng, tally)
+        record(tally)  # after every trial: this run, too, may be stopped
+    return tally
+
+
+def record(tally: Tally, path: Path = RESULTS) -> None:
+    """Put a tally into the table of results, in place of an earlier one of the same command."""
+    with FileLock(path.with_name(f".{path.name}.lock")):  # commands may be tried side by side
+        rows = []
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if row["command"] != tally.command]
+        rows = sorted([*rows, tally.row()], key=lambda row: list(SCENARIOS).index(row["command"]))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=list(tally.row()), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write_bytes(path, text.getvalue().encode())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.faults", description=__doc__)
+    parser.add_argument("names", nargs="*", default=["all"], metavar="COMMAND")
+    parser.add_argument("--tries", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args(arguments)
+    names = list(SCENARIOS) if "all" in chosen.names else chosen.names
+    if unknown := set(names) - set(SCENARIOS):
+        parser.error(f"unknown {sorted(unknown)}; there are: {', '.join(SCENARIOS)}, all")
+    folder, faults = Path(tempfile.mkdtemp(prefix="sketchfusion-faults-")), []
+    for name in names:
+        tally = run(name, chosen.tries, chosen.seed, folder)
+        faults += tally.faults
+        print(", ".join(f"{key} {value}" for key, value in tally.row().items()), flush=True)
+        for line in tally.faults:
+            print(f"  {line}", flush=True)
+    if faults:
+        print(f"{len(faults)} faults; what they left: {folder}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
