@@ -34,6 +34,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from .releases import released
+
 
 class SketchFusionError(Exception):
     """Base of all errors of this package.
@@ -130,9 +132,16 @@ class ModelMismatch(StreamError):
     @classmethod
     def between(cls, stream_id: int, model_id: int, name: str = "stream") -> ModelMismatch:
         """Build the error for a stream of model ``stream_id`` met by model ``model_id``."""
+        row = released(stream_id)
+        if row is None:
+            remedy = f"Load the weights of model {stream_id:#06x}"
+        elif row.ships:
+            remedy = f"Pass weights={row.weights!r} (--weights {row.weights})"
+        else:
+            remedy = f"Pass the weights of release {row.last} (--weights), or install that release"
         error = cls(
             f"{name}: made by model {stream_id:#06x}, but model {model_id:#06x} is loaded. "
-            f"Load the weights of model {stream_id:#06x}, or encode the photo again."
+            f"{remedy}, or encode the photo again."
         )
         error.stream_id, error.model_id = stream_id, model_id
         return error

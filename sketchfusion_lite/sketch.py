@@ -128,12 +128,13 @@ class GainUnit(nn.Module):
 
     def __init__(self, levels: int, channels: int, low: float, high: float) -> None:
         super().__init__()
-        # From a list: transformers 5 replaces torch.linspace in a way that escapes torch.device("meta").
-        steps = [level / max(1, levels - 1) for level in range(levels)]
-        ramp = torch.tensor(steps).unsqueeze(1).expand(levels, channels)
-        log_gain = torch.tensor(low).log() * (1 - ramp) + torch.tensor(high).log() * ramp
-        self.log_gain = nn.Parameter(log_gain.clone())
-        self.log_inverse_gain = nn.Parameter(-log_gain.clone())
+        # Computed on the CPU: on "meta", arithmetic imports torch's compiler and SymPy, over a second of it.
+        ramp = torch.tensor([i / max(1, levels - 1) for i in range(levels)], device="cpu")  # (L,)
+        log_low, log_high = torch.tensor([low, high], device="cpu").log()
+        rows = log_low * (1 - ramp) + log_high * ramp
+        for name, values in (("log_gain", rows), ("log_inverse_gain", -rows)):
+            table = [[value] * channels for value in values.tolist()]  # (L, C)
+            setattr(self, name, nn.Parameter(torch.tensor(table)))
 
     def forward(self, quality: Tensor) -> tuple[Tensor, Tensor]:
         gain = interpolate_levels(self.log_gain, quality).exp()  # (B, C)

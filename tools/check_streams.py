@@ -1,0 +1,202 @@
+"""Decode the reference streams here and compare every integer with what was decoded when they were made.
+
+    tests/streams/*.skf --bytes--> sha256 --integer coder--> y_hat --> sha256 --networks--> preview --> 8x8 thumbnail
+                                   equal                     equal                          close
+
+    python tools/check_streams.py [--threads N] [--dtype bfloat16] [--no-onednn] [--device cuda] [--out rows.csv]
+
+Needs the library and nothing else. Prints a line per stream; the exit status is 1 if anything differs. Thumbnails are
+compared with a tolerance, because floats differ between machines; integers are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sketchfusion_lite import bitstream, load_codec
+from sketchfusion_lite.codec import SketchFusionCodec
+from sketchfusion_lite.files import atomic_write_bytes
+from sketchfusion_lite.releases import released
+
+STREAMS = Path(__file__).parents[1] / "tests" / "streams"
+STRIDE = 16
+THUMBNAIL = (8, 8)
+TOLERANCE = {"float32": 2, "bfloat16": 4}  # levels of 255; measured on one machine: 0 and 1
+KEYS = ("environment", "torch", "python", "machine", "device", "threads", "dtype", "onednn")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one stream did here.
+
+    Attributes:
+        name: of the file.
+        file_equal, integers_equal: the sha256 of its bytes, and of its decoded integers, are the manifest's.
+        difference: largest of the thumbnail's, in levels of 255; 0 where the manifest has no thumbnail.
+    """
+
+    name: str
+    file_equal: bool
+    integers_equal: bool
+    difference: int
+
+    def passes(self, tolerance: int) -> bool:
+        """Whether everything is as it was."""
+        return self.file_equal and self.integers_equal and self.difference <= tolerance
+
+
+def decoded_integers(codec: SketchFusionCodec, data: bytes) -> torch.Tensor:
+    """``y_hat`` of a stream in units of 1/8: int64 ``(1, C, ceil(H/16), ceil(W/16))``."""
+    stream = bitstream.parse(data)
+    header = stream.header
+    sides = -(-header.height // STRIDE), -(-header.width // STRIDE)
+    y_hat = codec.coder.decode(stream.payload, header.quality_index, *sides, stream.missing)
+    return y_hat.long()
+
+
+def sha256_of_integers(integers: torch.Tensor) -> str:
+    """Of the values as little-endian int64, whatever the machine's byte order."""
+    return hashlib.sha256(integers.cpu().numpy().astype("<i8").tobytes()).hexdigest()
+
+
+def thumbnail(picture: Image.Image) -> bytes:
+    """192 bytes, 8x8 RGB, that say whether a picture is still the same one."""
+    return picture.convert("RGB").resize(THUMBNAIL, Image.Resampling.BOX).tobytes()
+
+
+def check(entry: dict, codec: SketchFusionCodec, folder: Path = STREAMS) -> Verdict:
+    """Decode one stream of the manifest and compare.
+
+    Args:
+        entry: its row in the manifest's ``streams``.
+        codec: of the entry's model.
+        folder: where the file lies.
+    """
+    data = (folder / entry["file"]).read_bytes()
+    picture = codec.decode(data).image
+    difference = 0
+    if entry["thumbnail"] is not None:
+        here = np.frombuffer(thumbnail(picture), np.uint8).astype(int)
+        stored = np.frombuffer(bytes.fromhex(entry["thumbnail"]), np.uint8).astype(int)
+        difference = int(abs(here - stored).max())
+    return Verdict(
+        entry["file"],
+        hashlib.sha256(data).hexdigest() == entry["sha256"],
+        sha256_of_integers(decoded_integers(codec, data)) == entry["integers_sha256"],
+        difference,
+    )
+
+
+def read_manifest(folder: Path = STREAMS) -> list[dict]:
+    """The rows of ``manifest.json``."""
+    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["streams"]
+
+
+def check_all(device: str, dtype: torch.dtype, weights: Path | None = None) -> list[Verdict]:
+    """Check every stream that the shipped weights decode, or those of other weights.
+
+    Args:
+        device, dtype: of the float networks.
+        weights: check the streams of this file's model in their place: those of an older release.
+    """
+    codecs: dict[int, SketchFusionCodec] = {}
+    if weights:
+        codec = load_codec(weights, device, dtype)
+        codecs[codec.model_id] = codec
+    verdicts = []
+    for entry in read_manifest():
+        model_id = int(entry["model_id"], 16)
+        row = released(model_id)
+        if model_id not in codecs and not weights and row and row.ships:
+            codecs[model_id] = load_codec(row.weights, device, dtype)
+        if model_id in codecs:
+            verdicts.append(check(entry, codecs[model_id]))
+    return verdicts
+
+
+def processor() -> str:
+    """Name of the processor and its widest vectors in use."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    vectors = torch.backends.cpu.get_cpu_capability()
+    return f"{names[0] if names else platform.processor()} ({vectors})"
+
+
+def facts(options: argparse.Namespace) -> dict[str, str]:
+    """Where and how this check ran: the values of ``KEYS``."""
+    device = options.device
+    if device.startswith("cuda"):
+        device = torch.cuda.get_device_name(device)
+    values = (
+        options.environment,
+        torch.__version__,
+        platform.python_version(),
+        processor(),
+        device,
+        str(torch.get_num_threads()),
+        options.dtype,
+        "on" if torch.backends.mkldnn.enabled else "off",
+    )
+    return dict(zip(KEYS, values, strict=True))
+
+
+def record(path: Path, row: dict[str, str]) -> None:
+    """Put a row into a table, in place of an earlier one of the same environment and settings."""
+    rows = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [r for r in csv.DictReader(file) if any(r[key] != row[key] for key in KEYS)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows([*rows, row])
+    atomic_write_bytes(path, text.getvalue().encode())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="of the float networks: cpu, cuda, cuda:1")
+    parser.add_argument("--dtype", choices=TOLERANCE, default="float32", help="of the same")
+    parser.add_argument("--threads", type=int, help="default: as many as torch takes")
+    parser.add_argument("--no-onednn", action="store_true", help="convolutions without oneDNN")
+    parser.add_argument("--weights", type=Path, help="check the streams of an older model")
+    parser.add_argument("--environment", default="default", help="what the table calls this one")
+    parser.add_argument("--out", type=Path, help="table (.csv) that gets a row")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.backends.mkldnn.enabled = not options.no_onednn
+    verdicts = check_all(options.device, getattr(torch, options.dtype), options.weights)
+    tolerance = TOLERANCE[options.dtype]
+    for verdict in verdicts:
+        print(
+            f"{verdict.name:32} file {'equal' if verdict.file_equal else 'DIFFERS':8}"
+            f"integers {'equal' if verdict.integers_equal else 'DIFFER':8}"
+            f"preview off by {verdict.difference} of 255"
+            f"{'' if verdict.difference <= tolerance else f', over {tolerance}'}"
+        )
+    equal = sum(verdict.integers_equal for verdict in verdicts)
+    where = facts(options)
+    print(f"{equal} of {len(verdicts)} equal: " + ", ".join(f"{k} {v}" for k, v in where.items()))
+    if options.out:
+        worst = max((verdict.difference for verdict in verdicts), default=0)
+        counts = {"streams": len(verdicts), "equal": equal, "preview_off_by": worst}
+        record(options.out, where | {key: str(value) for key, value in counts.items()})
+    return 0 if verdicts and all(verdict.passes(tolerance) for verdict in verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
