@@ -23,7 +23,7 @@ export HF_HUB_OFFLINE ?= 1
 export SKETCHFUSION_MIRROR ?= $(wildcard ../shared/data)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install fetch workbook book lab explore test lint format bench fuzz train clean distclean
+.PHONY: help install fetch workbook book lab explore test lint format bench fuzz audit train clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,10 @@ bench: install fetch  ## measure time, memory and quality; updates data/results;
 fuzz: export OMP_NUM_THREADS ?= 1
 fuzz: $(STAMP)  ## hostile input for TARGET (parse, decode, images), a minute; ARGS='--seconds 600 --seed 2'
 	$(PY) -m fuzz $(TARGET) $(ARGS)
+
+audit: $(STAMP)  ## known holes in what is installed; needs the network and the package index's own database
+	$(PY) -m pip install -q -e '.[audit]'
+	$(BIN)/pip-audit --skip-editable $(ARGS)
 
 train: install fetch  ## train RECIPE (cues, codec); resumes where it stopped
 	$(BIN)/sketchfusion train $(RECIPE) $(ARGS)

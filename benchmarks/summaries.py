@@ -1,7 +1,8 @@
-"""What the documents show of ``data/results/rate_distortion.csv``: tables of text, computed, never typed."""
+"""What the documents show of several results, or of a part of one: tables of text, computed, never typed."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -10,6 +11,7 @@ from sketchfusion_lite.evaluation.operating import PEER_NAMES
 from sketchfusion_lite.evaluation.summary import equal_bytes, mean_rows
 from sketchfusion_lite.evaluation.table import Row, read_table
 
+from .common import RESULTS
 from .rate_distortion import FULL_AT, RATES, TABLE
 
 LABELS = {
@@ -91,6 +93,35 @@ def bd() -> list[dict[str, str]]:
     return table
 
 
+def faster() -> list[dict[str, str]]:
+    """Times and memory of this release beside those of 0.5.0, measured one after the other on one machine.
+
+    ``speed_before.csv`` and ``scaling_before.csv`` are what ``python -m benchmarks speed scaling`` wrote there.
+    """
+    found = []
+    for kind in ("speed", "scaling"):
+        before, after = _values(f"{kind}_before"), _values(kind)
+        found += [
+            {"picture": key[0], "what": key[1], "0.5.0": before[key], "now": value}
+            for key, value in after.items()
+            if key in before and "training" not in key[1]
+        ]
+    return found
+
+
+def _values(name: str) -> dict[tuple[str, str], str]:
+    """(picture, what) -> value with its unit, of ``speed`` or of the largest picture of ``scaling``."""
+    with (RESULTS / f"{name}.csv").open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    if name.startswith("speed"):
+        return {(row["picture"], row["step"]): row["value"] for row in table}
+    last = table[-1]
+    seconds = {column[:-2]: f"{last[column]} s" for column in last if column.endswith(" s")}
+    return {(last["picture"], what): value for what, value in seconds.items()} | {
+        (last["picture"], "peak memory, all of it"): f"{last['peak MB']} MB"
+    }
+
+
 def _why(note: str) -> str:
     """A short reason for a missing BD-rate."""
     if "overlap" in note:
@@ -118,4 +149,5 @@ SUMMARIES = {
     "equal_bytes_effort": lambda: equal("preview:effort=5", rates=(FULL_AT,)),
     "equal_bytes_effort_dists": lambda: equal("preview:effort=5", "dists", (FULL_AT,)),
     "bd_rates": bd,
+    "faster": faster,
 }

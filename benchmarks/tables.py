@@ -17,7 +17,6 @@ from .summaries import SUMMARIES
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     ROOT / "README.md",
-    ROOT / "docs" / "reliability.md",
     ROOT / "docs" / "results.md",
     ROOT / "docs" / "reliability.md",
     ROOT / "sketchfusion_lite" / "weights" / "MODEL_CARD.md",

@@ -39,7 +39,7 @@ class BottleneckBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.act(self.reduce(x))  # (B, C/2, h, w)
         h = self.act(self.spatial(h))  # (B, C/2, h, w)
-        return x + self.expand(h)  # (B, C, h, w)
+        return self.expand(h).add_(x)  # (B, C, h, w), in memory that exists already
 
 
 def leak(network: nn.Module, slope: float) -> None:

@@ -163,11 +163,12 @@ class SketchFusionCodec:
                 if value is not None and not 0 < value < float("inf"):
                     raise ArgumentError(f"{name}={value!r}: give a number above 0.")
         pixels = load_image(image, max_pixels, name)  # (1, 3, H, W)
-        trial = Trial(self, self._latent(pixels), *pixels.shape[-2:])
+        size = pixels.shape[-2:]
+        trial = Trial(self, self._latent(pixels), *size)
         if index is not None:
             encoded, budget = trial.encode(index), None
         else:
-            area = pixels.shape[-2] * pixels.shape[-1]
+            area = size.numel()
             budget = int(max_bytes if max_bytes is not None else (bpp or DEFAULT_BPP) * area / 8)
             encoded = search_rate(trial, budget)
         if effort == 0:
@@ -284,9 +285,10 @@ class SketchFusionCodec:
             return Decoded(shown, sketch, shown, None, about)
         if realism == 0:
             return Decoded(shown, sketch, shown, shown, about)
-        condition = RefinementCondition(preview.clamp(0, 1), y_hat, lines, quality, crc32(data))
+        condition = RefinementCondition(preview, y_hat, lines, quality, crc32(data))
         refined = self.refiner.refine(condition, int(steps), on_step).float()
-        picture = to_pil(torch.lerp(condition.preview, refined.to(preview.device), realism))
+        refined = refined.to(preview.device)
+        picture = to_pil(refined if realism == 1 else torch.lerp(preview, refined, realism))
         return Decoded(picture, sketch, shown, picture, about)
 
     @torch.inference_mode()
@@ -299,17 +301,21 @@ class SketchFusionCodec:
         """Boundary probability ``(1, 1, H, W)`` of ``(1, 3, H, W)``."""
 
         def network(piece: Tensor) -> Tensor:
-            return self.model.boundary_detector(piece).sigmoid()
+            return self.model.boundary_detector(_channels_last(piece)).sigmoid()
 
         return run_tiled(network, [(pixels, 1)], 1, DETECTOR_MARGIN, self.tile)
 
     @torch.inference_mode()
     def _latent(self, pixels: Tensor) -> Tensor:
         """Unscaled latent ``(1, C, ceil(H/16), ceil(W/16))``: what the rate search reuses."""
-        pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
+        pixels = pixels.to(self.device, self.dtype)
         cues = (pixels, self._detect(pixels))  # (1, 3, H, W), (1, 1, H, W)
-        inputs = [(pad_to_multiple(cue, STRIDE)[0], 1) for cue in cues]
-        y = run_tiled(self.model.encoder, inputs, STRIDE, ENCODER_MARGIN, self.tile)
+
+        def network(*pieces: Tensor) -> Tensor:
+            padded = (pad_to_multiple(_channels_last(piece), STRIDE)[0] for piece in pieces)
+            return self.model.encoder(*padded)
+
+        y = run_tiled(network, [(cue, 1) for cue in cues], STRIDE, ENCODER_MARGIN, self.tile)
         if not torch.isfinite(y).all():
             raise ImageError("the encoder returned non-finite values for this picture.")
         return y
@@ -346,17 +352,23 @@ class SketchFusionCodec:
 
     @torch.inference_mode()
     def _preview(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """Preview ``(1, 3, 16h, 16w)``, not clamped."""
+        """Preview ``(1, 3, 16h, 16w)`` in [0, 1]."""
 
         def network(piece: Tensor) -> Tensor:
-            return self.model.preview(piece.contiguous(memory_format=torch.channels_last), quality)
+            return self.model.preview(_channels_last(piece), quality)
 
         inputs = [(y_hat, STRIDE)]
-        return run_tiled(network, inputs, 1, self.model.preview.margin, self.tile).float()
+        preview = run_tiled(network, inputs, 1, self.model.preview.margin, self.tile)
+        return preview.float().clamp_(0, 1)
 
     def _quality_tensor(self, index: int) -> Tensor:
         value = bitstream.index_to_quality(index)
         return torch.tensor([value], device=self.device, dtype=self.dtype)
+
+
+def _channels_last(piece: Tensor) -> Tensor:
+    """Of a piece, never of a large picture: its copy would be as large."""
+    return piece.contiguous(memory_format=torch.channels_last)
 
 
 def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -> int:

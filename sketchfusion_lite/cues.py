@@ -37,7 +37,7 @@ class ResidualConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.act(x)
-        return x + self.second(self.act(self.first(x)))
+        return self.second(self.act(self.first(x))).add_(x)
 
 
 class BoundaryDetector(nn.Module):

@@ -124,7 +124,7 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS, name: 
 
 def to_uint8(image: Tensor) -> Tensor:
     """Round floats in [0, 1] to 0..255 (nearest; values outside are clamped); shape unchanged."""
-    return image.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return image.detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
 
 def to_pil(image: Tensor) -> Image.Image:

@@ -38,11 +38,13 @@ LIMIT = 2**15 - 1  # weights and activations fit 16 bits
 UNITS_PER_Y = round(1 / MEAN_STEP)  # y_hat is an integer in units of 1/8
 CODER_PRECISION = 16  # bits of the cumulative frequencies
 HYPER_RADIUS = 64  # hyper symbols beyond are coded by escape
+_BAND_BYTES = 1 << 24  # torch copies k * k inputs per position for a convolution in float64
 
 
 def _requantise(accumulated: Tensor, shift: int) -> Tensor:
     """Divide by ``2^shift``, round half up, clip to 16 bits; exact in float64."""
-    return torch.floor((accumulated + 2.0 ** (shift - 1)) / 2.0**shift).clamp(-LIMIT, LIMIT)
+    shifted = (accumulated + 2.0 ** (shift - 1)).div_(2.0**shift)
+    return shifted.floor_().clamp_(-LIMIT, LIMIT)
 
 
 def _leaky(x: Tensor) -> Tensor:
@@ -78,9 +80,18 @@ class IntegerConv(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, in, h, w)`` integers in float64 -> ``(B, out, h, w)``, same padding."""
-        padding = self.weight.shape[-1] // 2
-        return _requantise(F.conv2d(x, self.weight, self.bias, padding=padding), self.shift)
+        """``(B, in, h, w)`` integers in float64 -> ``(B, out, h, w)``, same padding.
+
+        Large pictures go in bands of rows, to bound the memory; integers do not notice.
+        """
+        height, padding = x.shape[2], self.weight.shape[-1] // 2
+        x = F.pad(x, (padding,) * 4)  # (B, in, h + k - 1, w + k - 1)
+        band = max(1, _BAND_BYTES // (8 * self.weight[0].numel() * x.shape[3]))
+        pieces = (x[:, :, top : top + band + 2 * padding] for top in range(0, height, band))
+        found = [
+            _requantise(F.conv2d(piece, self.weight, self.bias), self.shift) for piece in pieces
+        ]
+        return found[0] if len(found) == 1 else torch.cat(found, dim=2)
 
     def points(self, x: Tensor) -> Tensor:
         """A 1x1 convolution on a list of positions: ``(in, N)`` -> ``(out, N)``."""

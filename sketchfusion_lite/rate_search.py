@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .codec import SketchFusionCodec
 
 _CLOSE_ENOUGH = 0.985  # the rate search stops this near below the budget
+_SECANTS = (
+    6  # sizes of tiny files jump, and a secant then creeps: after so many trials halve the bracket
+)
 
 
 class Trial:
@@ -73,6 +76,8 @@ def search_rate(trial: Trial, max_bytes: int) -> Encoded:
         else:
             high = index - 1
         index = min(max(_guess(sizes, max_bytes), low), high)
+        if len(sizes) >= _SECANTS:
+            index = (low + high) // 2
     for fitting in range(max(low - 1, 0), -1, -1):
         encoded = trial.encode(fitting)
         if len(encoded.data) <= max_bytes:

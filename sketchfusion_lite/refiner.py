@@ -43,8 +43,9 @@ class ConditionedBlocks(nn.Module):
         biases = self.bias(embedding)[..., None, None].chunk(
             len(self.blocks), dim=1
         )  # (B, C, 1, 1)
-        for block, bias in zip(self.blocks, biases, strict=True):
-            x = block(x + bias)
+        for number, (block, bias) in enumerate(zip(self.blocks, biases, strict=True)):
+            # What a block returned is ours to change; the argument is not.
+            x = block(x.add_(bias) if number else x + bias)
         return x
 
 

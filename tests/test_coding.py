@@ -129,6 +129,22 @@ def test_integer_convolution_is_exact_in_any_order():
     assert int(integer(x)[0, 5, 4, 5]) == expected
 
 
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("rows", [1, 2, 5, 100])
+def test_bands_of_rows_give_the_whole(monkeypatch, kernel, rows):
+    """Large pictures are convolved in bands, to bound the memory; small ones in the tests would not notice."""
+    torch.manual_seed(kernel)
+    tensors = IntegerConv.quantise(torch.nn.Conv2d(7, 6, kernel, padding=kernel // 2))
+    integer = IntegerConv(tensors["weight"], tensors["bias"], int(tensors["shift"]))
+    x = torch.randint(-32767, 32768, (1, 7, 11, 9)).double()
+    raw = torch.nn.functional.conv2d(x, integer.weight, integer.bias, padding=kernel // 2)
+    shift = 2.0**integer.shift
+    whole = torch.floor((raw + shift / 2) / shift).clamp(-32767, 32767)
+    width = 9 + kernel - 1
+    monkeypatch.setattr("sketchfusion_lite.integer._BAND_BYTES", 8 * 7 * kernel**2 * width * rows)
+    assert torch.equal(integer(x), whole)
+
+
 def test_points_equal_a_one_by_one_convolution():
     torch.manual_seed(1)
     tensors = IntegerConv.quantise(torch.nn.Conv2d(24, 12, 1))
