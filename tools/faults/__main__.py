@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 
 from sketchfusion_lite.files import atomic_write_bytes
@@ -25,25 +26,31 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "data" / "results" / "faults.csv"
 
 
-def run(name: str, tries: int, seed: int, folder: Path) -> Tally:
+def run(
+    name: str, tries: int, seed: int, folder: Path, results: Path = RESULTS, hits: int | None = None
+) -> Tally:
     """All trials of one command; the seed decides number and moments of the kills.
 
     Args:
         name: key of ``SCENARIOS``.
-        tries: trials.
+        tries: trials, at most.
         seed: of the moments, together with the name.
         folder: for inputs and outputs.
+        results: the table.
+        hits: stop after so many kills that met the process alive.
     """
     scenario = SCENARIOS[name](folder / "inputs")
     tally, rng = Tally(name), random.Random(f"{name} {seed}")
     reference = measure(scenario, folder / name / "reference")
     for number in range(tries):
+        if hits is not None and tally.hits >= hits:
+            break
         trial(scenario, folder / name / f"try{number:03d}", reference, rng, tally)
-        record(tally)  # after every trial: this run, too, may be stopped
+        record(tally, results)  # after every trial: this run, too, may be stopped
     return tally
 
 
-def record(tally: Tally, path: Path = RESULTS) -> None:
+def record(tally: Tally, path: Path) -> None:
     """Put a tally into the table of results, in place of an earlier one of the same command."""
     with FileLock(path.with_name(f".{path.name}.lock")):  # commands may be tried side by side
         rows = []
@@ -64,13 +71,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", default=["all"], metavar="COMMAND")
     parser.add_argument("--tries", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--hits", type=int, help="stop after so many kills in time")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="table to write")
     chosen = parser.parse_args(arguments)
     names = list(SCENARIOS) if "all" in chosen.names else chosen.names
     if unknown := set(names) - set(SCENARIOS):
         parser.error(f"unknown {sorted(unknown)}; there are: {', '.join(SCENARIOS)}, all")
+    torch.set_num_threads(1)  # see processes.py
     folder, faults = Path(tempfile.mkdtemp(prefix="sketchfusion-faults-")), []
     for name in names:
-        tally = run(name, chosen.tries, chosen.seed, folder)
+        tally = run(name, chosen.tries, chosen.seed, folder, chosen.results, chosen.hits)
         faults += tally.faults
         print(", ".join(f"{key} {value}" for key, value in tally.row().items()), flush=True)
         for line in tally.faults:

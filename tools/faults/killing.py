@@ -105,7 +105,7 @@ def measure(scenario: Scenario, out: Path) -> Reference:
     """Run a command undisturbed, twice: the first one may find nothing in the system's caches.
 
     Raises:
-        RuntimeError: it fails, or differs from run to run; nothing can be compared then.
+        RuntimeError: it fails, hangs, or differs from run to run; nothing can be compared then.
     """
     first, second = (_measure_once(scenario, out / str(number)) for number in range(2))
     if first.outcome != second.outcome:
@@ -119,6 +119,8 @@ def _measure_once(scenario: Scenario, out: Path) -> Reference:
     begun, first = time.monotonic(), None
     with _started(scenario, out, log) as process:
         while process.poll() is None:
+            if time.monotonic() - begun > GIVE_UP_SECONDS:
+                raise RuntimeError(f"{scenario.name} hangs by itself: {_last_line(log)}")
             if first is None and any(out.iterdir()):
                 first = time.monotonic()
             time.sleep(POLL_SECONDS)

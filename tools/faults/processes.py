@@ -4,7 +4,8 @@
     preload=(modules)  a fork of this process, which has imported them and done nothing else with them
 
 A fork runs the same command on the same code; what it saves are seconds of import per start, in which nothing can go
-wrong for any file.
+wrong for any file. It loses the threads of OpenMP and would wait for them for ever: a process that computes with torch
+between forks, as checking files does, must do so on one thread.
 """
 
 from __future__ import annotations
