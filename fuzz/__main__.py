@@ -47,8 +47,8 @@ def main(
 
     def finished(oracle: Oracle, edges: int | None = None) -> None:
         row = oracle.row(engine.value, seed, edges)
-        print(*(f"{key}: {value}" for key, value in row.items()), sep="\n")
-        print(*oracle.findings, sep="\n")
+        lines = [f"{key}: {value}" for key, value in row.items()]
+        print(*lines, *oracle.findings, sep="\n")
         if record:
             write(row)
 

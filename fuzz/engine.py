@@ -34,8 +34,9 @@ def run_random(target: Target, seed: int, done: Callable[[Oracle], bool]) -> Ora
     """Mutate seeds until ``done``; the n-th input depends on ``seed`` and n alone."""
     rng = random.Random(seed)
     oracle = Oracle(target)
-    while not done(oracle):
-        oracle.judge(target.mutate(rng.choice(target.seeds), rng))
+    with oracle.watch():
+        while not done(oracle):
+            oracle.judge(target.mutate(rng.choice(target.seeds), rng))
     return oracle
 
 
@@ -92,4 +93,5 @@ def run_atheris(
 
     options = [f"-seed={seed}", "-max_len=65536", "-rss_limit_mb=0", "-timeout=0"]
     atheris.Setup([sys.argv[0], *options, folder.name], one, custom_mutator=mutated)
-    atheris.Fuzz()
+    with oracle.watch():
+        atheris.Fuzz()

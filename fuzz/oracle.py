@@ -6,8 +6,10 @@ more memory than the target allows, or if the target itself says that a result i
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import hashlib
+import math
 import mmap
 import os
 import random
@@ -15,7 +17,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,7 +87,8 @@ class Oracle:
     findings: list[str] = field(default_factory=list)
     slowest: float = 0.0
     started: float = field(default_factory=time.monotonic)
-    _armed: float = 0.0
+    _armed: float = -math.inf
+    _watching: bool = False
 
     def __post_init__(self) -> None:
         self._megabytes = self.target.max_megabytes
@@ -101,14 +104,24 @@ class Oracle:
         """Since the start."""
         return time.monotonic() - self.started
 
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        """While it is open, the process ends with a traceback if no case ends for two minutes."""
+        self._watching, self._armed = True, -math.inf
+        try:
+            yield
+        finally:
+            self._watching = False
+            faulthandler.cancel_dump_traceback_later()
+
     def judge(self, case: Case) -> None:
         """Execute one case; findings are noted and their input is kept, nothing is raised."""
-        kept = case.data[: _KEPT_BYTES - 4]
-        self._last[: 4 + len(kept)] = len(case.data).to_bytes(4, "little") + kept
-        now = time.monotonic()
-        if now - self._armed > 10:  # not for every case: it starts a thread
+        if self._watching and (now := time.monotonic()) - self._armed > 10:
+            # not for every case: it starts a thread
             faulthandler.dump_traceback_later(_HANG_SECONDS, exit=True, file=sys.__stderr__)
             self._armed = now
+        kept = case.data[: _KEPT_BYTES - 4]
+        self._last[: 4 + len(kept)] = len(case.data).to_bytes(4, "little") + kept
         self.executions += 1
         before = time.process_time()
         try:

@@ -286,21 +286,25 @@ def test_killed_and_resumed(photo_folder, tmp_path):
     assert rows == read_table(out)
 
 
-def test_a_worker_dies_and_workers_do_not_matter(photos, tmp_path, tiny_weights):
+def test_a_worker_dies_and_workers_do_not_matter(photos, tmp_path, tiny_weights, monkeypatch):
     datasets.fetch("lpips")
     options = {"metrics": ("psnr", "lpips_alex"), "weights": tiny_weights}
-    codecs = ["preview", "jpeg2000", "webp/2"]
+    codecs, rates = ["preview", "jpeg2000", "webp/2"], (0.9, 1.2, 1.6, 2.0)
 
-    def kill_a_worker(row, done, total):
-        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    def kill_the_workers(row, done, total):
+        for (
+            worker
+        ) in multiprocessing.active_children():  # none is left at the second row of a batch
+            worker.kill()
 
+    monkeypatch.setattr("sketchfusion_lite.evaluation.running._POLL_SECONDS", 0.001)
     out = tmp_path / "two.csv"
-    with pytest.raises(EvaluationError, match=r"worker process died after \d+ of 12 rows.*go on"):
-        quick(photos, out, codecs, workers=2, on_row=kill_a_worker, **options)
+    with pytest.raises(EvaluationError, match=r"worker process died after \d+ of 24 rows.*go on"):
+        quick(photos, out, codecs, rates, workers=2, on_row=kill_the_workers, **options)
     finished = table.read_journal(table.journal_path(out), pytest.fail)
     assert finished and not out.exists()
-    two = quick(photos, out, codecs, workers=2, **options)
-    one = quick(photos, tmp_path / "one.csv", codecs, workers=1, **options)
+    two = quick(photos, out, codecs, rates, workers=2, **options)
+    one = quick(photos, tmp_path / "one.csv", codecs, rates, workers=1, **options)
     assert untimed(two) == untimed(one)
     assert all(row in two for row in finished)
     assert {row["status"] for row in one} == {"ok"}

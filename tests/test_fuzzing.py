@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import random
+import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +24,7 @@ from sketchfusion_lite import bitstream
 from sketchfusion_lite.bitstream import Header, pack
 from sketchfusion_lite.errors import CorruptStream, SketchFusionError, StreamError
 
+ROOT = Path(__file__).parents[1]
 _SEEDED = {"parse": 20_000, "decode": 250, "images": 3_000}
 _QUICK = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -47,11 +50,40 @@ def targets(shipped_codec) -> dict[str, Target]:
 
 
 @pytest.mark.parametrize("name", _SEEDED)
-def test_a_seeded_portion_finds_nothing(targets, name):
-    oracle = run_random(targets[name], 7, lambda oracle: oracle.executions >= _SEEDED[name])
-    assert oracle.findings == []
-    assert oracle.results > 0.1 * oracle.executions, "mutations must not all stop at the door"
-    assert oracle.errors, "mutations must do damage"
+def test_a_seeded_portion_finds_nothing(name):
+    """In a process of its own, as its peak memory is judged."""
+    command = f"-m fuzz {name} --seed 7 --seconds 300 --executions {_SEEDED[name]}"
+    done = subprocess.run(
+        [sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert row["findings"] == "0" and int(row["executions"]) == _SEEDED[name]
+    assert int(row["results"]) > 0.1 * _SEEDED[name], "mutations must not all stop at the door"
+    assert row["errors"], "mutations must do damage"
+
+
+def test_no_watch_is_left_behind():
+    """Found: minutes after a run had ended, the watch for hangs ended the whole process without a word."""
+    watched = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fuzz.oracle.faulthandler", FakeWatch(watched))
+        target = Target("idle", [b"seed"], lambda s, r: Case(s), lambda case: True, 1.0, 1 << 20)
+        Oracle(target).judge(Case(b"seed"))
+        assert watched == [], "one case by itself is not watched"
+        run_random(target, 1, lambda oracle: oracle.executions >= 3)
+        assert watched == ["armed", "cancelled"]
+        with pytest.raises(ZeroDivisionError):
+            run_random(target, 1, lambda oracle: oracle.executions >= 1 and 1 // 0)
+    assert watched == ["armed", "cancelled"] * 2
+
+
+class FakeWatch:
+    """Stands in for ``faulthandler``, whose watch cannot be asked whether it is armed."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.dump_traceback_later = lambda *_, **__: calls.append("armed")
+        self.cancel_dump_traceback_later = lambda: calls.append("cancelled")
 
 
 @pytest.mark.parametrize(
