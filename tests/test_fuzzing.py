@@ -63,10 +63,11 @@ def test_a_seeded_portion_finds_nothing(name):
     assert row["errors"], "mutations must do damage"
 
 
-def test_no_watch_is_left_behind():
+def test_no_watch_is_left_behind(tmp_path):
     """Found: minutes after a run had ended, the watch for hangs ended the whole process without a word."""
     watched = []
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fuzz.oracle.FOLDER", tmp_path)
         patch.setattr("fuzz.oracle.faulthandler", FakeWatch(watched))
         target = Target("idle", [b"seed"], lambda s, r: Case(s), lambda case: True, 1.0, 1 << 20)
         Oracle(target).judge(Case(b"seed"))
@@ -101,6 +102,27 @@ def test_the_oracle_notices(behaviour, found, tmp_path, monkeypatch):
     oracle.judge(Case(b"seed"))
     assert len(oracle.findings) == 1 and found in oracle.findings[0]
     assert [path.read_bytes() for path in tmp_path.glob("finding_*")] == [b"seed"]
+
+
+_A_CHILD = """
+import sys
+from pathlib import Path
+from fuzz import oracle as module
+from fuzz.oracle import Case, Oracle, Target
+module.FOLDER, held = Path(sys.argv[1]), []
+for grows in (lambda case: True, lambda case: bool(held.append(b"." * (900 << 20)))):
+    oracle = Oracle(Target("child", [b"seed"], lambda s, r: Case(s), grows, 60.0, 800))
+    oracle.judge(Case(b"seed"))
+    print(len(oracle.findings))
+"""
+
+
+def test_memory_is_the_processs_own(tmp_path):
+    """Found: where a process of 1.8 GB started the fuzzer, its first case was blamed for them."""
+    held = b"." * (1000 << 20)
+    command = [sys.executable, "-c", _A_CHILD, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert len(held) and done.stdout.split() == ["0", "1"], done.stderr
 
 
 def test_a_seed_repeats_its_inputs(targets):
