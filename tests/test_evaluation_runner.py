@@ -292,9 +292,8 @@ def test_a_worker_dies_and_workers_do_not_matter(photos, tmp_path, tiny_weights,
     codecs, rates = ["preview", "jpeg2000", "webp/2"], (0.9, 1.2, 1.6, 2.0)
 
     def kill_the_workers(row, done, total):
-        for (
-            worker
-        ) in multiprocessing.active_children():  # none is left at the second row of a batch
+        # rows come in batches, and at the second of one none may be left
+        for worker in multiprocessing.active_children():
             worker.kill()
 
     monkeypatch.setattr("sketchfusion_lite.evaluation.running._POLL_SECONDS", 0.001)
