@@ -88,8 +88,7 @@ class Oracle:
     findings: list[str] = field(default_factory=list)
     slowest: float = 0.0
     started: float = field(default_factory=time.monotonic)
-    _armed: float = -math.inf
-    _watching: bool = False
+    _armed: float = math.inf  # when the watch was last set; far ahead where nobody watches
 
     def __post_init__(self) -> None:
         self._megabytes = self.target.max_megabytes
@@ -108,17 +107,16 @@ class Oracle:
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
         """While it is open, the process ends with a traceback if no case ends for two minutes."""
-        self._watching, self._armed = True, -math.inf
+        self._armed = -math.inf
         try:
             yield
         finally:
-            self._watching = False
+            self._armed = math.inf
             faulthandler.cancel_dump_traceback_later()
 
     def judge(self, case: Case) -> None:
         """Execute one case; findings are noted and their input is kept, nothing is raised."""
-        if self._watching and (now := time.monotonic()) - self._armed > 10:
-            # not for every case: it starts a thread
+        if (now := time.monotonic()) - self._armed > 10:  # not for every case: it starts a thread
             faulthandler.dump_traceback_later(_HANG_SECONDS, exit=True, file=sys.__stderr__)
             self._armed = now
         kept = case.data[: _KEPT_BYTES - 4]
