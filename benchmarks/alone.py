@@ -24,7 +24,7 @@ def load() -> dict[str, float]:
     from sketchfusion_lite import load_codec
 
     marks.append(time.perf_counter())
-    codec = load_codec(device="cpu")
+    codec = load_codec(device="cpu", dtype="float32")
     marks.append(time.perf_counter())
     _ = codec.refiner  # imports diffusers
     marks.append(time.perf_counter())
@@ -36,7 +36,7 @@ def ours(photo: str, max_bytes: int, steps: int = 0) -> dict[str, float]:
     """Peak memory of our codec, in MB."""
     from sketchfusion_lite import load_codec
 
-    codec = load_codec(device="cpu")
+    codec = load_codec(device="cpu", dtype="float32")
     data = codec.encode(photo, max_bytes=max_bytes).data
     codec.decode(data, **({"stage": "refined", "steps": steps} if steps else {}))
     return {"peak MB": peak_with_children()}

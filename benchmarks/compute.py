@@ -198,7 +198,7 @@ def main(
     size: tuple[int, int] = (768, 512), repeats: int = 7, crop: int = CROP, batch: int = BATCH
 ) -> None:
     print(machine())
-    codec = load_codec(device="cpu")
+    codec = load_codec(device="cpu", dtype="float32")
     picture = load_photo("coffee").image.resize(size)
     first = peaks_here()
     parts = networks(codec, picture)

@@ -28,7 +28,7 @@ def main() -> None:
     if not folder.is_dir():
         print(f"skipped: {folder.name} is not here; set BSDS500_TEST to its folder")
         return
-    codec = load_codec(device="cpu")
+    codec = load_codec(device="cpu", dtype="float32")
     detectors = {
         "difference of Gaussians": difference_of_gaussians,
         "Sobel": sobel,

@@ -30,7 +30,7 @@ SIDES = ("avif/auto", "vvc/auto", "preview", "preview:effort=5")
 
 
 def _model() -> str:
-    return f"{load_codec(device='cpu').model_id:#06x}"
+    return f"{load_codec(device='cpu', dtype='float32').model_id:#06x}"
 
 
 # Figure -> what it depends on: the table's hash, or the model that made the pictures.

@@ -167,7 +167,7 @@ def main(
         print(machine())
         photo = Path(folder) / "photo.png"
         image.save(photo)
-        costs = our_costs(load_codec(device="cpu"), image, photo, budget, repeats)
+        costs = our_costs(load_codec(device="cpu", dtype="float32"), image, photo, budget, repeats)
         for name in peers:
             try:
                 costs.append(peer_cost(PEERS[name], image, photo, budget, repeats))

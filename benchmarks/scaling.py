@@ -21,7 +21,7 @@ import json, sys, time
 import torch
 from sketchfusion_lite import load_codec
 width, height = int(sys.argv[1]), int(sys.argv[2])
-codec = load_codec(device="cpu")
+codec = load_codec(device="cpu", dtype="float32")
 codec.refiner
 torch.manual_seed(0)
 picture = torch.nn.functional.interpolate(

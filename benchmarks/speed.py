@@ -1,14 +1,16 @@
-"""Seconds and memory of our codec: encode, sketch, preview, refine in 1 to 8 steps, at three sizes; search with effort;
-cold start, in parts; a training step; peak memory.
+"""Seconds and memory of our codec: encode, sketch, preview, refine in 1 to 8 steps, at three sizes; encode and preview in
+bfloat16 beside it; search with effort; cold start, in parts; a training step; peak memory.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from sketchfusion_lite import load_codec
@@ -23,7 +25,8 @@ SIZES = ((384, 256), (768, 512), (1536, 1024))
 PHOTO = (768, 512)  # of effort and memory
 RATE = 0.045
 STEPS = (1, 2, 4, 8)
-EFFORT = 1
+EFFORTS = (1, 5)
+IN_BOTH = 2  # sizes measured in bfloat16, too
 
 
 def row(picture: str, step: str, value: float, unit: str = "s") -> dict[str, str]:
@@ -36,9 +39,9 @@ def row(picture: str, step: str, value: float, unit: str = "s") -> dict[str, str
 
 
 def coding(
-    codec: SketchFusionCodec, picture: Image.Image, repeats: int = 7
+    codec: SketchFusionCodec, picture: Image.Image, repeats: int = 7, steps: Sequence[int] = STEPS
 ) -> list[dict[str, str]]:
-    """Every stage on one picture."""
+    """Every stage on one picture; what is not float32 says so."""
     data = codec.encode(picture, bpp=RATE).data
     actions: dict[str, Callable[[], object]] = {
         "encode, quality given": lambda: codec.encode(picture, quality=2.0),
@@ -46,21 +49,26 @@ def coding(
         "decode sketch": lambda: codec.decode(data, stage="sketch"),
         "decode preview": lambda: codec.decode(data, stage="preview"),
     }
-    for n in STEPS:
+    for n in steps:
         name = f"decode refined, {n} step{'s' if n > 1 else ''}"
         actions[name] = lambda n=n: codec.decode(data, stage="refined", steps=n)
     size = f"{picture.width}x{picture.height}"
-    return [row(size, name, median_seconds(run, repeats)) for name, run in actions.items()]
+    number = "" if codec.dtype == torch.float32 else ", bfloat16"
+    return [row(size, name + number, median_seconds(run, repeats)) for name, run in actions.items()]
 
 
-def effort(codec: SketchFusionCodec, picture: Image.Image) -> dict[str, str]:
-    """The latent search at its lowest effort, timed once after a warm-up."""
-
-    def run() -> object:
-        return codec.encode(picture, bpp=RATE, effort=EFFORT)
-
-    name = f"encode, rate search, effort {EFFORT}"
-    return row(f"{picture.width}x{picture.height}", name, median_seconds(run, repeats=1))
+def searching(
+    codec: SketchFusionCodec, picture: Image.Image, efforts: Sequence[int] = EFFORTS
+) -> list[dict[str, str]]:
+    """The latent search, once: seconds on the wall, and of processors."""
+    size, rows = f"{picture.width}x{picture.height}", []
+    for effort in efforts:
+        walls, processors = time.perf_counter(), time.process_time()
+        codec.encode(picture, bpp=RATE, effort=effort)
+        name = f"encode, rate search, effort {effort}"
+        rows.append(row(size, name, time.perf_counter() - walls))
+        rows.append(row(size, f"{name}, processor time", time.process_time() - processors))
+    return rows
 
 
 def cold_start(repeats: int = 3) -> list[dict[str, str]]:
@@ -93,15 +101,20 @@ def memory(picture: Image.Image) -> list[dict[str, str]]:
 
 
 def main(
-    sizes: Sequence[tuple[int, int]] = SIZES, photo: tuple[int, int] = PHOTO, repeats: int = 7
+    sizes: Sequence[tuple[int, int]] = SIZES,
+    photo: tuple[int, int] = PHOTO,
+    repeats: int = 7,
+    efforts: Sequence[int] = EFFORTS,
 ) -> None:
     print(machine())
     image = load_photo("coffee").image
-    codec = load_codec(device="cpu")
-    rows = []
+    codec, rows = load_codec(device="cpu", dtype="float32"), []
     for size in sizes:
         rows += coding(codec, image.resize(size), repeats)
-    rows.append(effort(codec, image.resize(photo)))
+    half = load_codec(device="cpu", dtype="bfloat16")
+    for size in sizes[:IN_BOTH]:
+        rows += coding(half, image.resize(size), repeats, steps=())
+    rows += searching(codec, image.resize(photo), efforts)
     rows += cold_start(min(repeats, 3)) + training(min(repeats, 3)) + memory(image.resize(photo))
     print(markdown(rows))
     write_rows("speed", rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -11,7 +10,6 @@ from sketchfusion_lite.evaluation.operating import PEER_NAMES
 from sketchfusion_lite.evaluation.summary import equal_bytes, mean_rows
 from sketchfusion_lite.evaluation.table import Row, read_table
 
-from .common import RESULTS
 from .rate_distortion import FULL_AT, RATES, TABLE
 
 LABELS = {
@@ -39,19 +37,24 @@ def rows() -> tuple[Row, ...]:
     return tuple(read_table(TABLE))
 
 
-def means(codecs: dict[str, str]) -> list[dict[str, str]]:
+def means(
+    codecs: dict[str, str], rates: Sequence[float] = (), called: str = "codec"
+) -> list[dict[str, str]]:
     """Means per rate of some codecs, in their order.
 
     Args:
         codecs: codec -> how it is called.
+        rates: those shown; none for all.
+        called: heading of that column.
     """
     order = list(codecs)
     found = [row for row in mean_rows(rows()) if row["codec"] in codecs and row["fits"]]
+    found = [row for row in found if not rates or row["rate"] in rates]
     found.sort(key=lambda row: (row["rate"], order.index(row["codec"])))
     return [
         {
             "budget": f"{row['rate']:g}",
-            "codec": codecs[row["codec"]],
+            called: codecs[row["codec"]],
             "fits": f"{row['fits']}/{row['photos']}",
             **{label: _number(row[name], digits) for name, (label, digits) in LABELS.items()},
         }
@@ -93,33 +96,10 @@ def bd() -> list[dict[str, str]]:
     return table
 
 
-def faster() -> list[dict[str, str]]:
-    """Times and memory of this release beside those of 0.5.0, measured one after the other on one machine.
-
-    ``speed_before.csv`` and ``scaling_before.csv`` are what ``python -m benchmarks speed scaling`` wrote there.
-    """
-    found = []
-    for kind in ("speed", "scaling"):
-        before, after = _values(f"{kind}_before"), _values(kind)
-        found += [
-            {"picture": key[0], "what": key[1], "0.5.0": before[key], "now": value}
-            for key, value in after.items()
-            if key in before and "training" not in key[1]
-        ]
-    return found
-
-
-def _values(name: str) -> dict[tuple[str, str], str]:
-    """(picture, what) -> value with its unit, of ``speed`` or of the largest picture of ``scaling``."""
-    with (RESULTS / f"{name}.csv").open(encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
-    if name.startswith("speed"):
-        return {(row["picture"], row["step"]): row["value"] for row in table}
-    last = table[-1]
-    seconds = {column[:-2]: f"{last[column]} s" for column in last if column.endswith(" s")}
-    return {(last["picture"], what): value for what, value in seconds.items()} | {
-        (last["picture"], "peak memory, all of it"): f"{last['peak MB']} MB"
-    }
+def precision() -> list[dict[str, str]]:
+    """The preview with all networks in bfloat16 beside the one in float32."""
+    names = {"preview": "float32", "preview:dtype=bfloat16": "bfloat16"}
+    return means(names, RATES, "numbers")
 
 
 def _why(note: str) -> str:
@@ -144,10 +124,10 @@ def _number(value: float | None, digits: int, sign: str = "") -> str:
 SUMMARIES = {
     "kodak": lambda: means(STAGES),
     "peers": lambda: means(PEERS),
-    "equal_bytes": lambda: equal("refined:steps=2"),
-    "equal_bytes_dists": lambda: equal("refined:steps=2", "dists", (FULL_AT,)),
-    "equal_bytes_effort": lambda: equal("preview:effort=5", rates=(FULL_AT,)),
+    "equal_bytes": lambda: equal("preview"),
+    "equal_bytes_dists": lambda: equal("preview", "dists", (FULL_AT,)),
+    "equal_bytes_effort": lambda: equal("preview:effort=5"),
     "equal_bytes_effort_dists": lambda: equal("preview:effort=5", "dists", (FULL_AT,)),
     "bd_rates": bd,
-    "faster": faster,
+    "precision": precision,
 }

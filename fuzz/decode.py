@@ -26,7 +26,7 @@ def make(codec: SketchFusionCodec | None = None) -> Target:
     if codec is None:
         from sketchfusion_lite.codec import load_codec
 
-        codec = load_codec(device="cpu")
+        codec = load_codec(device="cpu", dtype="float32")
     seeds = streams(codec)
     known: dict[bytes, str] = {}  # start of a seed -> what it decodes to
 

@@ -18,7 +18,7 @@ def make(seeds: list[bytes] | None = None) -> Target:
     if seeds is None:
         from sketchfusion_lite.codec import load_codec
 
-        seeds = streams(load_codec(device="cpu"))
+        seeds = streams(load_codec(device="cpu", dtype="float32"))
 
     def mutate(seed: bytes, rng: random.Random) -> Case:
         if rng.randrange(2):

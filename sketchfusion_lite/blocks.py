@@ -8,11 +8,15 @@ References
         (stacked bottleneck residual blocks in place of GDN).
     [2] Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
         Convolutional Neural Network", CVPR 2016 (pixel shuffle).
+    [3] Elfwing, Uchibe, Doya, "Sigmoid-Weighted Linear Units for Neural Network Function Approximation in
+        Reinforcement Learning", Neural Networks 107, 2018 (SiLU).
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
+
+ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
 
 
 class BottleneckBlock(nn.Module):
@@ -20,18 +24,25 @@ class BottleneckBlock(nn.Module):
 
     Args:
         channels: channels C of input and output; the inner width is ``C // 2``.
+        activation: one of ``ACTIVATIONS``. SiLU [3] passes a gradient below zero too; whole stacks of ReLUs died under
+            Muon, whose updates keep their size however small a gradient becomes.
 
     Shape:
         ``(B, C, h, w)`` -> ``(B, C, h, w)``.
+
+    Raises:
+        ValueError: unknown activation.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, activation: str = "silu") -> None:
         super().__init__()
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {tuple(ACTIVATIONS)}, not {activation!r}")
         inner = channels // 2
         self.reduce = nn.Conv2d(channels, inner, 1)
         self.spatial = nn.Conv2d(inner, inner, 3, padding=1)
         self.expand = nn.Conv2d(inner, channels, 1)
-        self.act = nn.ReLU(inplace=True)
+        self.act = ACTIVATIONS[activation](inplace=True)
         # A block starts as a small correction of the identity, so that deep stacks train at once.
         nn.init.zeros_(self.expand.bias)
         self.expand.weight.data.mul_(0.2)
@@ -42,21 +53,9 @@ class BottleneckBlock(nn.Module):
         return self.expand(h).add_(x)  # (B, C, h, w), in memory that exists already
 
 
-def leak(network: nn.Module, slope: float) -> None:
-    """Give all bottleneck blocks of a network this slope below zero; 0 makes them ReLUs.
-
-    A ReLU that no input reaches passes no gradient, so it never returns. Under Muon, whose updates keep their size
-    however small a gradient becomes, whole stacks of blocks died that way (see ``training.inspection.live_units``);
-    a small slope keeps every unit within reach.
-    """
-    for module in network.modules():
-        if isinstance(module, BottleneckBlock):
-            module.act = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
-
-
-def blocks(channels: int, count: int) -> nn.Sequential:
+def blocks(channels: int, count: int, activation: str) -> nn.Sequential:
     """Stack ``count`` bottleneck blocks of ``channels`` channels."""
-    return nn.Sequential(*(BottleneckBlock(channels) for _ in range(count)))
+    return nn.Sequential(*(BottleneckBlock(channels, activation) for _ in range(count)))
 
 
 def downsample(in_channels: int, out_channels: int) -> nn.Sequential:

@@ -24,6 +24,7 @@ from . import bitstream
 from .coding import SketchCoder, Symbols
 from .conditioning import DEFAULT_STEPS, OnStep, RefinementCondition, Refiner
 from .errors import ArgumentError, ImageError, ModelMismatch, WeightsError
+from .hardware import choose_device, choose_dtype, describe_choice
 from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple, to_pil
 from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
 from .model import ModelConfig, SketchFusionModel
@@ -61,8 +62,10 @@ class SketchFusionCodec:
     Args:
         model: the trained networks.
         entropy: the integer entropy model exported from them.
-        device: where the float networks run; entropy coding is always exact integer work on the CPU.
-        dtype: of the float networks. It may change which symbols an encoder picks, never how they decode.
+        device: where the float networks run, see :func:`.choose_device`; entropy coding is always exact integer work
+            on the CPU.
+        dtype: of the float networks, see :func:`.choose_dtype`. It may change which symbols an encoder picks, never how
+            they decode.
         refiner: the second receiver stage, or the folder of one; None for the one that comes with the library. It
             is loaded when it is first needed.
         tile: side in pixels above which a picture is worked on in pieces, to bound the memory.
@@ -74,15 +77,17 @@ class SketchFusionCodec:
         model: SketchFusionModel,
         entropy: IntegerEntropyModel,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: str | torch.dtype = torch.float32,
         refiner: Refiner | str | Path | None = None,
         tile: int = DEFAULT_TILE,
         weights: str | Path | None = None,
     ) -> None:
-        self.model = model.eval().to(device, dtype, memory_format=torch.channels_last)
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device)
+        self.model = model.eval().to(self.device, self.dtype, memory_format=torch.channels_last)
         self.entropy = entropy
         self.coder = SketchCoder(entropy)
-        self.device, self.dtype = torch.device(device), dtype
+        self.counter = SketchCoder(entropy.rough())  # for trials of the rate search
         self.tile = tile
         self._refiner = refiner
         self._weights = weights
@@ -94,6 +99,9 @@ class SketchFusionCodec:
         entropy = IntegerEntropyModel(export_entropy_model(model.entropy))
         parameter = next(model.encoder.parameters())
         return cls(model, entropy, parameter.device, parameter.dtype)
+
+    def __repr__(self) -> str:
+        return f"SketchFusionCodec({self.model_id:#06x} on {describe_choice(self.device, self.dtype)})"
 
     @property
     def model_id(self) -> int:
@@ -321,12 +329,14 @@ class SketchFusionCodec:
         return y
 
     @torch.inference_mode()
-    def _quantise(self, y: Tensor, index: int, z: Tensor | None = None) -> Symbols:
+    def _quantise(
+        self, y: Tensor, index: int, z: Tensor | None = None, coder: SketchCoder | None = None
+    ) -> Symbols:
         quality = self._quality_tensor(index)
         gain, _ = self.model.gain(quality)  # (1, C, 1, 1)
         scaled = y * gain
         z = self.model.entropy.hyper_latent(scaled) if z is None else z
-        return self.coder.quantise(scaled, z, index)
+        return (coder or self.coder).quantise(scaled, z, index)
 
     @torch.inference_mode()
     def _decode_latent(
@@ -389,7 +399,7 @@ def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -
 def load_codec(
     weights: str | Path | None = None,
     device: str | torch.device = "auto",
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype = "auto",
     refiner: Refiner | str | Path | None = None,
 ) -> SketchFusionCodec:
     """Load a codec.
@@ -398,13 +408,16 @@ def load_codec(
         weights: a ``.safetensors`` of this library; None for the weights that come with it, ``"lines"`` for those of
             the baseline that sends lines alone.
         device: ``"auto"`` takes a GPU when there is one, else the CPU.
-        dtype: of the float networks, e.g. ``torch.bfloat16`` where the hardware has it.
+        dtype: of the float networks: ``"auto"`` takes bfloat16 where the device has units for it (a GPU, or a processor
+            with AMX or AVX512-BF16), else float32; ``"float32"`` gives the same numbers on more machines.
         refiner: second receiver stage: a folder, an object such as
             :func:`~sketchfusion_lite.priors.load_prior` returns, or None for the one that comes with the library.
 
     Raises:
+        ArgumentError: no such device or data type here.
         WeightsError: missing, damaged, or not a codec.
     """
+    device = choose_device(device)
     tensors, sizes, name = load_codec_weights(weights)
     entropy = IntegerEntropyModel(part(tensors, "integer", name))
     with torch.device("meta"):  # no time for an initialisation that is overwritten at once
@@ -418,8 +431,6 @@ def load_codec(
         model.load_state_dict(floats, assign=True)
     except RuntimeError as error:
         raise WeightsError(f"{name}: does not fit its own configuration ({error})") from error
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     return SketchFusionCodec(
         model.requires_grad_(False), entropy, device, dtype, refiner, weights=weights
     )

@@ -77,12 +77,12 @@ class SketchCoder:
             z: hyper latent ``(1, Z, ceil(h/4), ceil(w/4))``, rounded here.
             quality_index: 0 to 255.
         """
-        y = y.double().cpu()
+        y = y.to("cpu", self.entropy.carrier)
         z_hat = z.double().cpu().round().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT).long()
 
-        def rounded(group: slice, where: Tensor, means: Tensor, _: Tensor) -> Tensor:
-            values = y[0, group][:, where]  # (C, N)
-            symbols = torch.round(values - means.double() / UNITS_PER_Y)
+        def rounded(group: slice, places: Tensor, means: Tensor, _: Tensor) -> Tensor:
+            values = y[0, group].flatten(1).index_select(1, places)  # (C, N)
+            symbols = torch.round(values - means / UNITS_PER_Y)
             return symbols.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT).long()
 
         y_hat, coded = self._walk(z_hat, quality_index, *y.shape[-2:], rounded, _GROUPS)
@@ -163,7 +163,7 @@ class SketchCoder:
 
         z_hat = read(self._hyper_rows(z_shape)).view(z_shape)
 
-        def decoded(group: slice, where: Tensor, means: Tensor, rows: Tensor) -> Tensor:
+        def decoded(group: slice, places: Tensor, means: Tensor, rows: Tensor) -> Tensor:
             return read(rows.flatten()).view(means.shape)
 
         groups = tuple(g for g in _GROUPS if g not in missing)
@@ -203,7 +203,7 @@ class SketchCoder:
         """The four passes, common to encoder and decoder.
 
         Args:
-            symbols_of: ``(channels, where, means (C, N), rows (C, N))`` -> symbols ``(C, N)``.
+            symbols_of: ``(channels, places (N,), means (C, N), rows (C, N))`` -> symbols ``(C, N)``.
             groups: groups that are coded; the others get their predicted means.
 
         Returns:
@@ -212,26 +212,29 @@ class SketchCoder:
         model = self.entropy
         split = model.structure_channels
         channels = {"structure": slice(0, split), "tone": slice(split, split + model.tone_channels)}
-        y_hat = torch.zeros(1, split + model.tone_channels, height, width, dtype=torch.float64)
+        y_hat = torch.zeros(1, split + model.tone_channels, height, width, dtype=model.carrier)
         psi = model.psi(z_hat, quality_index, height, width)
         anchors = checkerboard(height, width)[0, 0]  # (h, w)
-        everywhere, nowhere = torch.ones_like(anchors), torch.zeros_like(anchors)
+        first, second = (where.flatten().nonzero()[:, 0] for where in (anchors, ~anchors))
+        nowhere = torch.zeros_like(anchors)
         coded: dict[str, list[tuple[Tensor, Tensor]]] = {g: [] for g in _GROUPS}
         for group in _GROUPS if model.tone_channels else _GROUPS[:1]:
             own = channels[group]
             known = y_hat[:, : own.stop]  # a view: what is decoded appears in it
-            passes = ((anchors, nowhere), (~anchors, anchors)) if group in groups else ()
-            for where, seen in passes:
+            passes = ((first, nowhere), (second, anchors)) if group in groups else ()
+            for places, seen in passes:
                 blind = group == "structure" and seen is nowhere
-                means, indices = model.predict(group, psi, None if blind else known, seen, where)
+                means, indices = model.predict(group, psi, None if blind else known, seen, places)
                 rows = indices + model.hyper_channels
-                symbols = symbols_of(own, where, means, rows)
-                y_hat[0, own][:, where] = (UNITS_PER_Y * symbols + means).double()
+                symbols = symbols_of(own, places, means, rows)
+                values = (UNITS_PER_Y * symbols + means).to(model.carrier)  # (C, N)
+                y_hat[0, own].flatten(1).index_copy_(1, places, values)
                 coded[group].append((symbols.flatten(), rows.flatten()))
             if group not in groups:
                 blind = None if group == "structure" else known
+                everywhere = torch.arange(height * width)
                 means, _ = model.predict(group, psi, blind, nowhere, everywhere)
-                y_hat[0, own] = means.double().view(-1, height, width)
+                y_hat[0, own] = means.to(model.carrier).view(-1, height, width)
         return y_hat, coded
 
 

@@ -92,10 +92,12 @@ class StructuralCue(nn.Module):
 class PerceptualCue(nn.Module):
     """Colour and texture features: ``(B, 3, H, W)`` in [0, 1] -> ``(B, C, H/4, W/4)``; H, W multiples of 4."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, activation: str = "silu") -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.PixelUnshuffle(4), nn.Conv2d(48, channels, 3, padding=1), BottleneckBlock(channels)
+            nn.PixelUnshuffle(4),
+            nn.Conv2d(48, channels, 3, padding=1),
+            BottleneckBlock(channels, activation),
         )
 
     def forward(self, image: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ References
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping
@@ -48,8 +49,13 @@ def _requantise(accumulated: Tensor, shift: int) -> Tensor:
 
 
 def _leaky(x: Tensor) -> Tensor:
-    """Integer leaky ReLU of slope 1/8: ``floor(x / 8)`` below zero."""
-    return torch.where(x < 0, torch.floor(x / 8), x)
+    """Integer leaky ReLU of slope 1/8: ``floor(x / 8)`` below zero, where that is the larger."""
+    return torch.maximum(x, (x / 8).floor_())
+
+
+def _at(planes: Tensor, places: Tensor) -> Tensor:
+    """Columns of planes ``(1, C, h, w)`` at places ``(N,)``: ``(C, N)``."""
+    return planes[0].flatten(1).index_select(1, places)
 
 
 class IntegerConv(nn.Module):
@@ -215,6 +221,15 @@ class IntegerEntropyModel(nn.Module):
         self.tone_channels = self.tone_context["head"].weight.shape[0] // 2 if has_tone else 0
         self.model_id = model_id(tensors)
 
+    @property
+    def carrier(self) -> torch.dtype:
+        """What the integers are carried in: float64, in which they are exact, or float32 after :meth:`rough`."""
+        return self.synthesis["conv1"].weight.dtype
+
+    def rough(self) -> IntegerEntropyModel:
+        """A copy that computes in float32, three times as fast and nearly right: for counting, never for coding."""
+        return copy.deepcopy(self).float()
+
     @torch.no_grad()
     def psi(self, z_hat: Tensor, quality_index: int, height: int, width: int) -> Tensor:
         """Hyper features of the sketch.
@@ -225,10 +240,10 @@ class IntegerEntropyModel(nn.Module):
             height, width: size of the latent.
 
         Returns:
-            ``(1, P, height, width)`` float64 integers in units of 1/256.
+            ``(1, P, height, width)`` integers in units of 1/256, as :attr:`carrier`.
         """
         unit = 2**ACTIVATION_BITS
-        z = (z_hat.double() * unit).clamp(-LIMIT, LIMIT)
+        z = (z_hat.to(self.carrier) * unit).clamp(-LIMIT, LIMIT)
         shape = (1, 1, *z.shape[-2:])
         plane = z.new_full(shape, (quality_index * 5 * unit + 127) // 255)
         net = self.synthesis
@@ -240,7 +255,7 @@ class IntegerEntropyModel(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, group: str, psi: Tensor, known: Tensor | None, seen: Tensor, where: Tensor
+        self, group: str, psi: Tensor, known: Tensor | None, seen: Tensor, places: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Means and scale indices of one group at some positions.
 
@@ -249,14 +264,14 @@ class IntegerEntropyModel(nn.Module):
             psi: from :meth:`psi`.
             known: decoded values ``(1, K, h, w)`` in units of 1/8, zero where unknown; None if nothing is.
             seen: boolean ``(h, w)``, where this group is known.
-            where: boolean ``(h, w)``, the positions wanted, N of them.
+            places: int64 ``(N,)``, the positions wanted, row by row.
 
         Returns:
             means ``(C, N)`` in units of 1/8 and table indices ``(C, N)`` in 0..63, both int64.
         """
         net = self.structure_context if group == "structure" else self.tone_context
         unit = 2**ACTIVATION_BITS
-        psi_there = psi[0][:, where]  # (P, N)
+        psi_there = _at(psi, places)  # (P, N)
         if "context" not in net:
             return self._head(net, psi_there)
         if known is None:  # the convolution of zeros is its bias
@@ -265,8 +280,9 @@ class IntegerEntropyModel(nn.Module):
             context = bias.unsqueeze(1).expand(-1, psi_there.shape[1])
         else:
             values = (known * (unit // UNITS_PER_Y)).clamp(-LIMIT, LIMIT)
-            mask = seen.double().view(1, 1, *seen.shape) * unit
-            context = net["context"](torch.cat([values, mask], dim=1))[0][:, where]  # (48, N)
+            mask = seen.to(self.carrier).view(1, 1, *seen.shape) * unit
+            context = net["context"](torch.cat([values, mask], dim=1))  # (1, 48, h, w)
+            context = _at(context, places)  # (48, N)
         return self._head(net, torch.cat([_leaky(context), psi_there]))
 
     @staticmethod

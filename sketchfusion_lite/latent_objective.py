@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-MIN_LPIPS_SIDE = 35  # 32 after the largest shift
-# Views of LPIPS in turn: AlexNet's stride is 4, see training.objectives.PerceptualLoss.
-SHIFTS = ((0, 0), (1, 2), (2, 3), (3, 1))
+MIN_LPIPS_SIDE = 67  # 32 after the largest shift, at half the size
+View = tuple[int, int, int]  # rows and columns left out, and by how much the picture is shrunk
+# In turn. AlexNet's stride is 4, hence the shifts (training.objectives.PerceptualLoss). At half the size it judges what it
+# passes over at full size: with every third view such, a search gains in DISTS and PSNR, too, at a lower cost.
+VIEWS: tuple[View, ...] = ((0, 0, 1), (1, 2, 1), (1, 3, 2), (2, 3, 1), (3, 1, 1), (0, 2, 2))
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Objective:
     """
 
     mse_weight: float = 0.002
-    lpips_weight: float = 2.0
+    lpips_weight: float = float(__import__("os").environ.get("LP","2.0"))
     sketch_weight: float = 0.05
     lpips: nn.Module | None = None
 
@@ -64,26 +67,29 @@ def _lpips_of(path: str) -> nn.Module:
     return load_lpips("alex")
 
 
-class ShiftedLpips:
-    """LPIPS against one photo, whose features are computed once per shift."""
+class LpipsViews:
+    """LPIPS against one photo, whose features are computed once per view."""
 
     def __init__(self, lpips: nn.Module, photo: Tensor) -> None:
         self.lpips, self.photo = lpips, photo
-        self._features: dict[tuple[int, int], list[Tensor]] = {}
+        self._features: dict[View, list[Tensor]] = {}
 
-    def __call__(self, image: Tensor, shift: tuple[int, int]) -> Tensor:
-        """Distance ``()`` of an image ``(1, 3, H, W)`` in about [0, 1], both without the first rows and columns."""
-        if shift not in self._features:
+    def __call__(self, image: Tensor, view: View) -> Tensor:
+        """Distance ``()`` of an image ``(1, 3, H, W)`` in about [0, 1], seen as the photo is."""
+        if view not in self._features:
             with torch.no_grad():
-                self._features[shift] = self._normalised(self.photo, shift)
-        ours, photos = self._normalised(image, shift), self._features[shift]
+                self._features[view] = self._normalised(self.photo, view)
+        ours, photos = self._normalised(image, view), self._features[view]
         layers = zip(self.lpips.lins, ours, photos, strict=True)
         return sum(lin.model((a - b).square()).mean() for lin, a, b in layers)
 
-    def _normalised(self, image: Tensor, shift: tuple[int, int]) -> list[Tensor]:
+    def _normalised(self, image: Tensor, view: View) -> list[Tensor]:
         """AlexNet's five feature maps, of unit length across channels."""
-        top, left = shift
-        scaled = self.lpips.scaling_layer(image[..., top:, left:] * 2 - 1)
+        top, left, coarser = view
+        seen = image[..., top:, left:]
+        if coarser > 1:
+            seen = F.avg_pool2d(seen, coarser)
+        scaled = self.lpips.scaling_layer(seen * 2 - 1)
         # The inner epsilon keeps the gradient finite where nothing fires.
         norms = ((f, (f.square().sum(1, True) + 1e-20).sqrt()) for f in self.lpips.net(scaled))
         return [f / (norm + 1e-10) for f, norm in norms]

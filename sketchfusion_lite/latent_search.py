@@ -26,6 +26,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 
 import torch
 import torch.nn.functional as F
@@ -46,19 +47,21 @@ from .entropy import (
 from .errors import ArgumentError, WeightsError
 from .images import crop
 from .integer import UNITS_PER_Y
-from .latent_objective import MIN_LPIPS_SIDE, SHIFTS, Objective, ShiftedLpips, cached_lpips
+from .latent_objective import MIN_LPIPS_SIDE, VIEWS, LpipsViews, Objective, View, cached_lpips
 from .model import ModelConfig, SketchFusionModel, entropy_model
 from .weights_io import load_codec_weights, part
 
 __all__ = [
     "ITERATIONS",
+    "MAX_EFFORT",
     "SearchNumbers",
     "SearchResult",
     "load_float_entropy",
     "optimise_latent",
 ]
 
-ITERATIONS = (0, 24, 32, 40, 48, 58, 78, 104, 136, 176, 224)  # of effort 0 to 10
+ITERATIONS = (0, 14, 20, 26, 32, 40, 54, 72, 96, 128, 176)  # of effort 0 to 10
+MAX_EFFORT = len(ITERATIONS) - 1
 MAX_PIXELS = 2 << 20  # about 1.5 kB of memory per pixel
 
 _LEARNING_RATE = 0.1  # symbols have unit bins
@@ -66,13 +69,16 @@ _WARMUP = 5  # steps to the full learning rate: Adam's first ones move every sym
 _TEMPERATURES = (0.12, 0.02)  # of the soft rounding, first and last; 0 is rounding
 _HARDENED, _HARDENED_STEPS = 0.8, 80  # the last one is reached after this fraction or so many steps
 _RATE_WEIGHTS = (2.0, 250.0)  # bounds of lambda
-_RATE_START = 0.7  # of the slope; the search moves to a flatter part of a better curve
+_RATE_GAIN = float(__import__("os").environ.get("G","0.3"))  # change of log lambda per step and unit of relative error
+# What a latent's bits will be once it is hard, over those of the soft one. Rounding it before its time tells worse: bits
+# seem a third too many then, and lambda runs away.
+_SOFT_BITS = 1.05
 _RATE_AIM = 0.99  # of the target bits
-# Change of log lambda per step and unit of relative error: while rounding hardens, and after.
-_RATE_GAINS = (0.2, 0.4)
-# Ever more symbols are dropped, the least sure of themselves first, until the bits meet the target.
-_DEAD_ZONES = (0.5, 0.52, 0.54, 0.57, 0.6, 0.64, 0.68, 0.74, 0.8, 0.9, 1.0, 1.2, 1.7, 2.5)
+_DEAD_ZONES = (0.5, 2.5)  # symbols below are dropped; as few as it takes for the bits to meet the target
+_HALVINGS = 10
+_FITTINGS = 3  # times that the integer model may say that the float one counted too little
 _PATIENCE = 3  # trials by true rounding without a gain
+_STEP_COST = 2.3  # seconds of a step over those of a measurement
 
 OnProgress = Callable[[int, int, dict[str, float]], None]  # (steps done, steps at most, numbers)
 
@@ -177,14 +183,15 @@ def optimise_latent(
         rate_weight: lambda per bit per pixel at which results are compared and where the search starts; None takes
             the slope of this codec's own rate-distortion curve at ``index``.
         max_pixels: refuse larger pictures, since memory grows with them.
-        on_progress: called after every step as ``on_progress(done, total, numbers)`` with floats ``objective``,
-            ``bpp``, ``mse``, ``lpips`` of the soft latent and ``rate_weight``. An early stop ends the calls.
+        on_progress: called as ``on_progress(done, total, numbers)``: once before the first step with an estimate of the
+            ``seconds`` to come, then after every step with those that are left, and with ``objective``, ``bpp``,
+            ``mse``, ``lpips`` of the soft latent and ``rate_weight``. An early stop ends the calls.
 
     Raises:
         ArgumentError: an argument out of range, shapes that do not fit, or a picture over ``max_pixels``.
     """
-    if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= 10:
-        raise ArgumentError(f"effort={effort!r}: give a whole number from 0 (none) to 10.")
+    if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= MAX_EFFORT:
+        raise ArgumentError(f"effort={effort!r}: give a whole number from 0 (none) to {MAX_EFFORT}.")
     if not 0 <= index <= 255:
         raise ArgumentError(f"index={index!r}: give 0 to 255.")
     height, width = photo.shape[-2:]
@@ -233,7 +240,7 @@ class _Search:
             self.lines = F.max_pool2d(lines, 2)  # (1, 1, 8h, 8w), as training's sketch_loss
         self.lpips = None
         if objective.lpips is not None and min(size) >= MIN_LPIPS_SIDE:
-            self.lpips = ShiftedLpips(objective.lpips.to(self.device), self.photo)
+            self.lpips = LpipsViews(objective.lpips.to(self.device), self.photo)
 
     def run(
         self,
@@ -247,7 +254,9 @@ class _Search:
         with torch.no_grad():
             z = self._hyper(start)
             weight = rate_weight or (self._slope(y) if iterations else _RATE_WEIGHTS[0])
+        started = perf_counter()
         before = self.measure(start, z, self.index, weight)
+        measured = perf_counter() - started
         target = target_bits or before.bits
         best = (before.bits > target, before.objective)
         found, after, done = (y, z), before, 0
@@ -255,7 +264,10 @@ class _Search:
         symbols, hyper = (x.requires_grad_() for x in self._symbols(start, z))
         adam = torch.optim.Adam([symbols, hyper], lr=_LEARNING_RATE, betas=(0.9, 0.99))
         lowest, highest = map(math.log, _RATE_WEIGHTS)
-        log_weight = math.log(_RATE_START * weight)
+        log_weight = math.log(weight)
+        if on_progress and iterations:
+            on_progress(0, iterations, {"seconds": _STEP_COST * measured * iterations})
+        began = perf_counter()
         for done in range(1, iterations + 1):
             progress = done / iterations
             adam.param_groups[0]["lr"] = _LEARNING_RATE * min(
@@ -264,19 +276,19 @@ class _Search:
             hardening = min(1.0, done / min(_HARDENED * iterations, _HARDENED_STEPS))
             temperature = _TEMPERATURES[0] ** (1 - hardening) * _TEMPERATURES[1] ** hardening
             numbers = self._step(adam, temperature, math.exp(log_weight), done)
-            with torch.no_grad():
-                _, _, bits = self.walk(symbols, hyper, 0.0)
-            hardened = hardening == 1  # before, a trial by true rounding says little
-            error = bits.item() / (_RATE_AIM * target) - 1
-            log_weight += _RATE_GAINS[hardened] * min(max(error, -0.5), 0.5)
+            bits = _SOFT_BITS * numbers["bpp"] * self.area
+            if hardening == 1:
+                with torch.no_grad():
+                    bits = self.walk(symbols, hyper, 0.0)[2].item()
+            log_weight += _RATE_GAIN * min(max(bits / (_RATE_AIM * target) - 1, -0.5), 0.5)
             log_weight = min(max(log_weight, lowest), highest)
             if on_progress:
-                on_progress(done, iterations, numbers)
-            if not hardened or (done % every and done != iterations):
+                left = (perf_counter() - began) * (iterations / done - 1)
+                on_progress(done, iterations, numbers | {"seconds": left})
+            # Before it is hard, a trial by true rounding says little.
+            if hardening < 1 or (done % every and done != iterations):
                 continue
-            # The integer export counts a little otherwise than the float networks.
-            candidate = self._within(symbols, hyper, 0.997 * target)
-            trial = self.measure(*candidate, self.index, weight)
+            candidate, trial = self._fitting(symbols, hyper, target, weight)
             rank = (trial.bits > target, trial.objective)
             better = rank < best and trial.bits <= target
             fruitless = 0 if better else fruitless + 1
@@ -295,7 +307,7 @@ class _Search:
         """One step of Adam; the numbers of the soft latent before it."""
         variables = adam.param_groups[0]["params"]
         y_hat, _, bits = self.walk(*variables, temperature)
-        distortion, terms = self.distortion(y_hat, self.index, SHIFTS[count % len(SHIFTS)])
+        distortion, terms = self.distortion(y_hat, self.index, VIEWS[count % len(VIEWS)])
         bpp = bits / self.area
         loss = rate_weight * bpp + distortion
         for variable, gradient in zip(variables, torch.autograd.grad(loss, variables), strict=True):
@@ -314,15 +326,38 @@ class _Search:
         bits = bits - symbol_likelihood(rounded, scale_of_index(indices)).log2().sum()
         return rounded + means, z_hat, bits
 
+    def _fitting(
+        self, symbols: Tensor, hyper: Tensor, target: float, rate_weight: float
+    ) -> tuple[tuple[Tensor, Tensor], SearchNumbers]:
+        """The latent rounded such that the integer model, which codes, counts no more than ``target`` bits."""
+        allowed = target
+        for _ in range(_FITTINGS):
+            candidate = self._within(symbols, hyper, allowed)
+            trial = self.measure(*candidate, self.index, rate_weight)
+            if trial.bits <= target:
+                break
+            allowed *= 0.999 * target / trial.bits
+        return candidate, trial
+
     @torch.no_grad()
     def _within(self, symbols: Tensor, hyper: Tensor, bits: float) -> tuple[Tensor, Tensor]:
-        """Rounded ``y_hat`` and ``z_hat``; if over ``bits``, with a dead zone."""
-        for dead_zone in _DEAD_ZONES:
-            kept = torch.where(symbols.abs() < dead_zone, 0.0, symbols)
-            y_hat, z_hat, needed = self.walk(kept, hyper, 0.0)
-            if needed <= bits:
-                break
-        return y_hat, z_hat
+        """Rounded ``y_hat`` and ``z_hat``; if over ``bits``, with the smallest dead zone that meets them."""
+        low, high = _DEAD_ZONES
+        found = self._dropped(symbols, hyper, low)
+        for _ in range(_HALVINGS if found[2] > bits else 0):
+            middle = low + (high - low) / 4  # the answer is near the low end
+            trial = self._dropped(symbols, hyper, middle)
+            if trial[2] > bits:
+                low = middle
+            else:
+                high, found = middle, trial
+        return found[:2]
+
+    def _dropped(
+        self, symbols: Tensor, hyper: Tensor, dead_zone: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:meth:`walk` without the symbols below ``dead_zone``."""
+        return self.walk(torch.where(symbols.abs() < dead_zone, 0.0, symbols), hyper, 0.0)
 
     @torch.no_grad()
     def _symbols(self, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -360,7 +395,7 @@ class _Search:
         return torch.cat(all_means, dim=1), torch.cat(all_indices, dim=1)
 
     def distortion(
-        self, y_hat: Tensor, index: int, shift: tuple[int, int] = (0, 0), clamp: bool = False
+        self, y_hat: Tensor, index: int, view: View = (0, 0, 1), clamp: bool = False
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted distortion ``()`` of a scaled ``y_hat`` and its terms."""
         y_hat = (y_hat * self._gain(index)[1]).to(self.dtype)
@@ -372,7 +407,7 @@ class _Search:
         total = self.weights.mse_weight * mse + self.weights.sketch_weight * sketch
         lpips = mse.new_tensor(math.nan)
         if self.lpips is not None:
-            lpips = self.lpips(preview, shift)
+            lpips = self.lpips(preview, view)
             total = total + self.weights.lpips_weight * lpips
         return total, {"mse": mse, "lpips": lpips, "sketch": sketch}
 

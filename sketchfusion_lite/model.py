@@ -10,14 +10,14 @@ image --+-> BoundaryDetector (frozen) -+
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from torch import Tensor, nn
 
-from .blocks import leak
 from .cues import BoundaryDetector
 from .entropy import EntropyModel
+from .errors import WeightsError
 from .preview import PreviewDecoder
 from .sketch import GainUnit, SketchFusionNet, SketchRenderer
 
@@ -37,22 +37,21 @@ class ModelConfig:
             :class:`.SketchFusionNet`.
         context: ``"checkerboard"``, or for ablations ``"hyperprior"`` or ``"factorised"``, see :class:`.EntropyModel`.
         gain_vectors: a gain per channel and quality level; false for one step size per level, as in JPEG (ablations).
-        negative_slope: of the bottleneck blocks' activations, see :func:`.blocks.leak`; 0 is what weights had that
-            do not say.
+        activation: of the bottleneck blocks, ``"silu"`` or ``"relu"``, see :class:`.blocks.BottleneckBlock`.
     """
 
-    structure_channels: int = 12
-    tone_channels: int = 24
+    structure_channels: int = 16
+    tone_channels: int = 32
     hyper_channels: int = 16
     levels: int = 6
-    encoder_widths: tuple[int, int, int] = (48, 128, 192)
-    encoder_depths: tuple[int, int, int] = (1, 2, 3)
-    decoder_widths: tuple[int, int, int] = (256, 128, 64)
-    decoder_depths: tuple[int, int, int] = (5, 4, 4)
+    encoder_widths: tuple[int, int, int] = (48, 160, 256)
+    encoder_depths: tuple[int, int, int] = (1, 3, 6)
+    decoder_widths: tuple[int, int, int] = (320, 160, 64)
+    decoder_depths: tuple[int, int, int] = (6, 5, 4)
     cues: str = "fused"
     context: str = "checkerboard"
     gain_vectors: bool = True
-    negative_slope: float = 0.0
+    activation: str = "silu"
 
     @property
     def latent_channels(self) -> int:
@@ -63,7 +62,22 @@ class ModelConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> ModelConfig:
-        """Inverse of :meth:`to_dict`; JSON's lists become tuples again."""
+        """Inverse of :meth:`to_dict`; JSON's lists become tuples again, and weights up to 0.6.0 have ReLUs.
+
+        Raises:
+            WeightsError: a field of another release, or an activation that is no more.
+        """
+        values = {"activation": "relu"} | values
+        if values.pop("negative_slope", 0.0):
+            raise WeightsError(
+                "weights: blocks with a negative_slope were an experiment of 0.6.0; load them with that release."
+            )
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise WeightsError(
+                f"weights: {', '.join(sorted(unknown))} in their configuration are not known here; they are of a "
+                "later release. Upgrade, or train new ones."
+            )
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
@@ -108,16 +122,23 @@ class SketchFusionModel(nn.Module):
         self.config = config = config or ModelConfig()
         self.boundary_detector = BoundaryDetector().requires_grad_(False)
         self.encoder = SketchFusionNet(
-            config.latent_channels, config.encoder_widths, config.encoder_depths, config.cues
+            config.latent_channels,
+            config.encoder_widths,
+            config.encoder_depths,
+            config.cues,
+            config.activation,
         )
         gains = config.latent_channels if config.gain_vectors else 1
         self.gain = GainUnit(config.levels, gains, low=0.4, high=3.5)
         self.entropy = entropy_model(config, trainable)
-        self.renderer = SketchRenderer(config.structure_channels)
+        self.renderer = SketchRenderer(config.structure_channels, activation=config.activation)
         self.preview = PreviewDecoder(
-            config.latent_channels, config.levels, config.decoder_widths, config.decoder_depths
+            config.latent_channels,
+            config.levels,
+            config.decoder_widths,
+            config.decoder_depths,
+            config.activation,
         )
-        leak(self, config.negative_slope)
 
     def forward(
         self, image: Tensor, boundaries: Tensor, quality: Tensor, drop_tone: Tensor | None = None

@@ -1,6 +1,6 @@
 """Preview decoder: the first of the two receiver stages, one feed-forward pass.
 
-    y_hat --> [stride 16: 5 blocks] --> [stride 8: 4] --> [stride 4: 4] --> x_preview
+    y_hat --> [stride 16: 6 blocks] --> [stride 8: 5] --> [stride 4: 4] --> x_preview
  (B,C,H/16,W/16)                                                          (B,3,H,W)
 
 Convolutions only, most of the work at strides 8 and 16, pixel shuffle up.
@@ -27,6 +27,7 @@ class PreviewDecoder(nn.Module):
             trusting less where it was quantised more coarsely.
         widths: channels at strides 16, 8 and 4.
         depths: bottleneck blocks at strides 16, 8 and 4.
+        activation: of the blocks, see :class:`.BottleneckBlock`.
 
     Shape:
         y_hat ``(B, C, h, w)`` after inverse gain, quality ``(B,)`` -> preview ``(B, 3, 16h, 16w)`` in about
@@ -37,16 +38,17 @@ class PreviewDecoder(nn.Module):
         self,
         latent_channels: int,
         levels: int,
-        widths: tuple[int, int, int] = (256, 128, 64),
-        depths: tuple[int, int, int] = (5, 4, 4),
+        widths: tuple[int, int, int] = (320, 160, 64),
+        depths: tuple[int, int, int] = (6, 5, 4),
+        activation: str = "silu",
     ) -> None:
         super().__init__()
         w16, w8, w4 = widths
         self.stem = nn.Conv2d(latent_channels, w16, 3, padding=1)
         self.quality_bias = nn.Parameter(torch.zeros(levels, w16))
-        self.stride16 = nn.Sequential(blocks(w16, depths[0]), upsample(w16, w8))
-        self.stride8 = nn.Sequential(blocks(w8, depths[1]), upsample(w8, w4))
-        self.stride4 = blocks(w4, depths[2])
+        self.stride16 = nn.Sequential(blocks(w16, depths[0], activation), upsample(w16, w8))
+        self.stride8 = nn.Sequential(blocks(w8, depths[1], activation), upsample(w8, w4))
+        self.stride4 = blocks(w4, depths[2], activation)
         self.to_pixels = nn.Sequential(nn.Conv2d(w4, 48, 3, padding=1), nn.PixelShuffle(4))
 
     @property

@@ -1,15 +1,20 @@
 """Rate search: the finest quality whose file fits a budget, with one pass of the encoder network.
 
-y --> Trial --quality--> symbols --> size --+--> secant in log size --> quality'  ... --> file
-                 ^                          |
-                 +--------------------------+
+y --> Trial --quality--> rough symbols --> size --+--> secant in log size --> quality'  ... --> symbols --> file
+                 ^                                |
+                 +--------------------------------+
+
+The trials only count: they walk the entropy model in float32, in a third of the time that exact integers take.
 """
 
 from __future__ import annotations
 
-from math import ceil, log
+from bisect import bisect_left
+from functools import cache
+from math import ceil, log, sqrt
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from . import bitstream
@@ -21,10 +26,15 @@ from .results import Encoded
 if TYPE_CHECKING:
     from .codec import SketchFusionCodec
 
-_CLOSE_ENOUGH = 0.985  # the rate search stops this near below the budget
-_SECANTS = (
-    6  # sizes of tiny files jump, and a secant then creeps: after so many trials halve the bracket
-)
+_CLOSE_ENOUGH = 0.96  # the rate search stops this near below the budget
+_AIM = 0.985
+# Sizes of tiny files jump, and a secant then creeps: after so many trials halve the bracket.
+_SECANTS = 6
+# log bytes over Trial.activity, fitted to 30 photos (none of Kodak) at 12 qualities of model 0x3dd6; other models begin
+# a little further off.
+_SLOPE, _INTERCEPT = 1.15, -2.47
+_SOME = 1 << 16  # values of the latent that tell enough of its activity
+_LAST = 255
 
 
 class Trial:
@@ -32,17 +42,27 @@ class Trial:
 
     def __init__(self, codec: SketchFusionCodec, y: Tensor, height: int, width: int) -> None:
         self.codec, self.y, self.height, self.width = codec, y, height, width
-        self._symbols: dict[int, Symbols] = {}
+        self.symbols, self.activity = cache(self._symbols), cache(self._activity)
 
-    def symbols(self, index: int) -> Symbols:
-        if index not in self._symbols:
-            self._symbols[index] = self.codec._quantise(self.y, index)
-        return self._symbols[index]
+    def _symbols(self, index: int) -> Symbols:
+        """Exact symbols of a quality."""
+        return self.codec._quantise(self.y, index)
+
+    @torch.inference_mode()
+    def _activity(self, index: int) -> float:
+        """What a quality's size is nearly proportional to, as a logarithm: magnitudes of differences of neighbours."""
+        gain, _ = self.codec.model.gain(self.codec._quality_tensor(index))  # (1, C, 1, 1)
+        rows = max(1, self.y.numel() // _SOME)
+        scaled = (self.y[..., ::rows, :] * gain).float()
+        steps = (scaled - scaled.roll(1, dim) for dim in (-1, -2))
+        bits = sum(torch.log2(1 + step.abs() / sqrt(2)).mean() for step in steps) / 2
+        return log(1 + float(bits) * self.y.numel())
 
     def size(self, index: int) -> float:
         """Size of the file in bytes to within a few: code length, coder's flush, header, checksums."""
-        words = [ceil(bits / 32) for bits in self.symbols(index).bits]
-        rounding = WORD_BYTES * sum(words) - sum(self.symbols(index).bits) / 8
+        bits = self.codec._quantise(self.y, index, coder=self.codec.counter).bits
+        words = [ceil(section / 32) for section in bits]
+        rounding = WORD_BYTES * sum(words) - sum(bits) / 8
         return bitstream.file_size(self.header(index), *words) - rounding + FLUSH_BYTES
 
     def header(self, index: int) -> bitstream.Header:
@@ -59,14 +79,16 @@ class Trial:
 def search_rate(trial: Trial, max_bytes: int) -> Encoded:
     """The finest quality whose file fits: secant on the logarithm of the size, kept inside a bracket.
 
-    The search goes by code length, which is the size to within a few bytes; the last word has the file.
+    The search goes by code length, which is the size to within a few bytes; the last word has the file. It ends within
+    3 % below the budget where any quality's file lies there.
 
     Raises:
         BudgetTooSmall: quality 0 does not fit.
     """
-    low, high = 0, 255
+    low, high = 0, _LAST
     sizes: dict[int, float] = {}
-    index = 102  # quality 2
+    target = log(_AIM * max(max_bytes, 1))
+    index = _where(trial, (target - _INTERCEPT) / _SLOPE)
     while low <= high:
         sizes[index] = size = trial.size(index)
         if size <= max_bytes:
@@ -75,7 +97,7 @@ def search_rate(trial: Trial, max_bytes: int) -> Encoded:
                 break
         else:
             high = index - 1
-        index = min(max(_guess(sizes, max_bytes), low), high)
+        index = min(max(_guess(trial, sizes, target), low), high)
         if len(sizes) >= _SECANTS:
             index = (low + high) // 2
     for fitting in range(max(low - 1, 0), -1, -1):
@@ -85,12 +107,17 @@ def search_rate(trial: Trial, max_bytes: int) -> Encoded:
     raise BudgetTooSmall.for_image(trial.width, trial.height, len(encoded.data), max_bytes)
 
 
-def _guess(sizes: dict[int, float], max_bytes: int) -> int:
-    """Index at which the size should meet the budget, from the two nearest trials."""
-    target = log(max(max_bytes, 1) * (1 + _CLOSE_ENOUGH) / 2)
+def _guess(trial: Trial, sizes: dict[int, float], target: float) -> int:
+    """Index at which the log size should be ``target``, from the two nearest trials."""
     logs = {index: log(size) for index, size in sizes.items()}
     first, *others = sorted(logs, key=lambda i: abs(logs[i] - target))
-    slope = 0.01  # typical relative growth per index
+    slope = _SLOPE
     if others:
-        slope = max((logs[first] - logs[others[0]]) / (first - others[0]), 0.001)
-    return round(first + (target - logs[first]) / slope)
+        run = trial.activity(first) - trial.activity(others[0])
+        slope = max((logs[first] - logs[others[0]]) / (run or 1e-9), 0.2 * _SLOPE)
+    return _where(trial, trial.activity(first) + (target - logs[first]) / slope)
+
+
+def _where(trial: Trial, activity: float) -> int:
+    """The first index of at least this activity, which grows with the gains."""
+    return min(bisect_left(range(_LAST), activity, key=trial.activity), _LAST)

@@ -32,9 +32,9 @@ SHUFFLE = 4  # space to depth
 class ConditionedBlocks(nn.Module):
     """Bottleneck blocks, each preceded by a bias that time and quality set: ``(B, C, h, w)`` -> same."""
 
-    def __init__(self, channels: int, count: int, embedding: int) -> None:
+    def __init__(self, channels: int, count: int, embedding: int, activation: str) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(BottleneckBlock(channels) for _ in range(count))
+        self.blocks = nn.ModuleList(BottleneckBlock(channels, activation) for _ in range(count))
         self.bias = nn.Linear(embedding, count * channels)
         nn.init.zeros_(self.bias.weight)
         nn.init.zeros_(self.bias.bias)
@@ -60,6 +60,8 @@ class RefinerUNet(ModelMixin, ConfigMixin):
         noise: standard deviation of the noise added to the preview at the start of the flow, of pictures in
             [-1, 1].
         codec_id: model id of the codec whose previews it was trained on.
+        activation: of the blocks, see :class:`.BottleneckBlock`; refiners up to 0.6.0, which do not say theirs, had
+            ``"relu"``.
 
     Shape:
         sample (x_t) and preview ``(B, 3, H, W)`` in about [-1, 1], timestep ``(B,)`` in [0, 1] (1 = preview +
@@ -78,6 +80,7 @@ class RefinerUNet(ModelMixin, ConfigMixin):
         down_depths: tuple[int, int] | None = None,
         noise: float = 0.1,
         codec_id: int = 0,
+        activation: str = "relu",
     ) -> None:
         super().__init__()
         w4, w8, w16 = widths
@@ -88,16 +91,16 @@ class RefinerUNet(ModelMixin, ConfigMixin):
             nn.Linear(4, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
         self.stem = nn.Conv2d(2 * 3 * SHUFFLE**2, w4, 3, padding=1)
-        self.down4 = ConditionedBlocks(w4, down4, embedding)
+        self.down4 = ConditionedBlocks(w4, down4, embedding, activation)
         self.to8 = downsample(w4, w8)
-        self.down8 = ConditionedBlocks(w8, down8, embedding)
+        self.down8 = ConditionedBlocks(w8, down8, embedding, activation)
         self.to16 = downsample(w8, w16)
         self.latent = nn.Conv2d(latent_channels, w16, 3, padding=1)
-        self.middle = ConditionedBlocks(w16, d16, embedding)
+        self.middle = ConditionedBlocks(w16, d16, embedding, activation)
         self.back8 = upsample(w16, w8)
-        self.up8 = ConditionedBlocks(w8, d8, embedding)
+        self.up8 = ConditionedBlocks(w8, d8, embedding, activation)
         self.back4 = upsample(w8, w4)
-        self.up4 = ConditionedBlocks(w4, d4, embedding)
+        self.up4 = ConditionedBlocks(w4, d4, embedding, activation)
         self.to_pixels = nn.Conv2d(w4, 3 * SHUFFLE**2, 3, padding=1)
         # Untrained, it returns the preview: refinement starts from what is there.
         nn.init.zeros_(self.to_pixels.weight)

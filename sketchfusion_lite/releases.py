@@ -34,8 +34,10 @@ class Released:
 RELEASED = (
     Released(0x1EE4, "base", "0.1.0", "0.1.0"),
     Released(0xA9E6, "base", "0.2.0", "0.2.0"),
-    Released(0x7D21, "lines", "0.2.0", None),
-    Released(0x0881, "base", "0.3.0", None),
+    Released(0x7D21, "lines", "0.2.0", "0.6.0"),
+    Released(0x0881, "base", "0.3.0", "0.6.0"),
+    Released(0x4F5D, "lines", "0.7.0", None),
+    Released(0x3DD6, "base", "0.7.0", None),
 )
 
 

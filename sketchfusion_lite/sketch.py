@@ -66,6 +66,7 @@ class SketchFusionNet(nn.Module):
         depths: bottleneck blocks at strides 4, 8 and 16.
         cues: see :class:`GatedFusion`; ``"none"`` puts one plain convolution of the pixels in the place of cues and
             gate (ablations).
+        activation: of the blocks, see :class:`.BottleneckBlock`.
 
     Raises:
         ValueError: another word for ``cues``.
@@ -78,9 +79,10 @@ class SketchFusionNet(nn.Module):
     def __init__(
         self,
         latent_channels: int,
-        widths: tuple[int, int, int] = (48, 128, 192),
-        depths: tuple[int, int, int] = (1, 2, 3),
+        widths: tuple[int, int, int] = (48, 160, 256),
+        depths: tuple[int, int, int] = (1, 3, 6),
         cues: str = "fused",
+        activation: str = "silu",
     ) -> None:
         super().__init__()
         if cues not in CUE_CHOICES:
@@ -91,11 +93,11 @@ class SketchFusionNet(nn.Module):
         else:
             self.plain = None
             self.structural = StructuralCue(w4)
-            self.perceptual = PerceptualCue(w4)
+            self.perceptual = PerceptualCue(w4, activation)
             self.fusion = GatedFusion(w4, cues)
-        self.stride4 = blocks(w4, depths[0])
-        self.stride8 = nn.Sequential(downsample(w4, w8), blocks(w8, depths[1]))
-        self.stride16 = nn.Sequential(downsample(w8, w16), blocks(w16, depths[2]))
+        self.stride4 = blocks(w4, depths[0], activation)
+        self.stride8 = nn.Sequential(downsample(w4, w8), blocks(w8, depths[1], activation))
+        self.stride16 = nn.Sequential(downsample(w8, w16), blocks(w16, depths[2], activation))
         self.to_latent = nn.Conv2d(w16, latent_channels, 1)
 
     def fuse(self, image: Tensor, boundaries: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,17 +162,17 @@ class SketchRenderer(nn.Module):
     Args:
         channels: channels of the structure group.
         width: hidden channels at stride 16.
+        activation: of the blocks, see :class:`.BottleneckBlock`.
 
     Shape:
         y_structure ``(B, channels, h, w)`` -> logits ``(B, 1, 8h, 8w)``: boundary probability at stride 2.
     """
 
-    def __init__(self, channels: int, width: int = 96) -> None:
+    def __init__(self, channels: int, width: int = 96, activation: str = "silu") -> None:
         super().__init__()
         self.net = nn.Sequential(
             nn.Conv2d(channels, width, 3, padding=1),
-            BottleneckBlock(width),
-            BottleneckBlock(width),
+            *blocks(width, 2, activation),
             nn.Conv2d(width, 64, 1),
             nn.PixelShuffle(8),
         )

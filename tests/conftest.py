@@ -69,12 +69,12 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_codec(tiny_weights: Path) -> SketchFusionCodec:
-    return load_codec(tiny_weights, device="cpu")
+    return load_codec(tiny_weights, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")
 def shipped_codec() -> SketchFusionCodec:
-    return load_codec(device="cpu")
+    return load_codec(device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="session")

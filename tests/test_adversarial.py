@@ -243,7 +243,7 @@ def test_the_adversarial_stage_goes_on_from_a_run_and_resumes(
     again = resumed.task.discriminator.state_dict()
     assert all(torch.equal(after[k], again[k]) for k in after)
     resumed.run()
-    codec = load_codec(tmp_path / "gan" / "codec.safetensors", device="cpu")
+    codec = load_codec(tmp_path / "gan" / "codec.safetensors", device="cpu", dtype="float32")
     picture = Image.open(photo_folder / "photo0.png")
     assert codec.decode(codec.encode(picture, quality=2.0).data).image.size == picture.size
 
@@ -290,7 +290,7 @@ def test_the_lines_only_codec_knows_nothing_but_lines(photo_folder, tiny_weights
     assert lines == {"cues": "structural", "tone_channels": 0}
     recipe = codec_recipe(photo_folder, tiny_weights, model=TINY.to_dict() | lines)
     TrainingRun(recipe, tmp_path / "lines").run()
-    codec = load_codec(tmp_path / "lines" / "codec.safetensors", device="cpu")
+    codec = load_codec(tmp_path / "lines" / "codec.safetensors", device="cpu", dtype="float32")
     torch.manual_seed(1)
     data = codec.encode(torch.rand(3, 70, 90), quality=4).data
     info = codec.decode(data).info
@@ -385,7 +385,7 @@ def test_several_steps_learn_in_bfloat16(refiner_run):
 def test_the_exported_refiner_decodes_with_its_codec(refiner_run, trained, photo_folder):
     run, _ = refiner_run
     folder = run.folder / "refiner"
-    codec = load_codec(trained / "codec.safetensors", device="cpu", refiner=folder)
+    codec = load_codec(trained / "codec.safetensors", device="cpu", dtype="float32", refiner=folder)
     assert load_refiner(folder).codec_id == codec.model_id
     picture = Image.open(photo_folder / "photo0.png")
     decoded = codec.decode(codec.encode(picture, quality=2.0).data, "refined")

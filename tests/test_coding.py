@@ -170,7 +170,7 @@ print(hashlib.sha256(y.numpy().tobytes()).hexdigest())
 
 def test_symbols_are_bit_exact_across_processes_threads_and_dtypes(tiny_weights, photo, tmp_path):
     """The same stream, decoded in other processes: 1 and 2 threads, with and without oneDNN, bf16."""
-    codec = load_codec(tiny_weights, device="cpu")
+    codec = load_codec(tiny_weights, device="cpu", dtype="float32")
     path = tmp_path / "photo.skf"
     path.write_bytes(codec.encode(photo, quality=3.0).data)
     hashes = set()
@@ -196,7 +196,7 @@ def test_a_bfloat16_encoder_makes_a_stream_that_float32_decodes(tiny_weights, ph
     bf16 = load_codec(tiny_weights, device="cpu", dtype=torch.bfloat16)
     symbols = latent_of(bf16, photo)
     payload = b"".join(bf16.coder.encode(symbols))
-    fp32 = load_codec(tiny_weights, device="cpu")
+    fp32 = load_codec(tiny_weights, device="cpu", dtype="float32")
     height, width = symbols.y_hat.shape[-2:]
     decoded = fp32.coder.decode(payload, 128, height, width, ())
     assert torch.equal(decoded, symbols.y_hat)

@@ -61,7 +61,7 @@ def refiner() -> Slow:
 
 @pytest.fixture
 def codec(tiny_weights: Path, refiner: Slow) -> SketchFusionCodec:
-    return load_codec(tiny_weights, device="cpu", refiner=refiner)
+    return load_codec(tiny_weights, device="cpu", dtype="float32", refiner=refiner)
 
 
 @pytest.fixture

@@ -76,6 +76,8 @@ def encode(photos: Path, tiny_weights: Path):
             weights,
             "--device",
             "cpu",
+            "--dtype",
+            "float32",
             *options,
         )
 
@@ -143,7 +145,7 @@ def test_the_manifest_says_what_was_made_of_what(encode, photos, tmp_path, sched
         assert row["output_sha256"] == hashlib.sha256(data).hexdigest()
         assert row["bytes"] == len(data)
         assert row["bpp"] == len(data) * 8 / (row["width"] * row["height"])
-        assert row["settings"] == "quality=2 effort=0" and row["device"] == "cpu"
+        assert row["settings"] == "quality=2 effort=0" and row["device"] == "cpu, float32"
         assert row["model"].startswith(f"{tiny_codec.model_id:#06x}-") and row["seconds"] > 0
 
 
@@ -316,7 +318,7 @@ def test_hopeless_errors_stop_at_once(encode, photos, tmp_path, tiny_weights, sc
     common = ("encode", photos, tmp_path / "out")
     absent = tmp_path / "absent.safetensors"
     for options, status, words in (
-        (("--device", "abacus", "--scheduler", scheduler), 2, "--device abacus cannot be used"),
+        (("--device", "abacus", "--scheduler", scheduler), 2, "device='abacus' cannot be used"),
         (("--weights", absent, "--workers", 2), 30, "absent.safetensors"),
         (("--workers", 2, "--scheduler", scheduler), 2, "exclude each other"),
         (("--scheduler", "nowhere"), 2, "neither an address"),
@@ -343,7 +345,7 @@ def test_new_weights_under_an_old_name_are_noticed(tmp_path, tiny_weights):
     refiner.mkdir()
 
     def codec() -> SketchFusionCodec:
-        return Networks(str(weights), sha256_of(weights), "cpu", str(refiner)).codec()
+        return Networks(str(weights), sha256_of(weights), "cpu", refiner=str(refiner)).codec()
 
     shutil.copy(tiny_weights, weights)
     first = codec()

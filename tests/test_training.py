@@ -334,14 +334,6 @@ def test_the_codec_recipe_trains_validates_with_real_bytes_and_exports(
     row = rows(tmp_path / "run" / "validation.csv")[-1]
     assert float(row["actual_bpp_q2"]) > float(row["estimated_bpp_q2"]) > 0
     assert float(row["val_lpips_q2"]) > 0
-    codec = load_codec(tmp_path / "run" / "codec.safetensors", device="cpu")
+    codec = load_codec(tmp_path / "run" / "codec.safetensors", device="cpu", dtype="float32")
     picture = Image.open(photo_folder / "photo0.png")
     assert codec.decode(codec.encode(picture, quality=2.0).data).image.size == picture.size
-
-    checkpoint = tmp_path / "run" / "checkpoint.pt"
-    state = torch.load(checkpoint, weights_only=True)
-    dead = "preview.stride16.0.0.spatial.bias"
-    state["modules"]["model"][dead].fill_(-100.0)
-    torch.save(state, checkpoint)
-    begun = dataclasses.replace(recipe, start_from=str(checkpoint), revive=True)
-    assert CodecTask(begun).model.state_dict()[dead].min() > -1, "dead units were not revived"

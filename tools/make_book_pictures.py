@@ -22,7 +22,7 @@ QUALITY = 84  # of the WebP files: what is stored here must not be what is compa
 
 
 def main(names: list[str]) -> None:
-    codec = load_codec(device="cpu")
+    codec = load_codec(device="cpu", dtype="float32")
     TARGET.mkdir(parents=True, exist_ok=True)
     for old in TARGET.iterdir():
         old.unlink()

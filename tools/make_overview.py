@@ -30,7 +30,7 @@ def row(codec, name: str) -> list[tuple[str, Image.Image]]:
 
 
 def main(names: list[str]) -> None:
-    codec = load_codec(device="cpu")
+    codec = load_codec(device="cpu", dtype="float32")
     pictures = [entry for name in names for entry in row(codec, name)]
     lines = [pictures[i : i + COLUMNS] for i in range(0, len(pictures), COLUMNS)]
     heights = [round(WIDTH * line[0][1].height / line[0][1].width) for line in lines]

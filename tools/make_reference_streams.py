@@ -134,7 +134,7 @@ def make_streams(weights: list[str | Path], force: bool) -> Iterator[dict]:
         OutputError: a stream exists already, and ``force`` is not given.
     """
     for source in weights:
-        codec = load_codec(source, device="cpu")
+        codec = load_codec(source, device="cpu", dtype="float32")
         recipes = {"base": BASE, "lines": LINES}.get(str(source), OLDER)
         for name, make in recipes.items():
             file = STREAMS / f"{codec.model_id:04x}-{name}.skf"
@@ -150,7 +150,7 @@ def make_streams(weights: list[str | Path], force: bool) -> Iterator[dict]:
 
 def without_streams(names: list[str]) -> list[str | Path]:
     """Of some shipped weights those whose model has no streams yet."""
-    return [n for n in names if not list(STREAMS.glob(f"{load_codec(n, 'cpu').model_id:04x}-*"))]
+    return [n for n in names if not list(STREAMS.glob(f"{load_codec(n, 'cpu', 'float32').model_id:04x}-*"))]
 
 
 def main() -> int:

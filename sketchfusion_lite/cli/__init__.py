@@ -7,7 +7,7 @@ What a script can rely on:
   (see :mod:`sketchfusion_lite.errors`; 2 also stands for wrong options, 130 for Ctrl-C);
 * an output file is whole or absent, and is replaced only with ``--force``.
 
-``--help`` and ``info`` never import torch: heavy imports sit inside the commands that need them.
+``--help`` and ``info FILE`` never import torch: heavy imports sit inside the commands that need them.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def main(
     """Photos in about two kilobytes: generative image compression at ultra-low rate."""
 
 
-for _command in (encode, decode, info, evaluate, fid, sweep, train, export, fetch):
+for _command in (encode, decode, evaluate, fid, sweep, train, export, fetch):
     app.command(no_args_is_help=True)(_command)
-app.command()(explore)
+for _command in (info, explore):
+    app.command()(_command)

@@ -22,6 +22,9 @@ def explore(
     device: Annotated[
         str, typer.Option(help="auto (a GPU if there is one), cpu, cuda ...")
     ] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="auto (bfloat16 where it is faster), float32, bfloat16")
+    ] = "auto",
 ) -> None:
     """Explore rate, stages and realism in the browser: sliders, before and after, AVIF beside it.
 
@@ -29,4 +32,4 @@ def explore(
     """
     with needs_extra("workbook", "the explorer"):
         from ..explorer.page import serve
-    serve(photo, port, browser, device, say)
+    serve(photo, port, browser, device, say, dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -21,6 +22,8 @@ from .console import note, progress_bar, say
 from .options import Scheduler
 from .streams import MaxPixels, entropy_model_id, missing_text, read_stream
 
+LOG_SECONDS = 10  # between lines of progress where there is no terminal
+
 Weights = Annotated[
     Path | None,
     typer.Option(help="Weights file (.safetensors). Default: the one that comes with the package."),
@@ -29,6 +32,13 @@ Device = Annotated[
     str,
     typer.Option(
         help="Where the networks run: auto (a GPU if there is one), cpu, cuda, cuda:1 ..."
+    ),
+]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="Numbers of the networks: auto (bfloat16 where the processor has units for it, or on a GPU), float32, "
+        "bfloat16. Integers decode alike in each."
     ),
 ]
 Force = Annotated[
@@ -96,11 +106,13 @@ def encode(
         typer.Option(
             min=0,
             max=10,
-            help="0: one pass of the encoder. 1 to 10: search a better latent for each photo, slowly.",
+            help="0: one pass of the encoder. 1 to 10: search a better latent for each photo, which takes seconds to "
+            "minutes here and nothing at the receiver.",
         ),
     ] = 0,
     weights: Weights = None,
     device: Device = "auto",
+    dtype: Dtype = "auto",
     max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -119,11 +131,11 @@ def encode(
     if target.suffix.lower() in IMAGE_SUFFIXES:
         raise ArgumentError(f"{target}: named like a picture. Call the stream {target.stem}.skf.")
     plan = make_plan(source, target, ".skf", force, list_images, ImageError)
-    networks = _networks(weights, device, plan.is_folder, (workers, scheduler))
+    networks = _networks(weights, (device, dtype), plan.is_folder, (workers, scheduler))
     how = Encoding(networks, bpp, max_bytes, quality, effort, max_pixels)
 
     def line(name: str, made: Made) -> str:
-        return f"{_facts(name, made)}  {made.seconds:.2f} s"
+        return f"{_facts(name, made)}  {made.seconds:.2f} s  ({made.device})"
 
     if not plan.is_folder:
         item = Item(str(source), read_photo(source), str(target))
@@ -187,6 +199,7 @@ def decode(
     ] = None,
     weights: Weights = None,
     device: Device = "auto",
+    dtype: Dtype = "auto",
     max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -206,7 +219,8 @@ def decode(
         )
     suffix = f".{format or Format.PNG}"
     plan = make_plan(source, target, suffix, force, _list_streams, StreamError)
-    networks = _networks(weights, device, plan.is_folder, (workers, scheduler), refiner)
+    numbers = (device, dtype)
+    networks = _networks(weights, numbers, plan.is_folder, (workers, scheduler), refiner)
     how = Decoding(networks, stage.value, tuple(dials.items()), max_pixels)
 
     def read(path: Path) -> bytes:
@@ -217,7 +231,7 @@ def decode(
             note(
                 f"warning: {missing_text(source / name if plan.is_folder else source, made.missing)}"
             )
-        return f"{_facts(name, made)}  {stage}  {made.seconds:.2f} s"
+        return f"{_facts(name, made)}  {stage}  {made.seconds:.2f} s  ({made.device})"
 
     if not plan.is_folder:
         made = how.make(Item(str(source), read(source), str(target)))
@@ -238,12 +252,15 @@ def _facts(name: str, made: Made) -> str:
 
 def _networks(
     weights: Path | None,
-    device: str,
+    numbers: tuple[str, str],
     is_folder: bool,
     spread: tuple[int | None, str | None],
     refiner: Path | None = None,
 ) -> Networks:
     """What to load; for a folder with paths and hashes that mean the same in other processes.
+
+    Args:
+        numbers: device and data type.
 
     Raises:
         ArgumentError: workers for a single file, or both kinds of workers.
@@ -254,7 +271,7 @@ def _networks(
             raise ArgumentError(
                 "--workers and --scheduler are for folders: drop them for one file."
             )
-        return Networks(_text(weights), "", device, _text(refiner))
+        return Networks(_text(weights), "", *numbers, _text(refiner))
     if all(spread):
         raise ArgumentError(
             "--workers and --scheduler exclude each other: a scheduler has its workers."
@@ -265,7 +282,7 @@ def _networks(
     if not file.is_file():
         raise WeightsError(f"{file}: no such weights file. Check the path.")
     name = str(weights) if str(weights) in SHIPPED else weights and str(weights.absolute())
-    return Networks(name, sha256_of(file), device, refiner and str(refiner.absolute()))
+    return Networks(name, sha256_of(file), *numbers, refiner and str(refiner.absolute()))
 
 
 def _text(path: Path | None) -> str | None:
@@ -291,13 +308,24 @@ def _model(networks: Networks) -> str:
 def _effort_bar(
     name: str, effort: int
 ) -> Iterator[Callable[[int, int, dict[str, float]], None] | None]:
-    """A bar for the steps of an encode-time search; nothing without one."""
+    """Says how long an encode-time search takes; then a bar, or in a log a line now and then."""
     if not effort:
         yield None
         return
     with progress_bar(TaskProgressColumn(), TimeRemainingColumn()) as bar:
-        task = bar.add_task(name)
-        yield lambda done, total, numbers: bar.update(task, completed=done, total=total)
+        task, said = bar.add_task(name), time.monotonic()
+
+        def on_progress(done: int, total: int, numbers: dict[str, float]) -> None:
+            nonlocal said
+            left = f"{numbers['seconds']:.0f} s"
+            if not done:
+                note(f"{name}: effort {effort}, {total} steps, about {left}")
+            elif bar.disable and time.monotonic() - said > LOG_SECONDS and done < total:
+                note(f"{name}: step {done} of {total}, {left} left")
+                said = time.monotonic()
+            bar.update(task, completed=done, total=total)
+
+        yield on_progress
 
 
 def _list_streams(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""``sketchfusion info``, and reading ``.skf`` files within bounds. Nothing here imports torch."""
+"""``sketchfusion info``, and reading ``.skf`` files within bounds. Nothing about a stream imports torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from .. import bitstream
+from .. import __version__, bitstream
 from ..errors import StreamError, TruncatedStream, WeightsError
 from .console import note, say, show
 
@@ -57,7 +57,12 @@ def _size_limit(start: bytes, max_pixels: int, name: str) -> int:
 
 
 def info(
-    source: Annotated[Path, typer.Argument(metavar="IN.skf", help="Stream to describe.")],
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[IN.skf]", help="Stream to describe; without one, this installation is described."
+        ),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object and nothing else.")
     ] = False,
@@ -71,8 +76,14 @@ def info(
 ) -> None:
     """Account for every byte of a stream: header fields, sections, what is missing.
 
-    Needs neither weights nor torch. A truncated stream is described as far as it goes.
+    Needs neither weights nor torch. A truncated stream is described as far as it goes. Without a stream it says which
+    models are installed, and on what device and in which numbers networks run here.
     """
+    if source is None:
+        facts = describe_installation(weights)
+        rows = [f"{name}: {value}" for name, value in facts.items()]
+        say(json.dumps(facts) if as_json else "\n".join(rows))
+        return
     data = read_stream(source, max_pixels)
     facts = describe(source, data, bitstream.parse(data, max_pixels, str(source)), weights)
     if as_json:
@@ -94,6 +105,23 @@ def info(
     show(table)
     if facts["missing"]:
         note(f"warning: {missing_text(source, facts['missing'])}")
+
+
+def describe_installation(weights: Path | None = None) -> dict[str, str]:
+    """Version, models and what ``--device auto --dtype auto`` means here; the one thing here that imports torch.
+
+    Args:
+        weights: file to look at; None for the shipped ones.
+    """
+    import torch
+
+    from ..hardware import choose_device, choose_dtype, describe_choice
+
+    device = choose_device("auto")
+    models = {name: f"{own:#06x}" for name, own in _codecs(weights).items()}
+    networks = describe_choice(device, choose_dtype("auto", device))
+    threads = f"{torch.get_num_threads()} threads"
+    return {"version": __version__, **models, "networks (auto)": networks, "processor": threads}
 
 
 def missing_text(source: Path, missing: tuple[str, ...] | list[str]) -> str:
@@ -134,15 +162,20 @@ def describe(
 
 def _matching_weights(model_id: int, weights: Path | None) -> dict[str, Any] | None:
     """Whether the weights at hand decode a stream of ``model_id``; None if there are none."""
-    shipped = Path(str(resources.files("sketchfusion_lite") / "weights"))
-    files = [weights] if weights else sorted(shipped.glob("*.safetensors"))
-    found = {file.name: entropy_model_id(file) for file in files}
-    codecs = {name: own for name, own in found.items() if own is not None}
+    codecs = _codecs(weights)
     if not codecs:
         return None
     fitting = [name for name, own in codecs.items() if own == model_id]
     name = fitting[0] if fitting else next(iter(codecs))
     return {"file": name, "model_id": f"{codecs[name]:#06x}", "decodes": bool(fitting)}
+
+
+def _codecs(weights: Path | None) -> dict[str, int]:
+    """Model id of every codec among a weights file, or the shipped ones."""
+    shipped = Path(str(resources.files("sketchfusion_lite") / "weights"))
+    files = [weights] if weights else sorted(shipped.glob("*.safetensors"))
+    found = {file.name: entropy_model_id(file) for file in files}
+    return {name: own for name, own in found.items() if own is not None}
 
 
 def _verdict(weights: dict[str, Any] | None) -> str:

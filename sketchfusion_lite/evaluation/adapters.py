@@ -123,7 +123,7 @@ class Workbench:
 
     def __post_init__(self) -> None:
         self._open: dict[CodecSpec, Codec] = {}
-        self._ours: dict[str, SketchFusionCodec] = {}
+        self._ours: dict[tuple[str, str], SketchFusionCodec] = {}
 
     def open(self, spec: CodecSpec) -> Codec:
         """Get a codec ready; the second time it is there at once.
@@ -136,15 +136,18 @@ class Workbench:
             self._open[spec] = self._build(spec)
         return self._open[spec]
 
-    def ours(self, name: str) -> SketchFusionCodec:
-        """Our codec: ``"lines"``, or the one that every other stage is decoded with."""
+    def ours(self, name: str, dtype: str = "float32") -> SketchFusionCodec:
+        """Our codec: ``"lines"``, or the one that every other stage is decoded with.
+
+        In float32 unless asked otherwise: a table shall not depend on the processor it was made on.
+        """
         from ..codec import load_codec
 
-        key = "lines" if name == "lines" else "base"
+        key = ("lines" if name == "lines" else "base", dtype)
         if key not in self._ours:
             weights = "lines" if name == "lines" else self.weights
             refiner = None if name == "lines" else self.refiner
-            self._ours[key] = load_codec(weights, self.device, refiner=refiner)
+            self._ours[key] = load_codec(weights, self.device, dtype, refiner)
         return self._ours[key]
 
     def _build(self, spec: CodecSpec) -> Codec:
@@ -166,7 +169,8 @@ class _Ours:
     version = ""
 
     def __init__(self, bench: Workbench, spec: CodecSpec) -> None:
-        self.codec = bench.ours(spec.name)
+        self.dtype = str(spec.option("dtype", "float32"))
+        self.codec = bench.ours(spec.name, self.dtype)
         self.lines = spec.name == "lines"
         self.stage = "preview" if self.lines else spec.name
         self.effort = int(spec.option("effort", 0))
@@ -195,7 +199,7 @@ class _Ours:
         return "-".join([f"{self.codec.model_id:#06x}", *(sha256_of(f)[:12] for f in self._files)])
 
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
-        key = ("ours", self.lines, self.effort, max_bytes)
+        key = ("ours", self.lines, self.dtype, self.effort, max_bytes)
         encoded, encode_s = picture.once(key, lambda: self._encode(picture, max_bytes))
         started = time.perf_counter()
         decoded = self.codec.decode(encoded.data, self.stage, **self.dials)

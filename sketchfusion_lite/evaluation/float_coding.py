@@ -32,6 +32,8 @@ class FloatNets:
         dtype: data type that the copy computes in.
     """
 
+    carrier = torch.float64  # of decoded values, whatever the networks compute in
+
     def __init__(
         self, nets: EntropyModel, tables: Tables, dtype: torch.dtype = torch.float32
     ) -> None:
@@ -47,7 +49,7 @@ class FloatNets:
 
     @torch.no_grad()
     def predict(
-        self, group: str, psi: Tensor, known: Tensor | None, seen: Tensor, where: Tensor
+        self, group: str, psi: Tensor, known: Tensor | None, seen: Tensor, places: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Means and rows, rounded, see :meth:`.IntegerEntropyModel.predict`."""
         if known is None:
@@ -56,7 +58,7 @@ class FloatNets:
         net = self.nets.structure_context if group == "structure" else self.nets.tone_context
         means, rows = net(psi, values, mask)
         numbers = UNITS_PER_Y * means, rows.clamp(0, SCALE_LEVELS - 1)
-        means, rows = (x[0][:, where].round().long() for x in numbers)
+        means, rows = (x[0].flatten(1)[:, places].round().long() for x in numbers)
         return means, rows
 
 

@@ -28,12 +28,12 @@ __all__ = ["OURS", "PEER_NAMES", "CodecSpec", "parse_codec", "parse_rates"]
 OURS = ("sketch", "preview", "refined", "lines")
 PEER_NAMES = {name.lower().replace(" ", ""): name for name in PEERS}  # "jpegxl" -> "JPEG XL"
 
-_EFFORT = {"effort": int}
+_OURS = {"effort": int, "dtype": str}
 _OPTIONS: dict[str, dict[str, type]] = {
-    "sketch": _EFFORT,
-    "preview": _EFFORT,
-    "refined": {**_EFFORT, "steps": int, "realism": float},
-    "lines": _EFFORT,
+    "sketch": _OURS,
+    "preview": _OURS,
+    "refined": {**_OURS, "steps": int, "realism": float},
+    "lines": _OURS,
     **{name: {} for name in PEER_NAMES},
     "pics": {"pipeline": str, "steps": int, "guidance": float},
     "zoo": {"model": str, "metric": str},

@@ -255,7 +255,7 @@ def decode_pics(
 def _shipped_detector() -> Detector:
     from ..codec import load_codec  # on demand: a detector of one's own needs no weights
 
-    return load_codec(device="cpu").boundaries
+    return load_codec(device="cpu", dtype="float32").boundaries
 
 
 def _drawings(boundaries: Tensor, divisor: int, threshold: float, thinner: bool) -> Any:

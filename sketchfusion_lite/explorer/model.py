@@ -2,10 +2,10 @@
 
     update(bpp=0.06) --> quick lane: photo -> latent (once) -> rate search -> preview ----> snapshot
                                                                         |
-                         slow lane: refiner's steps -> AVIF -> metrics <+ -- after each --> snapshot
+               slow lane: effort -> refiner's steps -> AVIF -> metrics <+ -- after each --> snapshot
 
 Each lane is a thread that works on the newest settings alone. Work for older ones ends at the next step of the
-refiner or the next metric, so that a slider's answer waits for nothing that nobody wants any more. Every snapshot is
+search or the refiner, or the next metric, so that a slider's answer waits for nothing that nobody wants any more. Every snapshot is
 immutable, and an older one never follows a newer one.
 """
 
@@ -25,6 +25,7 @@ from ..codec import SketchFusionCodec
 from ..errors import ArgumentError, BudgetTooSmall, SketchFusionError
 from ..evaluation.metrics import Metrics, measure
 from ..evaluation.peers import PeerTrials
+from ..hardware import describe_choice
 from ..images import to_pil
 from ..rate_search import Trial, search_rate
 from .latest import Latest, Superseded
@@ -177,7 +178,12 @@ class ExplorerModel:
         if budget < 1:
             raise ArgumentError(f"a budget of {budget} bytes: give 1 or more.")
         last = self._shown
-        same = last.photo is opened.photo and last.budget == budget and last.decoded is not None
+        same = (
+            last.photo is opened.photo
+            and last.budget == budget
+            and last.decoded is not None
+            and last.effort == settings.effort
+        )
         if same:
             encoded, decoded = last.encoded, last.decoded
         else:
@@ -190,6 +196,8 @@ class ExplorerModel:
             budget=budget,
             encoded=encoded,
             decoded=decoded,
+            effort=settings.effort if same else 0,
+            networks=describe_choice(self.codec.device, self.codec.dtype),
             peer=last.peer if same else None,
             scores={k: v for k, v in last.scores.items() if k != "refined"} if same else {},
             activity="refining",
@@ -209,8 +217,10 @@ class ExplorerModel:
             raise
 
     def _make_rest(self, snapshot: Snapshot) -> None:
-        """The slow lane: the refined picture, then the peer, then the metrics."""
+        """The slow lane: a better latent, the refined picture, then the peer, then the metrics."""
         self._check(snapshot)
+        if snapshot.effort != snapshot.settings.effort:
+            snapshot = self._search(snapshot)
         snapshot = self._refine(snapshot)
         if snapshot.peer is None:
             snapshot = self._publish(replace(snapshot, activity="AVIF"))
@@ -218,6 +228,23 @@ class ExplorerModel:
                 snapshot = replace(snapshot, peer=self._opened.peers.at_most(snapshot.budget))
             snapshot = self._publish(snapshot)
         self._publish(replace(self._measure(snapshot), activity=""))
+
+    def _search(self, snapshot: Snapshot) -> Snapshot:
+        """Search a better latent within the same budget; says how long it will take."""
+        effort = snapshot.settings.effort
+
+        def on_progress(done: int, total: int, numbers: dict[str, float]) -> None:
+            activity = f"effort {effort}: step {done} of {total}, {numbers['seconds']:.0f} s left"
+            self._publish(replace(snapshot, activity=activity))
+
+        photo = snapshot.photo.image
+        encoded = self.codec.encode(
+            photo, max_bytes=snapshot.budget, effort=effort, on_progress=on_progress
+        )
+        decoded = self.codec.decode(encoded.data)
+        return self._publish(
+            replace(snapshot, encoded=encoded, decoded=decoded, effort=effort, activity="refining")
+        )
 
     def _refine(self, snapshot: Snapshot) -> Snapshot:
         """Refine step by step, unless only the dial was turned: then the two pictures are mixed anew."""

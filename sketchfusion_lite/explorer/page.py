@@ -35,12 +35,17 @@ _TITLE = "# SketchFusion-Lite: explorer\n\nChoose a photo and a budget; move the
 # Voilà's page fetches the widgets' state while it loads; pictures that change meanwhile get lost. Hence the wait.
 _CELLS = (
     "from sketchfusion_lite.explorer.widget import explore",
-    "explorer = explore({photo!r}, {device!r}, {folder!r})\nexplorer.model.wait()\nexplorer",
+    "explorer = explore({photo!r}, {device!r}, {folder!r}, {dtype!r})\nexplorer.model.wait()\nexplorer",
 )
 
 
 def serve(
-    photo: str, port: int, browser: bool, device: str, announce: Callable[[str], None]
+    photo: str,
+    port: int,
+    browser: bool,
+    device: str,
+    announce: Callable[[str], None],
+    dtype: str = "auto",
 ) -> None:
     """Serve the explorer until it is interrupted; files are saved where it was started.
 
@@ -50,6 +55,7 @@ def serve(
         browser: open the page.
         device: where the codec runs.
         announce: told the address, token included, once the server listens.
+        dtype: in which numbers the codec runs.
 
     Raises:
         ArgumentError: the port is taken.
@@ -66,7 +72,7 @@ def serve(
                 webbrowser.open(url)
 
     with tempfile.TemporaryDirectory(prefix="sketchfusion-") as folder:
-        notebook = write_page(Path(folder) / "explorer.ipynb", start, device, os.getcwd())
+        notebook = write_page(Path(folder) / "explorer.ipynb", start, device, os.getcwd(), dtype)
         Page.launch_instance([str(notebook)], config=server_config(port, token))
 
 
@@ -89,7 +95,7 @@ def server_config(port: int, token: str) -> Config:
     )
 
 
-def write_page(path: Path, photo: str, device: str, folder: str) -> Path:
+def write_page(path: Path, photo: str, device: str, folder: str, dtype: str = "auto") -> Path:
     """Write the notebook that the page is made of: a title, and the explorer once it has its first answer."""
     cells = [{"cell_type": "markdown", "id": "title", "metadata": {}, "source": _TITLE}]
     for index, source in enumerate(_CELLS):
@@ -98,7 +104,9 @@ def write_page(path: Path, photo: str, device: str, folder: str) -> Path:
             cell
             | {
                 "execution_count": None,
-                "source": source.format(photo=photo, device=device, folder=folder),
+                "source": source.format(
+                    photo=photo, device=device, folder=folder, dtype=dtype
+                ),
             }
         )
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}

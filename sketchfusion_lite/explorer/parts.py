@@ -88,8 +88,9 @@ def describe(snapshot: Snapshot) -> str:
             f"{len(encoded.data):,} of {snapshot.budget:,} bytes",
             f"{encoded.bpp:.4f} bits per pixel",
             f"quality {encoded.quality:.2f} of 5",
-            f"preview after {snapshot.preview_seconds:.2f} s",
+            f"preview after {snapshot.preview_seconds:.2f} s on {snapshot.networks}",
         ]
+        parts += [f"effort {snapshot.effort}"] if snapshot.effort else []
     parts += [snapshot.remark] if snapshot.remark else []
     parts += [f"{snapshot.activity} ..."] if snapshot.activity else []
     return " · ".join(parts)

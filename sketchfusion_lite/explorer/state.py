@@ -34,6 +34,7 @@ class Settings:
         max_bytes: above 0: budget in bytes, in place of ``bpp``.
         steps: sampling steps of the refiner.
         realism: the refiner's dial in [0, 1].
+        effort: 0 takes the encoder's latent, 1 to 10 search a better one; see :meth:`.SketchFusionCodec.encode`.
     """
 
     photo: str | Upload = "coffee"
@@ -41,6 +42,7 @@ class Settings:
     max_bytes: int = 0
     steps: int = DEFAULT_STEPS
     realism: float = 1.0
+    effort: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Snapshot:
         photo: the photo as it was encoded, perhaps shrunk; None before the first one is loaded.
         remark: what was done to it, or empty.
         budget: bytes.
-        encoded, decoded: the file, and its sketch and preview.
+        encoded, decoded: the file, and its sketch and preview; first without effort, then with.
+        effort: that went into ``encoded``; below that of the settings while the search is not over.
         refined: the refined picture at this realism; before ``activity`` is over, as far as it has come.
         peer: AVIF within the same budget; None where nothing fits, or it is not there yet.
         scores: ``"preview"``, ``"refined"``, ``"AVIF"`` -> metrics, as far as they are there.
@@ -61,6 +64,7 @@ class Snapshot:
         activity: what is being worked on; empty when all is done.
         error: why there is nothing new to show, or empty. The pictures are then those of before.
         preview_seconds: from the change of a setting to the preview.
+        networks: where they run and in which numbers.
     """
 
     settings: Settings
@@ -70,6 +74,7 @@ class Snapshot:
     budget: int = 0
     encoded: Encoded | None = None
     decoded: Decoded | None = None
+    effort: int = 0
     refined: Image.Image | None = None
     peer: PeerFile | None = None
     scores: Mapping[str, Metrics] = field(default_factory=dict)
@@ -77,6 +82,7 @@ class Snapshot:
     activity: str = ""
     error: str = ""
     preview_seconds: float = 0.0
+    networks: str = ""
 
     def stage(self, name: str) -> Image.Image | None:
         """The picture of stage ``"sketch"``, ``"preview"`` or ``"refined"``, None if it is not there yet."""

@@ -20,6 +20,7 @@ from IPython.display import HTML
 
 from ..codec import SketchFusionCodec, load_codec
 from ..errors import SketchFusionError
+from ..latent_search import MAX_EFFORT
 from ..refinement import MAX_STEPS
 from ..samples import SAMPLES
 from ..viz.before_after import BeforeAfter, before_after, picture_html
@@ -50,7 +51,7 @@ class Explorer(widgets.VBox):
     Args:
         codec: to explore; None loads the shipped one.
         settings: to begin with.
-        device: where it runs, if it is loaded here.
+        device, dtype: where it runs and in which numbers, if it is loaded here.
         folder: where the button puts files.
     """
 
@@ -60,10 +61,12 @@ class Explorer(widgets.VBox):
         settings: Settings | None = None,
         device: str = "auto",
         folder: str | Path = ".",
+        dtype: str = "auto",
     ) -> None:
         self.folder = Path(folder)
         settings = settings or Settings()
-        self.model = ExplorerModel(codec or load_codec(device=device), settings, self._show)
+        codec = codec or load_codec(device=device, dtype=dtype)
+        self.model = ExplorerModel(codec, settings, self._show)
         self._setter = 0  # thread that sets controls on our behalf, not the user's
         self._echo = math.inf  # rate that we set, until the user chooses one
         self._drawn: tuple[object, ...] = ()
@@ -73,9 +76,9 @@ class Explorer(widgets.VBox):
         super().__init__(
             [
                 widgets.HTML(STYLE),
-                _row(self.photo, self.upload, self.rate, self.bytes, self.steps, self.realism),
+                _row(self.photo, self.upload, self.rate, self.bytes, self.effort),
                 self.error,
-                _row(self.stage, self.against),
+                _row(self.stage, self.against, self.steps, self.realism),
                 _row(_panel(self.pictures, self.status, self.progress), self.peer_panel),
                 _row(_panel(self.sections), _panel(self.scores)),
                 _row(self.save, self.link, self.saved),
@@ -113,6 +116,11 @@ class Explorer(widgets.VBox):
             ),
             "bytes",
         )
+        self.effort = _slider(
+            widgets.IntSlider, "Effort", settings.effort, 0, MAX_EFFORT, 1, "effort"
+        )
+        self.effort.continuous_update = False  # each value is a search of many seconds
+        self.effort.tooltip = "search a better latent for this photo: slow for the sender alone"
         self.steps = _slider(
             widgets.IntSlider, "Refiner steps", settings.steps, 1, MAX_STEPS, 1, "steps"
         )
@@ -120,7 +128,7 @@ class Explorer(widgets.VBox):
             widgets.FloatSlider, "Realism", settings.realism, 0.0, 1.0, 0.05, "realism"
         )
         self.stage = _named(
-            widgets.ToggleButtons(options=STAGES, value="refined", description="Stage"), "stage"
+            widgets.ToggleButtons(options=STAGES, value="preview", description="Stage"), "stage"
         )
         self.against = _named(
             widgets.ToggleButtons(options=list(_AGAINST), description="Left half"), "against"
@@ -132,6 +140,7 @@ class Explorer(widgets.VBox):
         self.upload.observe(self._on_upload, "value")
         self.rate.observe(self._on_rate, "value")
         self.bytes.observe(self._on("max_bytes"), "value")
+        self.effort.observe(self._on("effort"), "value")
         self.steps.observe(self._on("steps"), "value")
         self.realism.observe(self._on("realism"), "value")
 
@@ -247,12 +256,14 @@ class Explorer(widgets.VBox):
             self.peer.value = picture_html(snapshot.peer.image, peer_caption(snapshot))
 
 
-def explore(photo: str = "coffee", device: str = "auto", folder: str | Path = ".") -> Explorer:
+def explore(
+    photo: str = "coffee", device: str = "auto", folder: str | Path = ".", dtype: str = "auto"
+) -> Explorer:
     """The explorer with the shipped codec, to be the last line of a notebook's cell."""
-    return Explorer(settings=Settings(photo), device=device, folder=folder)
+    return Explorer(settings=Settings(photo), device=device, folder=folder, dtype=dtype)
 
 
-def static_view(snapshot: Snapshot, stage: str = "refined", against: str = "photo") -> HTML:
+def static_view(snapshot: Snapshot, stage: str = "preview", against: str = "photo") -> HTML:
     """What the explorer shows, as HTML that needs no kernel: pictures with a divider, and both tables."""
     left, right, labels = halves(snapshot, stage, against)
     frame = before_after(left, right, labels, describe(snapshot), width=720).data

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import bitstream
-from ..errors import ArgumentError, ImageError, SketchFusionError
+from ..errors import ImageError, SketchFusionError
 
 if TYPE_CHECKING:
     from ..codec import SketchFusionCodec
@@ -55,7 +55,7 @@ class Made:
         quality: in [0, 5].
         missing: sections that a truncated stream lacked.
         seconds: that it took, where it was made.
-        device: that the networks ran on.
+        device: that the networks ran on, and in which numbers: ``"cpu, float32"``.
     """
 
     data: bytes
@@ -82,12 +82,14 @@ class Networks:
         sha256: of that file where the work was given out, so that no other weights take its place on a worker;
             empty for any.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+        dtype: ``"auto"``, ``"float32"`` or ``"bfloat16"``, each worker's own choice if auto.
         refiner: folder of the second stage; None for the default.
     """
 
     weights: str | None = None
     sha256: str = ""
     device: str = "auto"
+    dtype: str = "auto"
     refiner: str | None = None
 
     def codec(self) -> SketchFusionCodec:
@@ -109,13 +111,7 @@ def _load(networks: Networks, stamp: tuple) -> SketchFusionCodec:
 
     if networks.sha256:
         require_same_weights(networks.weights, networks.sha256)
-    try:
-        return load_codec(networks.weights, networks.device, refiner=networks.refiner)
-    except (AssertionError, RuntimeError) as error:  # how torch refuses a device
-        reason = str(error).splitlines()[0]
-        raise ArgumentError(
-            f"--device {networks.device} cannot be used here ({reason}). Use auto or cpu."
-        ) from error
+    return load_codec(networks.weights, networks.device, networks.dtype, networks.refiner)
 
 
 @dataclass(frozen=True)
@@ -145,6 +141,8 @@ class Encoding:
             ArgumentError, ImageError, BudgetTooSmall: see :meth:`.SketchFusionCodec.encode`.
             WeightsError: see :meth:`Networks.codec`.
         """
+        from ..hardware import describe_choice
+
         codec = self.networks.codec()
         start = time.perf_counter()
         encoded = codec.encode(
@@ -166,7 +164,7 @@ class Encoding:
             encoded.quality,
             (),
             time.perf_counter() - start,
-            str(codec.device),
+            describe_choice(codec.device, codec.dtype),
         )
 
 
@@ -191,6 +189,7 @@ class Decoding:
             OutputError: no picture can be stored under the output's name.
             WeightsError: see :meth:`Networks.codec`.
         """
+        from ..hardware import describe_choice
         from ..images import image_file
 
         codec = self.networks.codec()
@@ -208,7 +207,7 @@ class Decoding:
             about.quality,
             about.missing,
             time.perf_counter() - start,
-            str(codec.device),
+            describe_choice(codec.device, codec.dtype),
         )
 
 

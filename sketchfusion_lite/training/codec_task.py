@@ -27,7 +27,6 @@ from .objectives import (
     sketch_loss,
 )
 from .recipe import Recipe, describe
-from .reviving import revive
 from .starting import load_start
 
 VALIDATION_QUALITIES = (0.0, 2.0, 4.0)
@@ -71,8 +70,6 @@ class CodecTask(nn.Module):
         self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight, recipe.vgg_every)
         natural = (64, max(data.VALIDATION_SIZE))
         self.sampler, self.held = data.photos_of(recipe, self._boundaries, natural, rank)
-        if recipe.revive:
-            self._revive()
         self.forward_model = (
             torch.compile(self.model, dynamic=False) if recipe.compile else self.model
         )
@@ -86,12 +83,6 @@ class CodecTask(nn.Module):
     @torch.no_grad()
     def _boundaries(self, file: Path, image: Tensor) -> Tensor:
         return self.model.boundary_detector(image).sigmoid()
-
-    def _revive(self) -> None:
-        crop, batch = self.recipe.phase(0.0)
-        images, boundaries = self.sampler.batch(0, crop, 4 * batch)
-        quality = torch.linspace(0, len(self.recipe.bpp_targets) - 1, len(images))
-        revive(self.model, images, boundaries, quality)
 
     def loss(self, step: int, progress: float, device: torch.device) -> tuple[Tensor, dict]:
         r = self.recipe

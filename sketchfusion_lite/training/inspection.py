@@ -1,11 +1,7 @@
-"""Look into a trained network: what its stages cost, which of its units fire, and how far one pixel looks.
-
-A ReLU that is negative for every input passes no gradient, so that a unit once dead stays dead, and a block of dead
-units is a constant that still costs its multiplications. Losses do not show it; :func:`live_units` does.
+"""Look into a trained network: what its stages cost, what a block is worth, and how far one pixel looks.
 
 References
-    [1] Lu et al., "Dying ReLU and Initialization: Theory and Numerical Examples", 2019.
-    [2] Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", NeurIPS 2016.
+    [1] Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", NeurIPS 2016.
 """
 
 from __future__ import annotations
@@ -22,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ..blocks import BottleneckBlock
 from ..preview import PreviewDecoder
 
-__all__ = ["Stage", "influence", "live_units", "muted", "stages"]
+__all__ = ["Stage", "influence", "muted", "stages"]
 
 
 @dataclass(frozen=True)
@@ -32,14 +28,10 @@ class Stage:
     Attributes:
         macs: multiply-accumulates for the inputs it was run with.
         parameters: how many.
-        units: inner channels of its bottleneck blocks.
-        live: those of ``units`` that fired, see :func:`live_units`.
     """
 
     macs: int
     parameters: int
-    units: int
-    live: int
 
 
 @torch.no_grad()
@@ -54,53 +46,21 @@ def stages(network: nn.Module, *inputs: Tensor) -> dict[str, Stage]:
         Name of every child -> :class:`Stage`.
     """
     with FlopCounterMode(display=False) as counter:
-        alive = live_units(network, *inputs)
+        network(*inputs)
     counts, found = counter.get_flop_counts(), {}
     for name, child in network.named_children():
         flops = sum(counts.get(f"{type(network).__name__}.{name}", {}).values())
-        fires = [x for block, x in alive.items() if block == name or block.startswith(f"{name}.")]
         found[name] = Stage(
             flops // 2,  # torch counts multiplication and addition
             sum(p.numel() for p in child.parameters()),
-            sum(map(len, fires)),
-            sum(int(x.sum()) for x in fires),
         )
     return found
-
-
-@torch.no_grad()
-def live_units(network: nn.Module, *inputs: Tensor) -> dict[str, Tensor]:
-    """Run a network once and see which inner channels of its bottleneck blocks fire anywhere.
-
-    Args:
-        network: with :class:`.BottleneckBlock` somewhere inside.
-        inputs: of its ``forward``.
-
-    Returns:
-        Name of every block, in the order of the network's modules -> boolean ``(C // 2,)``: the units behind the
-        block's 3x3 convolution that were above zero anywhere in the batch.
-    """
-    alive: dict[str, Tensor] = {}
-    hooks = []
-    for name, module in network.named_modules():
-        if isinstance(module, BottleneckBlock):
-
-            def watch(_: nn.Module, __: tuple, out: Tensor, name: str = name) -> None:
-                alive[name] = (out > 0).any(dim=3).any(dim=2).any(dim=0)  # (C // 2,)
-
-            hooks.append(module.spatial.register_forward_hook(watch))
-    try:
-        network(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return alive
 
 
 def muted(network: nn.Module, names: Iterable[str]) -> nn.Module:
     """A copy of a network in which some bottleneck blocks add nothing but a bias.
 
-    For ReLU blocks that :func:`live_units` finds silent this changes nothing: what they compute can go.
+    How much worse the result is tells what those blocks are worth to this network, which cannot adapt: an upper bound.
 
     Args:
         network: left as it is.
@@ -113,7 +73,7 @@ def muted(network: nn.Module, names: Iterable[str]) -> nn.Module:
 
 
 def influence(decoder: PreviewDecoder, y_hat: Tensor, quality: Tensor) -> np.ndarray:
-    """How much one pixel in the middle of a picture depends on every latent position around it [2].
+    """How much one pixel in the middle of a picture depends on every latent position around it [1].
 
     Args:
         decoder: in evaluation mode.

@@ -28,8 +28,6 @@ class Recipe:
         start_from: run folder, ``checkpoint.pt`` or weights file whose networks the run starts from; unlike a
             resumed run, it begins at step 0 with fresh optimisers. For task ``"refiner"``, of a refiner.
         transplant: the networks of ``start_from`` are of another size: take the leading part of every tensor that fits.
-        revive: task ``"codec"``: first re-initialise the units of ``start_from`` that nothing reaches, see
-            :mod:`.reviving`.
         graft: task ``"refiner"``: start with the preview decoder's features, see :mod:`.grafting`; a ``start_from``
             takes its place.
         codec: weights file of the codec that task ``"refiner"`` refines; empty = shipped weights.
@@ -77,7 +75,6 @@ class Recipe:
     photos: list[str]
     start_from: str = ""
     transplant: bool = False
-    revive: bool = False
     graft: bool = False
     codec: str = ""
     hold_out: int = 12

@@ -59,7 +59,10 @@ class RefinerTask(nn.Module):
         self.codec.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         codec_id = IntegerEntropyModel(part(tensors, "integer", name)).model_id
         self.unet = RefinerUNet(
-            latent_channels=self.codec.config.latent_channels, codec_id=codec_id, **recipe.model
+            latent_channels=self.codec.config.latent_channels,
+            codec_id=codec_id,
+            activation=self.codec.config.activation,
+            **recipe.model,
         ).to(memory_format=torch.channels_last)
         if recipe.start_from:
             load_start(recipe.start_from, {"unet": self.unet})
