@@ -63,7 +63,9 @@ def means(rows: list[dict]) -> dict:
 def compare(name: str, weights: str, refiner: str, rate: float, only) -> list[dict]:
     """Mean rows of one codec, per stage."""
     shipped = weights == "shipped"
-    codec = load_codec(None if shipped else weights, device="cpu", dtype="float32", refiner=refiner or None)
+    codec = load_codec(
+        None if shipped else weights, device="cpu", dtype="float32", refiner=refiner or None
+    )
     stages = ("preview", "refined") if refiner or shipped else ("preview",)
     photos = list_images(fetch("kodak"))[::EVERY]
     rows = [row for path in photos for row in measure_photo(codec, path, rate, only, stages)]

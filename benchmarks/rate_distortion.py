@@ -34,9 +34,9 @@ PARTS = {
     "stages": (STAGES, ALL_RATES),
     "sketch": (("sketch",), (FULL_AT,)),
     "lines": (("lines",), (0.02, 0.03)),  # it has no tone to spend more on
-    "bfloat16": (("preview:dtype=bfloat16",), RATES),
+    "bfloat16": (("preview:dtype=bfloat16",), (FULL_AT,)),
     "peers": (tuple(name + size for name in PEER_NAMES for size in SIZES), RATES),
-    "searched": (("preview:effort=5",), RATES),  # slow
+    "searched": (("preview:effort=5",), (FULL_AT,)),  # slow
 }
 
 

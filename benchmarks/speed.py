@@ -1,5 +1,5 @@
-"""Seconds and memory of our codec: encode, sketch, preview, refine in 1 to 8 steps, at three sizes; encode and preview in
-bfloat16 beside it; search with effort; cold start, in parts; a training step; peak memory.
+"""Seconds and memory of our codec: encode, sketch, preview, refine in 1 to 8 steps, at three sizes; encode and preview
+in bfloat16 beside it; search with effort; cold start, in parts; a training step; peak memory.
 """
 
 from __future__ import annotations

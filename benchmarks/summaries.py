@@ -99,7 +99,7 @@ def bd() -> list[dict[str, str]]:
 def precision() -> list[dict[str, str]]:
     """The preview with all networks in bfloat16 beside the one in float32."""
     names = {"preview": "float32", "preview:dtype=bfloat16": "bfloat16"}
-    return means(names, RATES, "numbers")
+    return means(names, (FULL_AT,), "numbers")
 
 
 def _why(note: str) -> str:
@@ -126,7 +126,7 @@ SUMMARIES = {
     "peers": lambda: means(PEERS),
     "equal_bytes": lambda: equal("preview"),
     "equal_bytes_dists": lambda: equal("preview", "dists", (FULL_AT,)),
-    "equal_bytes_effort": lambda: equal("preview:effort=5"),
+    "equal_bytes_effort": lambda: equal("preview:effort=5", rates=(FULL_AT,)),
     "equal_bytes_effort_dists": lambda: equal("preview:effort=5", "dists", (FULL_AT,)),
     "bd_rates": bd,
     "precision": precision,

@@ -101,7 +101,9 @@ class SketchFusionCodec:
         return cls(model, entropy, parameter.device, parameter.dtype)
 
     def __repr__(self) -> str:
-        return f"SketchFusionCodec({self.model_id:#06x} on {describe_choice(self.device, self.dtype)})"
+        return (
+            f"SketchFusionCodec({self.model_id:#06x} on {describe_choice(self.device, self.dtype)})"
+        )
 
     @property
     def model_id(self) -> int:

@@ -1,7 +1,7 @@
 """Where the networks run, and in which numbers: what ``"auto"`` means on this machine.
 
-Only the float networks are meant. Entropy coding is integer work on the CPU everywhere, so that neither choice can change
-what a stream means; an encoder may pick a neighbouring symbol.
+Only the float networks are meant. Entropy coding is integer work on the CPU everywhere, so that neither choice can
+change what a stream means; an encoder may pick a neighbouring symbol.
 """
 
 from __future__ import annotations

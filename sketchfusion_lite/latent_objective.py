@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 MIN_LPIPS_SIDE = 67  # 32 after the largest shift, at half the size
 View = tuple[int, int, int]  # rows and columns left out, and by how much the picture is shrunk
-# In turn. AlexNet's stride is 4, hence the shifts (training.objectives.PerceptualLoss). At half the size it judges what it
-# passes over at full size: with every third view such, a search gains in DISTS and PSNR, too, at a lower cost.
+# In turn. AlexNet's stride is 4, hence the shifts (training.objectives.PerceptualLoss). At half the size it judges what
+# it passes over at full size: with every third view such, a search gains in DISTS and PSNR, too, at a lower cost.
 VIEWS: tuple[View, ...] = ((0, 0, 1), (1, 2, 1), (1, 3, 2), (2, 3, 1), (3, 1, 1), (0, 2, 2))
 
 
@@ -26,8 +26,8 @@ VIEWS: tuple[View, ...] = ((0, 0, 1), (1, 2, 1), (1, 3, 2), (2, 3, 1), (3, 1, 1)
 class Objective:
     """Weights of the distortion; the defaults are those of the shipped weights' training, without LPIPS-VGG.
 
-    A search can please one network more than the eye. On five photos (three of BSDS500's test set, two wallpapers) effort 5
-    with LPIPS at 2 gained 0.24 dB, 0.040 LPIPS-Alex and 0.0095 DISTS; at 3 it gained 0.06 dB, 0.050 and 0.0090.
+    A search can please one network more than the eye. On five photos (three of BSDS500's test set, two wallpapers)
+    effort 5 with LPIPS at 2 gained 0.24 dB, 0.040 LPIPS-Alex and 0.0095 DISTS; at 3 it gained 0.06 dB, 0.050 and 0.0090.
 
     Attributes:
         mse_weight: of the squared error, pixel values 0..255.

@@ -11,9 +11,9 @@ better one [1]. The stream stays an ordinary one and decoding costs nothing more
 
 The symbols ``s = y - mean`` are the variables, not ``y``: nearly all of them are zero at these rates, so that the
 decoder mostly sees predicted means, and only in ``s`` does the gradient reach those through ``z`` and the context.
-Rounding is soft and hardens over the search [2]. (With the codec of 0.3, 60 steps of it lowered the objective by 10 to 12 %;
-Gumbel noise as in [1] (SGA) by 3 to 5 %, and straight-through rounding raised it.) Lambda is driven so that the bits meet a
-target, as in training.
+Rounding is soft and hardens over the search [2]. (With the codec of 0.3, 60 steps of it lowered the objective by 10 to
+12 %, Gumbel noise as in [1] (SGA) by 3 to 5 %, and straight-through rounding raised it.) Lambda is driven so that the
+bits meet a target, as in training.
 
 References
     [1] Yang, Bamler, Mandt, "Improving Inference for Neural Image Compression", NeurIPS 2020.
@@ -70,11 +70,14 @@ _TEMPERATURES = (0.12, 0.02)  # of the soft rounding, first and last; 0 is round
 _HARDENED, _HARDENED_STEPS = 0.8, 80  # the last one is reached after this fraction or so many steps
 _RATE_WEIGHTS = (2.0, 250.0)  # bounds of lambda
 _RATE_GAIN = 0.3  # change of log lambda per step and unit of relative error
-# What a latent's bits will be once it is hard, over those of the soft one. Rounding it before its time tells worse: bits
-# seem a third too many then, and lambda runs away.
+# What a latent's bits will be once it is hard, over those of the soft one. Rounding it before its time tells worse:
+# bits seem a third too many then, and lambda runs away.
 _SOFT_BITS = 1.05
 _RATE_AIM = 0.99  # of the target bits
-_DEAD_ZONES = (0.5, 2.5)  # symbols below are dropped; as few as it takes for the bits to meet the target
+_DEAD_ZONES = (
+    0.5,
+    2.5,
+)  # symbols below are dropped; as few as it takes for the bits to meet the target
 _HALVINGS = 10
 _FITTINGS = 3  # times that the integer model may say that the float one counted too little
 _PATIENCE = 3  # trials by true rounding without a gain
@@ -191,7 +194,9 @@ def optimise_latent(
         ArgumentError: an argument out of range, shapes that do not fit, or a picture over ``max_pixels``.
     """
     if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= MAX_EFFORT:
-        raise ArgumentError(f"effort={effort!r}: give a whole number from 0 (none) to {MAX_EFFORT}.")
+        raise ArgumentError(
+            f"effort={effort!r}: give a whole number from 0 (none) to {MAX_EFFORT}."
+        )
     if not 0 <= index <= 255:
         raise ArgumentError(f"index={index!r}: give 0 to 255.")
     height, width = photo.shape[-2:]

@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .blocks import BottleneckBlock, blocks, downsample
+from .blocks import blocks, downsample
 from .cues import PerceptualCue, StructuralCue
 
 CUE_CHOICES = ("fused", "structural", "perceptual", "none")

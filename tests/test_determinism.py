@@ -155,7 +155,9 @@ def test_a_stream_of_an_older_release_is_refused_by_name(entry, shipped_codec):
 @pytest.mark.parametrize("model_id", BLOBS)
 def test_weights_of_an_older_release_decode_its_streams(model_id, tmp_path):
     """What refusing by name promises: with ``--weights`` the same integers and pictures come out as ever."""
-    found = subprocess.run(["git", "cat-file", "blob", BLOBS[model_id]], cwd=ROOT, capture_output=True)
+    found = subprocess.run(
+        ["git", "cat-file", "blob", BLOBS[model_id]], cwd=ROOT, capture_output=True
+    )
     if found.returncode:
         pytest.skip("no git history with the weights of that release")
     weights = tmp_path / "old.safetensors"

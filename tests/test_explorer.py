@@ -27,7 +27,7 @@ from sketchfusion_lite.explorer import parts, widget
 from sketchfusion_lite.explorer.latest import Latest
 from sketchfusion_lite.explorer.model import ExplorerModel
 from sketchfusion_lite.explorer.photos import MAX_UPLOAD_BYTES, WORK_PIXELS, open_photo
-from sketchfusion_lite.explorer.state import Settings, Upload
+from sketchfusion_lite.explorer.state import Settings, Snapshot, Upload
 from sketchfusion_lite.viz.before_after import BeforeAfter, before_after_html
 
 PATIENCE = 300  # seconds; the machine may be busy
@@ -199,6 +199,25 @@ def test_an_error_nobody_foresaw_is_shown_too(model: ExplorerModel, codec, monke
     monkeypatch.undo()
     model.update()
     assert model.wait(PATIENCE).error == ""
+
+
+@pytest.mark.filterwarnings("ignore:no LPIPS trunk")
+def test_effort_first_shows_what_is_there_then_searches_and_says_how_long(codec, file: str):
+    seen: list[Snapshot] = []
+    model = ExplorerModel(codec, Settings(file, bpp=0.5), seen.append, metrics=("psnr",))
+    model.update()
+    plain = model.wait(PATIENCE)
+    model.update(effort=1)
+    found = model.wait(PATIENCE)
+    assert (found.effort, found.activity, found.error) == (1, "", "")
+    assert len(found.encoded.data) <= found.budget == plain.budget
+    assert found.encoded.data == codec.encode(file, max_bytes=plain.budget, effort=1).data
+    assert found.decoded.preview.tobytes() == codec.decode(found.encoded.data).preview.tobytes()
+    told = [s.activity for s in seen if s.activity.startswith("effort 1: step ")]
+    assert len(told) >= 2 and "step 0 of" in told[0] and told[0].endswith("s left")
+    model.update(effort=0)
+    assert model.wait(PATIENCE).encoded == plain.encoded
+    model.close()
 
 
 def test_a_setting_that_does_not_exist(model: ExplorerModel):

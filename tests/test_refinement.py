@@ -348,7 +348,9 @@ def test_large_pictures_in_pieces(codec, tiny_weights, refiner_folder):
 def test_refiner_of_another_codec_is_refused(tiny_weights, stream, tmp_path: Path):
     RefinementPipeline.of(tiny_unet(codec_id=0x0BAD)).save_pretrained(tmp_path)
     with pytest.raises(WeightsError, match="0x0bad"):
-        load_codec(tiny_weights, device="cpu", dtype="float32", refiner=tmp_path).decode(stream, "refined")
+        load_codec(tiny_weights, device="cpu", dtype="float32", refiner=tmp_path).decode(
+            stream, "refined"
+        )
 
 
 def test_missing_and_damaged_refiners(tiny_weights, stream, refiner_folder, tmp_path: Path):

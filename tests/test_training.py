@@ -19,7 +19,6 @@ from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.cues import BoundaryDetector
 from sketchfusion_lite.errors import RecipeError
 from sketchfusion_lite.training import data
-from sketchfusion_lite.training.codec_task import CodecTask
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.muon import Muon, orthogonalise
 from sketchfusion_lite.training.objectives import (

@@ -150,7 +150,11 @@ def make_streams(weights: list[str | Path], force: bool) -> Iterator[dict]:
 
 def without_streams(names: list[str]) -> list[str | Path]:
     """Of some shipped weights those whose model has no streams yet."""
-    return [n for n in names if not list(STREAMS.glob(f"{load_codec(n, 'cpu', 'float32').model_id:04x}-*"))]
+    return [
+        n
+        for n in names
+        if not list(STREAMS.glob(f"{load_codec(n, 'cpu', 'float32').model_id:04x}-*"))
+    ]
 
 
 def main() -> int:

@@ -60,7 +60,8 @@ def info(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[IN.skf]", help="Stream to describe; without one, this installation is described."
+            metavar="[IN.skf]",
+            help="Stream to describe; without one, this installation is described.",
         ),
     ] = None,
     as_json: Annotated[

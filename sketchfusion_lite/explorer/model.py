@@ -5,8 +5,8 @@
                slow lane: effort -> refiner's steps -> AVIF -> metrics <+ -- after each --> snapshot
 
 Each lane is a thread that works on the newest settings alone. Work for older ones ends at the next step of the
-search or the refiner, or the next metric, so that a slider's answer waits for nothing that nobody wants any more. Every snapshot is
-immutable, and an older one never follows a newer one.
+search or the refiner, or the next metric, so that a slider's answer waits for nothing that nobody wants any more.
+Every snapshot is immutable, and an older one never follows a newer one.
 """
 
 from __future__ import annotations

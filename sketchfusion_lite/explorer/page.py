@@ -104,9 +104,7 @@ def write_page(path: Path, photo: str, device: str, folder: str, dtype: str = "a
             cell
             | {
                 "execution_count": None,
-                "source": source.format(
-                    photo=photo, device=device, folder=folder, dtype=dtype
-                ),
+                "source": source.format(photo=photo, device=device, folder=folder, dtype=dtype),
             }
         )
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..blocks import BottleneckBlock
 from ..preview import PreviewDecoder
 
 __all__ = ["Stage", "influence", "muted", "stages"]
