@@ -80,7 +80,7 @@ def equal(
 def bd() -> list[dict[str, str]]:
     """BD-rates against VVC at the size that fits."""
     metrics = {"psnr": "PSNR", "lpips_alex": "LPIPS-Alex"}
-    names = {"preview": "ours, preview", "refined:steps=2": "ours, refined"} | PEERS
+    names = {"preview": "ours, preview"} | PEERS
     found = bd_table(rows(), ANCHOR, [name for name in names if name != ANCHOR], list(metrics))
     table = []
     for codec in (name for name in names if name != ANCHOR):
@@ -94,6 +94,22 @@ def bd() -> list[dict[str, str]]:
             line[f"BD-{label}"] = _number(row["bd_metric"], 2 if metric == "psnr" else 3, "+")
         table.append(line)
     return table
+
+
+def lines() -> list[dict[str, str]]:
+    """The fused codec beside lines alone at less, as the paper does it, and the differences."""
+    rate, less = FULL_AT, 0.03
+    shown = {"preview": f"fused, {rate:g} bpp", "lines": f"lines alone, {less:g} bpp"}
+    at = {"preview": rate, "lines": less}
+    found = {r["codec"]: r for r in mean_rows(rows()) if at.get(r["codec"]) == r["rate"]}
+    names = ("bpp", "psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
+
+    def line(name: str, values: dict, sign: str = "") -> dict[str, str]:
+        numbers = {LABELS[n][0]: _number(values[n], LABELS[n][1], sign) for n in names}
+        return {"codec": name, **numbers}
+
+    gained = {n: found["preview"][n] - found["lines"][n] for n in names}
+    return [line(shown[c], found[c]) for c in shown] + [line("difference", gained, "+")]
 
 
 def precision() -> list[dict[str, str]]:
@@ -129,5 +145,6 @@ SUMMARIES = {
     "equal_bytes_effort": lambda: equal("preview:effort=5", rates=(FULL_AT,)),
     "equal_bytes_effort_dists": lambda: equal("preview:effort=5", "dists", (FULL_AT,)),
     "bd_rates": bd,
+    "lines": lines,
     "precision": precision,
 }

@@ -411,7 +411,7 @@ def load_codec(
             the baseline that sends lines alone.
         device: ``"auto"`` takes a GPU when there is one, else the CPU.
         dtype: of the float networks: ``"auto"`` takes bfloat16 where the device has units for it (a GPU, or a processor
-            with AMX or AVX512-BF16), else float32; ``"float32"`` gives the same numbers on more machines.
+            with AMX, or AMD's with AVX512-BF16), else float32; ``"float32"`` gives the same numbers on more machines.
         refiner: second receiver stage: a folder, an object such as
             :func:`~sketchfusion_lite.priors.load_prior` returns, or None for the one that comes with the library.
 

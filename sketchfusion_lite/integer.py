@@ -227,7 +227,7 @@ class IntegerEntropyModel(nn.Module):
         return self.synthesis["conv1"].weight.dtype
 
     def rough(self) -> IntegerEntropyModel:
-        """A copy that computes in float32, three times as fast and nearly right: for counting, never for coding."""
+        """A copy that computes in float32, twice as fast and nearly right: for counting, never for coding."""
         return copy.deepcopy(self).float()
 
     @torch.no_grad()

@@ -74,10 +74,8 @@ _RATE_GAIN = 0.3  # change of log lambda per step and unit of relative error
 # bits seem a third too many then, and lambda runs away.
 _SOFT_BITS = 1.05
 _RATE_AIM = 0.99  # of the target bits
-_DEAD_ZONES = (
-    0.5,
-    2.5,
-)  # symbols below are dropped; as few as it takes for the bits to meet the target
+# Symbols below are dropped; as few as it takes for the bits to meet the target.
+_DEAD_ZONES = (0.5, 2.5)
 _HALVINGS = 10
 _FITTINGS = 3  # times that the integer model may say that the float one counted too little
 _PATIENCE = 3  # trials by true rounding without a gain
