@@ -213,7 +213,8 @@ def test_decode_writes_the_picture(
     from PIL import Image, ImageChops
 
     out = stream.with_name("out.png")
-    result = invoke("decode", stream, out, "--stage", stage, "--weights", tiny_weights)
+    options = ("--stage", stage, "--weights", tiny_weights, "--dtype", "float32")
+    result = invoke("decode", stream, out, *options)
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith("stream.skf  144x96  ")
     with Image.open(out) as image:

@@ -154,7 +154,7 @@ def test_decoding_is_spread_too(encode, tmp_path, tiny_weights, scheduler):
     cut = small / "a.skf"
     cut.write_bytes(cut.read_bytes()[:-3])
     (small / "b.skf").write_bytes(b"GIF89a")
-    common = ("--weights", tiny_weights, "--device", "cpu")
+    common = ("--weights", tiny_weights, "--device", "cpu", "--dtype", "float32")
     here = invoke("decode", small, tmp_path / "here", *common)
     there = invoke("decode", small, tmp_path / "there", *common, "--scheduler", scheduler)
     assert here.exit_code == there.exit_code == 11
@@ -174,6 +174,7 @@ def test_killed_and_resumed(photos, tmp_path, tiny_weights, tiny_codec):
         shutil.copy(photos / "a.png", photos / f"g{i}.png")
     out = tmp_path / "out"
     common = ["encode", str(photos), str(out), "--bpp", "0.5", "--weights", str(tiny_weights)]
+    common += ["--dtype", "float32"]
     process = subprocess.Popen(
         [sys.executable, "-m", "sketchfusion_lite.cli", *common, "--workers", "2"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
