@@ -306,6 +306,51 @@ def test_kill_and_resume(photo_folder, tmp_path):
     assert run.step == state["step"] + 3
 
 
+@pytest.mark.parametrize("steps", [2, 6], ids=["in the last step", "before"])
+def test_a_run_that_diverges_ruins_no_checkpoint(photo_folder, tmp_path, steps):
+    """Weights that blew up are finite at first: only the next loss tells. They were saved over the good ones once."""
+    folder = tmp_path / "run"
+    TrainingRun(cues_recipe(photo_folder, steps=1), folder).run()
+    sound = (folder / "checkpoint.pt").read_bytes()
+    wild = cues_recipe(photo_folder, steps=steps, checkpoint_minutes=0.0, muon_lr=1e30)
+    wild = dataclasses.replace(wild, adamw_lr=1e30, warmup_steps=0, decay_start=0.99)
+    with pytest.raises(
+        RecipeError, match=r"diverged.*checkpoint\.pt is from before.*lower muon_lr"
+    ):
+        TrainingRun(wild, folder, resume=True).run()
+    assert (folder / "checkpoint.pt").read_bytes() == sound
+    assert not list(folder.glob("*.safetensors.tmp"))
+    calm = TrainingRun(cues_recipe(photo_folder, steps=3), folder, resume=True)
+    calm.run()
+    assert calm.step == 3 and (folder / "checkpoint.previous.pt").read_bytes() == sound
+
+
+def test_looking_whether_a_state_is_sound_leaves_no_trace(photo_folder, tmp_path, tiny_weights):
+    """A run that saves after every step trains as one that saves at its end: rates, noise and the adversary, too."""
+    ends = []
+    for name, minutes in (("often", 0.0), ("once", 60.0)):
+        recipe = load_recipe(
+            "adversarial",
+            photos=[str(photo_folder)],
+            start_from="",
+            hold_out=1,
+            steps=3,
+            minutes=0.0,
+            phases=[[0.0, 64, 2]],
+            model=TINY.to_dict() | {"encoder_widths": [8, 8, 8]},
+            detector=str(tiny_weights),
+            validate_minutes=60.0,
+            checkpoint_minutes=minutes,
+        )
+        run = TrainingRun(recipe, tmp_path / name)
+        run.run()
+        ends.append({n: m.state_dict() for n, m in run._stateful().items()})
+    often, once = ends
+    assert {"model", "rate", "adversary"} <= often.keys()
+    for name in often:
+        assert all(torch.equal(often[name][k], once[name][k]) for k in once[name]), name
+
+
 def test_the_codec_recipe_trains_validates_with_real_bytes_and_exports(
     photo_folder, tmp_path, tiny_weights
 ):

@@ -2,11 +2,13 @@
 
 A run folder holds ``recipe.json``, ``log.csv`` (training), ``validation.csv``, ``checkpoint.pt`` (resume) and, at
 the end, the exported weights. A run killed at any moment resumes from its last checkpoint; data and
-quality draws are functions of seed and step.
+quality draws are functions of seed and step. A state is written only after one more forward pass has shown it finite,
+and the checkpoint before it is kept as ``checkpoint.previous.pt``: a run that diverges ruins neither.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import io
 import json
@@ -143,10 +145,7 @@ class TrainingRun:
         with self.accelerator.autocast():
             loss, logs = self.task.loss(self.step, self.progress, self.accelerator.device)
         self.accelerator.backward(loss)
-        if not torch.isfinite(loss):
-            raise RecipeError(
-                f"loss is {loss.item()} at step {self.step}; resume with a lower muon_lr or adamw_lr"
-            )
+        self._require_finite(loss)
         self._average_gradients()
         for optimizer in self.optimizers:
             optimizer.step()
@@ -197,12 +196,49 @@ class TrainingRun:
         }
 
     def save(self) -> None:
-        """Write the checkpoint; a kill while writing leaves the previous one whole."""
+        """Write the checkpoint, and keep the one before; a kill while writing leaves both whole.
+
+        Raises:
+            RecipeError: the networks diverged; nothing was written.
+        """
         if not self.accelerator.is_main_process:
             return
         buffer = io.BytesIO()
         torch.save(self._state(), buffer)
+        self._require_finite(self._probe())
+        if self.checkpoint_path.exists():
+            previous = self.checkpoint_path.with_name("checkpoint.previous.pt")
+            atomic_write_bytes(previous, self.checkpoint_path.read_bytes())
         atomic_write_bytes(self.checkpoint_path, buffer.getvalue())
+
+    @torch.no_grad()
+    def _probe(self) -> torch.Tensor:
+        """The loss that the next step would begin with; leaves no trace."""
+        touched = {n: m for n, m in self._stateful().items() if n in ("rate", "adversary")}
+        before = {name: copy.deepcopy(module.state_dict()) for name, module in touched.items()}
+        with torch.random.fork_rng(), self.accelerator.autocast():
+            loss, _ = self.task.loss(self.step, self.progress, self.accelerator.device)
+        for name, module in touched.items():
+            module.load_state_dict(before[name])
+        return loss
+
+    def _require_finite(self, loss: torch.Tensor) -> None:
+        """Refuse to go on from networks whose loss is no number.
+
+        Raises:
+            RecipeError: says which checkpoint is sound and what to change.
+        """
+        if torch.isfinite(loss):
+            return
+        sound = (
+            f"{self.checkpoint_path} is from before: resume"
+            if self.checkpoint_path.exists()
+            else "begin anew"
+        )
+        raise RecipeError(
+            f"the training diverged: its loss is {loss.item()} at step {self.step}. {sound} with a lower muon_lr or "
+            "adamw_lr."
+        )
 
     def _load(self) -> None:
         try:
