@@ -287,7 +287,7 @@ def test_networks_are_transplanted_into_smaller_ones(photo_folder, tiny_weights,
 
 def test_the_lines_only_codec_knows_nothing_but_lines(photo_folder, tiny_weights, tmp_path):
     lines = load_recipe("lines").model
-    assert lines == {"cues": "structural", "tone_channels": 0}
+    assert (lines["cues"], lines["tone_channels"]) == ("structural", 0)
     recipe = codec_recipe(photo_folder, tiny_weights, model=TINY.to_dict() | lines)
     TrainingRun(recipe, tmp_path / "lines").run()
     codec = load_codec(tmp_path / "lines" / "codec.safetensors", device="cpu", dtype="float32")
@@ -314,7 +314,10 @@ def test_a_grafted_refiner_has_the_decoders_features():
     torch.manual_seed(0)
     decoder = PreviewDecoder(6, levels=6, widths=(24, 16, 8), depths=(2, 2, 1))
     decoder.quality_bias.data.normal_()
-    unet = RefinerUNet(6, (12, 20, 32), (2, 3, 2), down_depths=(1, 2))
+    sizes = {"widths": (12, 20, 32), "depths": (2, 3, 2), "down_depths": (1, 2)}
+    with pytest.raises(RecipeError, match="activation"):
+        graft(RefinerUNet(6, **sizes, activation="relu"), decoder, quality=2.5)
+    unet = RefinerUNet(6, **sizes, activation="silu")
     graft(unet, decoder, quality=2.5)
     preview, y_hat, quality = torch.rand(1, 3, 32, 48), torch.randn(1, 6, 2, 3), torch.tensor([2.5])
     told = (torch.randn(1, 3, 32, 48), torch.tensor([0.7]), preview, y_hat, quality)
@@ -333,7 +336,7 @@ def test_a_refiner_too_small_for_the_graft_is_refused():
     decoder = PreviewDecoder(6, levels=6, widths=(24, 16, 8), depths=(2, 2, 1))
     for widths, depths in (((12, 20, 16), (2, 2, 2)), ((12, 20, 32), (2, 1, 2))):
         with pytest.raises(RecipeError, match="at stride"):
-            graft(RefinerUNet(6, widths, depths), decoder, quality=2.0)
+            graft(RefinerUNet(6, widths, depths, activation="silu"), decoder, quality=2.0)
 
 
 @pytest.fixture(scope="module")

@@ -36,8 +36,14 @@ def graft(unet: RefinerUNet, decoder: PreviewDecoder, quality: float) -> None:
         quality: the decoder's bias for it is built in; the refiner has its own way to be told the quality.
 
     Raises:
-        RecipeError: the refiner is smaller somewhere.
+        RecipeError: the refiner is smaller somewhere, or its blocks have another activation.
     """
+    ours, theirs = (type(blocks[0].act).__name__ for blocks in (unet.up4.blocks, decoder.stride4))
+    if ours != theirs:
+        raise RecipeError(
+            f"recipe: a refiner with activation {ours} cannot take over a decoder's features, which has {theirs}; "
+            "give RefinerUNet the codec's activation, or set graft = false"
+        )
     levels = (decoder.stride16[0], decoder.stride8[0], decoder.stride4)
     ways_up = (unet.middle, unet.up8, unet.up4)
     for stride, source, target in zip((16, 8, 4), levels, ways_up, strict=True):
