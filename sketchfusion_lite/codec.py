@@ -49,8 +49,7 @@ __all__ = [
 STAGES = ("sketch", "preview", "refined")
 STRIDE = 16
 DEFAULT_BPP = 0.045
-# Radii of receptive fields in pixels, rounded up to multiples of 16.
-DETECTOR_MARGIN, ENCODER_MARGIN = 64, 96
+DETECTOR_MARGIN = 64  # radius of its receptive field in pixels, rounded up to a multiple of 16
 _TRAINING_ONLY = tuple(
     f"entropy.{part}." for part in ("prior", "synthesis", "structure_context", "tone_context")
 )
@@ -325,7 +324,8 @@ class SketchFusionCodec:
             padded = (pad_to_multiple(_channels_last(piece), STRIDE)[0] for piece in pieces)
             return self.model.encoder(*padded)
 
-        y = run_tiled(network, [(cue, 1) for cue in cues], STRIDE, ENCODER_MARGIN, self.tile)
+        margin = self.model.encoder.margin
+        y = run_tiled(network, [(cue, 1) for cue in cues], STRIDE, margin, self.tile)
         if not torch.isfinite(y).all():
             raise ImageError("the encoder returned non-finite values for this picture.")
         return y

@@ -100,6 +100,13 @@ class SketchFusionNet(nn.Module):
         self.stride16 = nn.Sequential(downsample(w8, w16), blocks(w16, depths[2], activation))
         self.to_latent = nn.Conv2d(w16, latent_channels, 1)
 
+    @property
+    def margin(self) -> int:
+        """Radius of the receptive field in pixels, rounded up to whole latent positions."""
+        d4, d8, d16 = (len(level) for level in (self.stride4, self.stride8[1], self.stride16[1]))
+        radius = 4 * (2 + d4) + 8 * d8 + 16 * d16  # the cues have two 3x3 convolutions
+        return -(-radius // 16) * 16
+
     def fuse(self, image: Tensor, boundaries: Tensor) -> tuple[Tensor, Tensor]:
         """Return fused features and the gate that made them, both ``(B, w4, H/4, W/4)``.
 

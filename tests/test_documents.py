@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks import tables
 from sketchfusion_lite import load_codec
-from sketchfusion_lite.weights_io import shipped_weights
+from sketchfusion_lite.refinement import shipped_refiner
+from sketchfusion_lite.weights_io import SHIPPED, shipped_weights
 
 ROOT = Path(__file__).parents[1]
 CARD = ROOT / "sketchfusion_lite" / "weights" / "MODEL_CARD.md"
@@ -33,4 +34,6 @@ def test_linked_files_exist(document):
 def test_the_model_card_names_the_shipped_model():
     card = CARD.read_text(encoding="utf-8")
     assert f"{load_codec(device='cpu', dtype='float32').model_id:#06x}" in card
-    assert shipped_weights().stat().st_size <= 10_000_000
+    sizes = {n: shipped_weights(n).stat().st_size for n in SHIPPED}
+    refiner = sum(f.stat().st_size for f in shipped_refiner().rglob("*.safetensors"))
+    assert sizes["base"] + refiner <= 20_000_000 and sum(sizes.values()) + refiner <= 26_000_000
