@@ -23,19 +23,6 @@ __all__ = ["blinded"]
 _CUES = ("structural", "perceptual")
 
 
-class _Blinded(nn.Module):
-    def __init__(self, encoder: nn.Module, covered: tuple[str, ...]) -> None:
-        super().__init__()
-        self.encoder, self.covered = encoder, covered
-
-    def forward(self, image: Tensor, boundaries: Tensor) -> Tensor:
-        if "structural" in self.covered:
-            boundaries = torch.zeros_like(boundaries)
-        if "perceptual" in self.covered:
-            image = torch.full_like(image, 0.5)
-        return self.encoder(image, boundaries)
-
-
 @contextmanager
 def blinded(codec: SketchFusionCodec, *covered: str) -> Iterator[SketchFusionCodec]:
     """Cover cues of the encoder while the context lasts; decoding is not touched.
@@ -50,9 +37,17 @@ def blinded(codec: SketchFusionCodec, *covered: str) -> Iterator[SketchFusionCod
     """
     if unknown := set(covered) - set(_CUES):
         raise ArgumentError(f"no cue {sorted(unknown)}; there are: {', '.join(_CUES)}.")
-    encoder = codec.model.encoder
-    codec.model.encoder = _Blinded(encoder, covered)
+
+    def cover(_: nn.Module, cues: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        image, boundaries = cues
+        if "structural" in covered:
+            boundaries = torch.zeros_like(boundaries)
+        if "perceptual" in covered:
+            image = torch.full_like(image, 0.5)
+        return image, boundaries
+
+    hook = codec.model.encoder.register_forward_pre_hook(cover)
     try:
         yield codec
     finally:
-        codec.model.encoder = encoder
+        hook.remove()
