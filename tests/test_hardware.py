@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from sketchfusion_lite import bitstream, hardware, load_codec
+from sketchfusion_lite import bitstream, load_codec
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.hardware import bfloat16_units, choose_device, choose_dtype, describe_choice
 from sketchfusion_lite.images import save_image, to_pil
@@ -121,4 +121,3 @@ def test_the_command_line_says_it(tmp_path, tiny_weights, photo):
     chosen = str(choose_dtype("auto", device)).removeprefix("torch.")
     assert chosen in facts["networks (auto)"]
     assert f"{load_codec(device='cpu').model_id:#06x}" in facts.values()
-    assert hardware.DTYPES.keys() == {"float32", "bfloat16"}
