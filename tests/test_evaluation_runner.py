@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -27,8 +28,9 @@ from sketchfusion_lite.errors import (
     OutputError,
     ResultsError,
 )
-from sketchfusion_lite.evaluation import table
+from sketchfusion_lite.evaluation import running, table
 from sketchfusion_lite.evaluation.comparison import Comparison
+from sketchfusion_lite.evaluation.measuring import PhotoTask
 from sketchfusion_lite.evaluation.metrics import measure
 from sketchfusion_lite.evaluation.operating import parse_codec, parse_rates
 from sketchfusion_lite.evaluation.peers import PEERS
@@ -241,6 +243,7 @@ def test_metrics_are_added_later_where_they_are_asked_for(photos, tmp_path):
 
 KILLED = """
 import sys
+import threading
 from sketchfusion_lite.evaluation.runner import evaluate
 if __name__ == "__main__":
     evaluate(sys.argv[1], ["avif", "jpeg2000"], "1.0,2.0,3.0", sys.argv[2], metrics=["psnr"], workers=2)
@@ -307,6 +310,39 @@ def test_a_worker_dies_and_workers_do_not_matter(photos, tmp_path, tiny_weights,
     assert untimed(two) == untimed(one)
     assert all(row in two for row in finished)
     assert {row["status"] for row in one} == {"ok"}
+
+
+class DiesLooking:
+    """Its worker is killed just while it looks whether to stop, holding what lock there may be."""
+
+    def rows(self, task):
+        lock = getattr(running._worker["stop"], "_cond", None)
+        if lock is not None:
+            lock.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_while_it_looks_does_not_hang_the_run(tmp_path):
+    journal = tmp_path / "t.journal"
+    journal.touch()
+    task = PhotoTask(Path("a.png"), ())
+    runs = threading.Thread(
+        target=lambda: outcome.append(
+            pytest.raises(
+                EvaluationError,
+                running.run_in_processes,
+                DiesLooking(),
+                [task],
+                running.Progress(journal, {}, [task], None),
+                1,
+            )
+        ),
+        daemon=True,
+    )
+    outcome = []
+    runs.start()
+    runs.join(60)
+    assert outcome, "still waiting for a dead worker"
 
 
 def test_an_interrupt_keeps_what_is_finished(photos, tmp_path):

@@ -11,6 +11,7 @@ way are lost.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import multiprocessing
 import os
@@ -93,7 +94,8 @@ def run_in_processes(
     measuring: Measuring, tasks: list[PhotoTask], progress: Progress, workers: int
 ) -> None:
     context = multiprocessing.get_context("spawn")
-    stop = context.Event()
+    # No Event: its lock would die with a worker that is killed while it looks, and the run wait for it for ever.
+    stop = context.RawValue(ctypes.c_bool, False)
     arguments = (measuring, progress.journal, stop)
     pool = ProcessPoolExecutor(min(workers, len(tasks)) or 1, context, _start_worker, arguments)
     with pool:
@@ -112,7 +114,7 @@ def run_in_processes(
                 "workers if memory is short."
             ) from error
         finally:
-            stop.set()  # after an interrupt, workers end with the row under way
+            stop.value = True  # after an interrupt, workers end with the row under way
             pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -132,7 +134,7 @@ def _die_with_parent() -> None:
 def _work(task: PhotoTask) -> None:
     for row in _worker["measuring"].rows(task):
         journal.append(_worker["journal"], row)
-        if _worker["stop"].is_set():
+        if _worker["stop"].value:
             return
 
 
