@@ -325,23 +325,17 @@ class DiesLooking:
 def test_a_worker_that_dies_while_it_looks_does_not_hang_the_run(tmp_path):
     journal = tmp_path / "t.journal"
     journal.touch()
-    task = PhotoTask(Path("a.png"), ())
-    runs = threading.Thread(
-        target=lambda: outcome.append(
-            pytest.raises(
-                EvaluationError,
-                running.run_in_processes,
-                DiesLooking(),
-                [task],
-                running.Progress(journal, {}, [task], None),
-                1,
-            )
-        ),
-        daemon=True,
-    )
-    outcome = []
-    runs.start()
-    runs.join(60)
+    task, outcome = PhotoTask(Path("a.png"), ()), []
+
+    def run():
+        progress = running.Progress(journal, {}, [task], None)
+        with pytest.raises(EvaluationError, match="worker process died") as caught:
+            running.run_in_processes(DiesLooking(), [task], progress, 1)
+        outcome.append(caught)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(60)
     assert outcome, "still waiting for a dead worker"
 
 
