@@ -1,6 +1,6 @@
-"""What the search of a photo's latent goes by: the preview's objective, with LPIPS where its trunk is at hand.
+"""What the search of a photo's latent goes by: the codec's own objective, with LPIPS where its trunk is at hand.
 
-preview --> MSE ----------------------------+
+picture --> MSE ----------------------------+
         +-> LPIPS-Alex, views in turn ------+--> distortion
 sketch ---> cross entropy of the lines -----+
 """
@@ -53,7 +53,7 @@ def cached_lpips() -> nn.Module | None:
     if path.is_file() and _read_trunk(path, entry) is not None:
         return _lpips_of(str(path))
     warnings.warn(
-        f"no LPIPS trunk in {lpips.folder}: the search goes by squared error alone, for which the preview gets "
+        f"no LPIPS trunk in {lpips.folder}: the search goes by squared error alone, for which the picture gets "
         "softer. Fetch it once with: sketchfusion fetch lpips",
         stacklevel=2,
     )

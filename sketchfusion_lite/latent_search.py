@@ -1,10 +1,10 @@
-"""Encode-time refinement: search the latent of one photo for a better preview at the same rate.
+"""Encode-time refinement: search the latent of one photo for a better picture at the same rate.
 
       +--------------- Adam on the symbols s (of y) and on z, the networks stay as they are --------------+
       v                                                                                                   |
     s, z --soft rounding--> entropy model --> bits --------------------------------> lambda * bpp  ---+   |
                                  |                                                                    +---+
-                               y_hat --> PreviewDecoder --> MSE, LPIPS;  renderer --> lines  ---------+
+                               y_hat --> picture --> MSE, LPIPS;  renderer --> lines  ----------------+
 
 The encoder network guesses a latent that is good on average; for a single photo a few dozen gradient steps find a
 better one [1]. The stream stays an ordinary one and decoding costs nothing more.
@@ -81,6 +81,7 @@ _FITTINGS = 3  # times that the integer model may say that the float one counted
 _PATIENCE = 3  # trials by true rounding without a gain
 _STEP_COST = 2.3  # seconds of a step over those of a measurement
 
+Picture = Callable[[Tensor, Tensor], Tensor]
 OnProgress = Callable[[int, int, dict[str, float]], None]  # (steps done, steps at most, numbers)
 
 
@@ -93,7 +94,7 @@ class SearchNumbers:
         distortion: ``mse_weight * mse + lpips_weight * lpips + sketch_weight * sketch``.
         bits: ideal code length; the file is larger by header, checksums and the rounding to words.
         bpp: ``bits`` per pixel of the photo.
-        mse: of the preview, pixel values 0..255.
+        mse: of the picture, pixel values 0..255.
         lpips: LPIPS with AlexNet; nan where it is not used.
         sketch: cross entropy of the drawn lines against the structural cue.
     """
@@ -158,6 +159,7 @@ def optimise_latent(
     effort: int = 5,
     size: tuple[int, int] | None = None,
     objective: Objective | None = None,
+    picture: Picture | None = None,
     target_bits: float | None = None,
     rate_weight: float | None = None,
     max_pixels: int = MAX_PIXELS,
@@ -180,6 +182,8 @@ def optimise_latent(
         effort: 0 (returns the start) to 10; ``ITERATIONS`` has the number of steps.
         size: ``(H, W)`` of the photo before it was padded; None if it was not.
         objective: weights and LPIPS network; None loads the network from the cache, see :func:`.cached_lpips`.
+        picture: what is made of a latent and judged: ``(y_hat (1, C, h, w) after inverse gain, quality (1,))`` -> about
+            [0, 1], ``(1, 3, 16h, 16w)``; None for the preview.
         target_bits: code length to stay within; None for that of the start.
         rate_weight: lambda per bit per pixel at which results are compared and where the search starts; None takes
             the slope of this codec's own rate-distortion curve at ``index``.
@@ -214,7 +218,8 @@ def optimise_latent(
     # A caller may be in inference mode, whose tensors cannot carry gradients.
     with torch.inference_mode(False), torch.enable_grad():
         photo, start = photo.clone(), y.clone()
-        search = _Search(model, entropy, coder, photo, size or (height, width), index, objective)
+        size = size or (height, width)
+        search = _Search(model, entropy, coder, photo, size, index, objective, picture)
         return search.run(start, ITERATIONS[effort], target_bits, rate_weight, on_progress)
 
 
@@ -230,7 +235,9 @@ class _Search:
         size: tuple[int, int],
         index: int,
         objective: Objective,
+        picture: Picture | None,
     ) -> None:
+        self.picture = picture or model.preview
         parameter = next(model.preview.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self.model, self.entropy, self.coder = model, entropy.to(self.device), coder
@@ -402,15 +409,15 @@ class _Search:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Weighted distortion ``()`` of a scaled ``y_hat`` and its terms."""
         y_hat = (y_hat * self._gain(index)[1]).to(self.dtype)
-        preview = crop(self.model.preview(y_hat, self._quality(index).to(self.dtype)), self.size)
-        preview = preview.float().clamp(0, 1) if clamp else preview.float()
+        picture = crop(self.picture(y_hat, self._quality(index).to(self.dtype)), self.size)
+        picture = picture.float().clamp(0, 1) if clamp else picture.float()
         logits = self.model.renderer(y_hat[:, : self.entropy.structure_channels]).float()
-        mse = (preview - self.photo).square().mean() * 255**2
+        mse = (picture - self.photo).square().mean() * 255**2
         sketch = F.binary_cross_entropy_with_logits(logits, self.lines)
         total = self.weights.mse_weight * mse + self.weights.sketch_weight * sketch
         lpips = mse.new_tensor(math.nan)
         if self.lpips is not None:
-            lpips = self.lpips(preview, view)
+            lpips = self.lpips(picture, view)
             total = total + self.weights.lpips_weight * lpips
         return total, {"mse": mse, "lpips": lpips, "sketch": sketch}
 

@@ -46,8 +46,8 @@ class ModelConfig:
     levels: int = 6
     encoder_widths: tuple[int, int, int] = (48, 160, 256)
     encoder_depths: tuple[int, int, int] = (1, 3, 6)
-    decoder_widths: tuple[int, int, int] = (320, 160, 64)
-    decoder_depths: tuple[int, int, int] = (6, 5, 4)
+    decoder_widths: tuple[int, int, int] = (192, 96, 40)
+    decoder_depths: tuple[int, int, int] = (6, 2, 1)
     cues: str = "fused"
     context: str = "checkerboard"
     gain_vectors: bool = True

@@ -1,6 +1,6 @@
 """Preview decoder: the first of the two receiver stages, one feed-forward pass.
 
-    y_hat --> [stride 16: 6 blocks] --> [stride 8: 5] --> [stride 4: 4] --> x_preview
+    y_hat --> [stride 16: 6 blocks] --> [stride 8: 2] --> [stride 4: 1] --> x_preview
  (B,C,H/16,W/16)                                                          (B,3,H,W)
 
 Convolutions only, most of the work at strides 8 and 16, pixel shuffle up.
@@ -38,8 +38,8 @@ class PreviewDecoder(nn.Module):
         self,
         latent_channels: int,
         levels: int,
-        widths: tuple[int, int, int] = (320, 160, 64),
-        depths: tuple[int, int, int] = (6, 5, 4),
+        widths: tuple[int, int, int] = (192, 96, 40),
+        depths: tuple[int, int, int] = (6, 2, 1),
         activation: str = "silu",
     ) -> None:
         super().__init__()
