@@ -74,7 +74,7 @@ def halves(
         steps = f"{wanted}" if done == wanted else f"{done} of {wanted}"
         noun = "step" if wanted == 1 else "steps"
         label = f"refined, {steps} {noun}, realism {snapshot.settings.realism:g}"
-    if against == "preview":
+    if against == "preview" and stage != "preview":  # beside itself it would say nothing
         return snapshot.decoded.preview, right, ("preview", label)
     if against == "peer" and snapshot.peer is not None:
         return snapshot.peer.image, right, (snapshot.peer.label, label)

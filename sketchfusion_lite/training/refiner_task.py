@@ -130,7 +130,7 @@ class RefinerTask(nn.Module):
         t = torch.rand(len(target), device=target.device).clamp_min(0.02)  # (B,)
         start = told[0] + self.unet.config.noise * torch.randn_like(target)
         sample = torch.lerp(target, start, t.view(-1, 1, 1, 1))  # x_t
-        x0_hat = self.forward_unet(sample, t, *told, realism)
+        x0_hat = self.forward_unet(sample, t, *told, realism).float()
         loss = (x0_hat - target).square().mean()
         before = (told[0] - target).square().mean()
         return 100 * loss, {"loss": loss, "mse": loss * 127.5**2, "before": before * 127.5**2}
@@ -148,9 +148,9 @@ class RefinerTask(nn.Module):
             if k == last:
                 break
             with torch.no_grad():
-                x0_hat = self.forward_unet(sample, t, *told, realism)
+                x0_hat = self.forward_unet(sample, t, *told, realism).float()
                 sample = torch.lerp(x0_hat, sample, (count - k - 1) / (count - k))
-        x0_hat = self.forward_unet(sample, t, *told, realism)
+        x0_hat = self.forward_unet(sample, t, *told, realism).float()
         picture, reference = x0_hat * 0.5 + 0.5, target * 0.5 + 0.5
         mse = (x0_hat - target).square().mean() * 127.5**2
         lpips = self.lpips(picture, reference).mean()
