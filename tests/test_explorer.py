@@ -334,6 +334,16 @@ def test_text_of_others_is_escaped(explorer: widget.Explorer):
     assert "<script" not in parts.save_link(odd)
 
 
+def test_it_opens_on_the_refined_picture_beside_the_preview(explorer: widget.Explorer):
+    assert (explorer.stage.value, explorer.against.value) == ("refined", "the preview")
+    snapshot = explorer.model.snapshot
+    left, right, labels = parts.halves(snapshot, "refined", "preview")
+    assert left is snapshot.decoded.preview and right is snapshot.refined
+    assert labels[0] == "preview" and labels[1].startswith("refined")
+    left, right, _ = parts.halves(snapshot, "preview", "preview")
+    assert left is snapshot.photo.image and right is snapshot.decoded.preview
+
+
 def test_without_a_peer_or_metrics_the_page_says_so(explorer: widget.Explorer):
     bare = replace(explorer.model.snapshot, peer=None, scores={})
     assert "no file of this photo" in parts.peer_caption(bare)
