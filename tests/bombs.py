@@ -116,9 +116,7 @@ def _open_all(folder: Path) -> None:
     from sketchfusion_lite.images import load_image
 
     codec = load_codec(device="cpu", dtype="float32")
-    codec.decode(
-        codec.encode(Image.new("RGB", (64, 64)), quality=1.0).data, "preview"
-    )  # libraries warm up
+    codec.decode(codec.encode(Image.new("RGB", (64, 64)), quality=1.0).data)  # libraries warm up
     load_image(png(8, 8, (b"IDAT", zlib.compress(bytes(16)))))
     opened = {
         "decode": codec.decode,
