@@ -199,15 +199,10 @@ class RefinerUNet(nn.Module):
         radius = 4 * (down4 + d4 + 2) + 8 * (down8 + d8) + 16 * (d16 + 1)
         return -(-radius // 16) * 16
 
-    def forward(
-        self,
-        sample: Tensor,
-        timestep: Tensor,
-        preview: Tensor,
-        y_hat: Tensor,
-        quality: Tensor,
-        realism: float = 1.0,
-    ) -> Tensor:
+    def features(
+        self, sample: Tensor, timestep: Tensor, preview: Tensor, y_hat: Tensor, quality: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What both ends start from, see :class:`Finish`; a training step computes it once for the two."""
         t = timestep.to(sample.dtype)
         q = quality.to(sample.dtype) / max(self.config.levels - 1, 1)
         embedding = self.embed(torch.stack([t, t.square(), q, q.square()], dim=1))  # (B, E)
@@ -217,10 +212,21 @@ class RefinerUNet(nn.Module):
         x8 = self.down8(self.to8(x4), embedding)  # (B, w8, H/8, W/8)
         bias = interpolate_levels(self.quality_bias, quality)[..., None, None]  # (B, w16, 1, 1)
         x16 = self.to16(x8) + self.latent(y_hat) + bias  # (B, w16, H/16, W/16)
-        x16 = self.middle(x16, embedding)
+        return self.middle(x16, embedding), x8, x4, embedding
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        preview: Tensor,
+        y_hat: Tensor,
+        quality: Tensor,
+        realism: float = 1.0,
+    ) -> Tensor:
+        features = self.features(sample, timestep, preview, y_hat, quality)
         if realism in (0, 1):
-            return (self.realistic if realism else self.faithful)(x16, x8, x4, embedding)
+            return (self.realistic if realism else self.faithful)(*features)
         ends = zip(self.faithful.named_parameters(), self.realistic.parameters(), strict=True)
         between = {name: torch.lerp(start, end, realism) for (name, start), end in ends}
         # The interpolated weights live in this call alone: threads may ask for different ones.
-        return functional_call(self.faithful, between, (x16, x8, x4, embedding))
+        return functional_call(self.faithful, between, features)
