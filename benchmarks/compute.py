@@ -76,7 +76,7 @@ def networks(codec: SketchFusionCodec, picture: Image.Image) -> dict[str, Stage]
     Returns:
         Stages by a short key, in the order of the signal.
     """
-    model, unet = codec.model, codec.refiner.pipeline.unet
+    model, unet = codec.model, codec.refiner.unet
     pixels = load_image(picture).contiguous(memory_format=torch.channels_last)  # (1, 3, H, W)
     index = quality_to_index(QUALITY)
     quality = torch.tensor([QUALITY])
@@ -139,7 +139,7 @@ def whole(
         "encode": _sum(
             "encode, quality given", parts, before, lambda: codec.encode(picture, quality=QUALITY)
         ),
-        "decode": _sum("decode preview", parts, after, lambda: codec.decode(data)),
+        "decode": _sum("decode preview", parts, after, lambda: codec.decode(data, "preview")),
         "refined": _sum(
             f"decode refined, {STEPS} steps",
             parts,

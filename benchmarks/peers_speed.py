@@ -106,7 +106,7 @@ def our_costs(
         ("SketchFusion-Lite, preview", "decode", 0),
         (f"SketchFusion-Lite, refined in {STEPS} steps", "refined", STEPS),
     ):
-        dials = {"stage": "refined", "steps": steps} if steps else {}
+        dials = {"stage": "refined", "steps": steps} if steps else {"stage": "preview"}
         decode_s = median_seconds(lambda d=dials: codec.decode(encoded.data, **d), repeats)
         peak = in_process("benchmarks.alone", "ours", photo, budget, steps, OMP_NUM_THREADS="1")
         work, size = macs["encode"] + macs[key], len(encoded.data)

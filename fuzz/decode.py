@@ -31,7 +31,7 @@ def make(codec: SketchFusionCodec | None = None) -> Target:
     known: dict[bytes, str] = {}  # start of a seed -> what it decodes to
 
     def picture(data: bytes, keep_going: bool) -> tuple[str, tuple[str, ...]]:
-        decoded = codec.decode(data, max_pixels=MAX_PIXELS, keep_going=keep_going)
+        decoded = codec.decode(data, "preview", max_pixels=MAX_PIXELS, keep_going=keep_going)
         digest = hashlib.sha256(str(decoded.image.size).encode() + decoded.image.tobytes())
         digest.update(decoded.sketch.tobytes())
         return digest.hexdigest(), decoded.info.missing

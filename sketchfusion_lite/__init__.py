@@ -3,7 +3,7 @@
 >>> from sketchfusion_lite import load_codec
 >>> codec = load_codec()                                  # doctest: +SKIP
 >>> encoded = codec.encode("photo.jpg", bpp=0.045)        # doctest: +SKIP
->>> codec.decode(encoded.data, stage="preview").image     # doctest: +SKIP
+>>> codec.decode(encoded.data).image.save("photo.png")    # doctest: +SKIP
 """
 
 from __future__ import annotations

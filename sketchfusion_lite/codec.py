@@ -29,6 +29,7 @@ from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_mu
 from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
 from .model import ModelConfig, SketchFusionModel
 from .rate_search import Trial, search_rate
+from .refiner_io import load_refiner, refiner_config, shipped_refiner
 from .results import Decoded, Encoded, StreamInfo, describe, read_info
 from .tiling import DEFAULT_TILE, run_tiled
 from .weights_io import load_codec_weights, part, save_weights, without_integers
@@ -117,8 +118,6 @@ class SketchFusionCodec:
             WeightsError: there is none, or it was trained for another codec.
         """
         if not isinstance(self._refiner, Refiner):
-            from .refinement import load_refiner  # diffusers takes seconds to import
-
             refiner = load_refiner(self._refiner, self.device, self.dtype)
             if refiner.codec_id != self.model_id:
                 raise WeightsError(
@@ -129,6 +128,15 @@ class SketchFusionCodec:
             refiner.tile = self.tile
             self._refiner = refiner
         return self._refiner
+
+    @property
+    def finest_stage(self) -> str:
+        """``"refined"`` where a refiner was given or the shipped one is for this codec, else ``"preview"``."""
+        if self._refiner is not None:
+            return "refined"
+        folder = shipped_refiner()
+        fits = folder.is_dir() and refiner_config(folder).codec_id == self.model_id
+        return "refined" if fits else "preview"
 
     def encode(
         self,
@@ -244,7 +252,7 @@ class SketchFusionCodec:
     def decode(
         self,
         data: bytes,
-        stage: str = "preview",
+        stage: str | None = None,
         *,
         steps: int = DEFAULT_STEPS,
         realism: float = 1.0,
@@ -257,12 +265,13 @@ class SketchFusionCodec:
 
         Args:
             data: the ``.skf`` bytes; a truncated stream decodes to what arrived, see ``info.missing``.
-            stage: ``"sketch"``, ``"preview"`` or ``"refined"``.
+            stage: ``"sketch"``, ``"preview"`` or ``"refined"``; None for the finest that this codec has, which is
+                ``"preview"`` for one without a refiner, such as that of lines alone. ``stage`` of the result says it.
             steps: stage ``"refined"``: sampling steps, 1 to 8 with our refiner.
-            realism: stage ``"refined"``: the dial in [0, 1] between fidelity and realism; 0 is the preview exactly,
-                1 the refiner's picture, and between them the two are mixed.
+            realism: stage ``"refined"``: the dial in [0, 1], from the most faithful refined picture to the most
+                realistic one.
             on_step: stage ``"refined"``: called as ``on_step(steps_done, picture)`` with the picture so far
-                ``(1, 3, H, W)`` in [0, 1], for progressive display; at realism 0 never.
+                ``(1, 3, H, W)`` in [0, 1], for progressive display.
             max_pixels: refuse larger pictures.
             keep_going: decode without a damaged structure or tone section instead of raising.
             name: what error messages call the stream.
@@ -272,10 +281,13 @@ class SketchFusionCodec:
             StreamError: not a stream, corrupt, too short, or of another model.
             WeightsError: stage ``"refined"`` without refiner weights.
         """
+        stage = self.finest_stage if stage is None else stage
         if stage not in STAGES:
             raise ArgumentError(f"stage={stage!r}: choose one of {', '.join(STAGES)}.")
         if not 0 <= realism <= 1:
-            raise ArgumentError(f"realism={realism!r}: give a number from 0 (preview) to 1.")
+            raise ArgumentError(
+                f"realism={realism!r}: give a number from 0 (faithful) to 1 (realistic)."
+            )
         if stage == "refined" and not 1 <= steps <= self.refiner.max_steps:
             raise ArgumentError(f"steps={steps!r}: give 1 to {self.refiner.max_steps}.")
         stream = bitstream.parse(data, max_pixels, name, keep_going)
@@ -292,12 +304,8 @@ class SketchFusionCodec:
         shown = to_pil(preview)
         if stage == "preview":
             return Decoded(shown, sketch, shown, None, about)
-        if realism == 0:
-            return Decoded(shown, sketch, shown, shown, about)
         condition = RefinementCondition(preview, y_hat, lines, quality, crc32(data))
-        refined = self.refiner.refine(condition, int(steps), on_step).float()
-        refined = refined.to(preview.device)
-        picture = to_pil(refined if realism == 1 else torch.lerp(preview, refined, realism))
+        picture = to_pil(self.refiner.refine(condition, int(steps), on_step, realism).float())
         return Decoded(picture, sketch, shown, picture, about)
 
     @torch.inference_mode()

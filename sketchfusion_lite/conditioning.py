@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-DEFAULT_STEPS = 2
+DEFAULT_STEPS = 1
 OnStep = Callable[[int, Tensor], None]  # (steps done, picture so far (1, 3, H, W) in [0, 1])
 
 
@@ -44,7 +44,11 @@ class Refiner(Protocol):
     max_steps: int
 
     def refine(
-        self, condition: RefinementCondition, steps: int, on_step: OnStep | None = None
+        self,
+        condition: RefinementCondition,
+        steps: int,
+        on_step: OnStep | None = None,
+        realism: float = 1.0,
     ) -> Tensor:
         """Restore detail: a picture ``(1, 3, H, W)`` in [0, 1] of the preview's size.
 
@@ -52,5 +56,7 @@ class Refiner(Protocol):
             condition: what the stream says.
             steps: sampling steps, 1 to ``max_steps``.
             on_step: called after every step, for progressive display.
+            realism: the dial in [0, 1] from the most faithful picture to the most realistic one. A refiner that was
+                not trained for both, such as a large prior, mixes the preview with its own picture.
         """
         ...

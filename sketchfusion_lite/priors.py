@@ -98,7 +98,11 @@ class PriorRefiner:
         self.pipeline.set_progress_bar_config(**options)
 
     def refine(
-        self, condition: RefinementCondition, steps: int, on_step: OnStep | None = None
+        self,
+        condition: RefinementCondition,
+        steps: int,
+        on_step: OnStep | None = None,
+        realism: float = 1.0,
     ) -> Tensor:
         """Restore detail with the prior.
 
@@ -107,6 +111,7 @@ class PriorRefiner:
             steps: denoising steps that run, 1 to ``max_steps``, whatever the strength.
             on_step: called after every step with the steps done and the picture so far ``(1, 3, H, W)`` in [0, 1],
                 noise that is still there included. Each call costs a pass through the VAE decoder.
+            realism: 0 is the preview, 1 the prior's picture; between them the two are mixed.
 
         Returns:
             Float32 ``(1, 3, H, W)`` in [0, 1] of the preview's size, on the preview's device.
@@ -125,7 +130,8 @@ class PriorRefiner:
         image, size = pad_to_multiple(preview, self.pipeline.vae_scale_factor)
 
         def to_picture(padded: Tensor) -> Tensor:
-            return crop(padded, size).to(preview.device, torch.float32).clamp(0, 1).contiguous()
+            picture = crop(padded, size).to(preview.device, torch.float32).clamp(0, 1)
+            return torch.lerp(preview, picture, realism)
 
         options: dict[str, Any] = {}
         if self.has_controlnet:

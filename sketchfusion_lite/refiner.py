@@ -1,32 +1,119 @@
 """RefinerUNet: the network of the second receiver stage, a small conditional U-Net that predicts the photo.
 
-    x_t, preview --s2d 4--> [stride 4] -> [stride 8] -> [stride 16] -> [stride 8] -> [stride 4] --> residual
-                                 |             |          + y_hat          |             |
-                                 +-------------+------- skips -------------+-------------+
-    x0_hat = preview + residual
+    x_t, preview --s2d 4--> [stride 4] -> [stride 8] -> [stride 16]     Finish: faithful, realistic, or between
+                                 |             |          + y_hat --> [stride 8] -> [stride 4] --> x0_hat
+                                 +-------------+------- skips ------------+-------------+
 
-It predicts the clean picture itself ("x-prediction"), which a few steps need; the pipeline turns that into
-the velocity that the scheduler asks for. Convolutions only and no normalisation over space, so that a large picture
-can be refined tile by tile with the same result.
+It predicts the clean picture itself ("x-prediction"), which a few steps need; the sampler moves towards it.
+Convolutions only and no normalisation over space, so that a large picture can be refined tile by tile with the same
+result. The last levels exist twice, trained from one start for two aims: nearest to this photo, and most like a photo.
+Between the two their weights are interpolated [5].
 
 References
     [1] Ghouse et al., "A Residual Diffusion Model for High Perceptual Quality Codec Augmentation" (DIRAC), 2023.
     [2] Yue et al., "ResShift: Efficient Diffusion Model for Image Super-resolution by Residual Shifting", 2023.
     [3] Hoogeboom et al., "High-Fidelity Image Compression with Score-based Generative Models" (HFD), 2023.
     [4] Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015.
+    [5] Wang et al., "Deep Network Interpolation for Continuous Imagery Effect Transition", CVPR 2019.
 """
 
 from __future__ import annotations
 
+import copy
+from dataclasses import asdict, dataclass, fields
+
 import torch
 import torch.nn.functional as F
-from diffusers import ConfigMixin, ModelMixin
-from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
+from torch.func import functional_call
 
-from .blocks import BottleneckBlock, downsample, upsample
+from .blocks import ACTIVATIONS, BottleneckBlock, downsample, upsample
+from .errors import WeightsError
+from .sketch import interpolate_levels
 
 SHUFFLE = 4  # space to depth
+EMBEDDING = 64  # channels of what time and quality become
+_MOST = {
+    "latent_channels": 1024,
+    "levels": 64,
+    "widths": 4096,
+    "depths": 64,
+    "down_depths": 64,
+    "noise": 10,
+    "codec_id": 0xFFFF,
+}
+
+
+@dataclass(frozen=True)
+class RefinerConfig:
+    """Sizes of the refiner; stored beside its weights.
+
+    Attributes:
+        latent_channels: channels C of ``y_hat``.
+        levels: quality levels of the codec; ``quality`` runs over [0, levels - 1].
+        widths: channels at strides 4, 8 and 16.
+        depths: blocks at strides 4, 8 and 16, on the way up.
+        down_depths: blocks at strides 4 and 8 on the way down.
+        noise: standard deviation of the noise added to the preview at the start of the flow, of pictures in
+            [-1, 1].
+        codec_id: model id of the codec whose previews it was trained on.
+        activation: of the blocks, see :class:`.BottleneckBlock`.
+    """
+
+    latent_channels: int = 48
+    levels: int = 6
+    widths: tuple[int, int, int] = (80, 192, 352)
+    depths: tuple[int, int, int] = (4, 5, 6)
+    down_depths: tuple[int, int] = (1, 2)
+    noise: float = 0.1
+    codec_id: int = 0
+    activation: str = "silu"
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict, name: str = "refiner") -> RefinerConfig:
+        """Inverse of :meth:`to_dict`; JSON's lists become tuples again, diffusers' own entries (``_...``) are left out.
+
+        Args:
+            values: nothing in them is trusted.
+            name: what error messages call the refiner.
+
+        Raises:
+            WeightsError: fields of another release, or a value that no refiner has.
+        """
+        values = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k[:1] != "_"
+        }
+        known = [field.name for field in fields(cls)]
+        if set(values) != set(known):
+            raise WeightsError(
+                f"{name}: its configuration has the fields {', '.join(sorted(values))}, this release's has "
+                f"{', '.join(known)}. A refiner of 0.7.0 or before fits its own release only: train a new one with "
+                "the recipe 'refiner', or decode with stage='preview'."
+            )
+        for field, value in values.items():
+            if not _fits(field, value, getattr(cls, field)):
+                raise WeightsError(
+                    f"{name}: {field} = {value!s:.60} in its configuration; no refiner has that. Fetch it again."
+                )
+        return cls(**values)
+
+
+def _fits(field: str, value: object, example: object) -> bool:
+    """Whether a value is one that a network of bounded size can be built with."""
+    if isinstance(example, tuple):
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(example)
+            and all(_fits(field, v, e) for v, e in zip(value, example, strict=True))
+        )
+    if field == "activation":
+        return value in list(ACTIVATIONS)
+    if field == "noise":
+        return type(value) in (int, float) and 0 <= value <= _MOST[field]
+    return type(value) is int and (field != "codec_id") <= value <= _MOST[field]
 
 
 class ConditionedBlocks(nn.Module):
@@ -49,83 +136,97 @@ class ConditionedBlocks(nn.Module):
         return x
 
 
-class RefinerUNet(ModelMixin, ConfigMixin):
+class Finish(nn.Module):
+    """The refiner's last levels: from features at stride 16 to the picture.
+
+    Shape:
+        x16 ``(B, w16, H/16, W/16)``, skips x8 ``(B, w8, H/8, W/8)`` and x4 ``(B, w4, H/4, W/4)``, embedding
+        ``(B, E)`` -> x0_hat ``(B, 3, H, W)`` in about [-1, 1].
+    """
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__()
+        (w4, w8, w16), (d4, d8, _) = config.widths, config.depths
+        self.back8 = upsample(w16, w8)
+        self.up8 = ConditionedBlocks(w8, d8, EMBEDDING, config.activation)
+        self.back4 = upsample(w8, w4)
+        self.up4 = ConditionedBlocks(w4, d4, EMBEDDING, config.activation)
+        self.to_pixels = nn.Conv2d(w4, 3 * SHUFFLE**2, 3, padding=1)
+
+    def forward(self, x16: Tensor, x8: Tensor, x4: Tensor, embedding: Tensor) -> Tensor:
+        x8 = self.up8(x8 + self.back8(x16), embedding)
+        x4 = self.up4(x4 + self.back4(x8), embedding)
+        return F.pixel_shuffle(self.to_pixels(x4), SHUFFLE) * 0.5  # (B, 3, H, W)
+
+
+class RefinerUNet(nn.Module):
     """Conditional U-Net of the rectified flow from preview to photo.
 
     Args:
-        latent_channels: channels C of ``y_hat``.
-        widths: channels at strides 4, 8 and 16.
-        depths: blocks at strides 4, 8 and 16, on the way up.
-        down_depths: blocks at strides 4 and 8 on the way down; None for as many as on the way up.
-        noise: standard deviation of the noise added to the preview at the start of the flow, of pictures in
-            [-1, 1].
-        codec_id: model id of the codec whose previews it was trained on.
-        activation: of the blocks, see :class:`.BottleneckBlock`; refiners up to 0.6.0, which do not say theirs, had
-            ``"relu"``.
+        config: sizes; None for the defaults.
+
+    Attributes:
+        faithful, realistic: the two :class:`Finish`, equal at first.
 
     Shape:
         sample (x_t) and preview ``(B, 3, H, W)`` in about [-1, 1], timestep ``(B,)`` in [0, 1] (1 = preview +
-        noise, 0 = photo), y_hat ``(B, C, H/16, W/16)``, quality ``(B,)`` in [0, 5] -> x0_hat ``(B, 3, H, W)``.
-        H and W are multiples of 16.
+        noise, 0 = photo), y_hat ``(B, C, H/16, W/16)``, quality ``(B,)`` in [0, levels - 1], realism in [0, 1] (0 =
+        the faithful end, 1 = the realistic end) -> x0_hat ``(B, 3, H, W)``. H and W are multiples of 16.
     """
 
-    config_name = "config.json"
-
-    @register_to_config
-    def __init__(
-        self,
-        latent_channels: int = 36,
-        widths: tuple[int, int, int] = (80, 176, 320),
-        depths: tuple[int, int, int] = (4, 4, 6),
-        down_depths: tuple[int, int] | None = None,
-        noise: float = 0.1,
-        codec_id: int = 0,
-        activation: str = "relu",
-    ) -> None:
+    def __init__(self, config: RefinerConfig | None = None) -> None:
         super().__init__()
-        w4, w8, w16 = widths
-        d4, d8, d16 = depths
-        down4, down8 = down_depths or (d4, d8)
-        embedding = 64
+        self.config = config = config or RefinerConfig()
+        (w4, w8, w16), (down4, down8) = config.widths, config.down_depths
         self.embed = nn.Sequential(
-            nn.Linear(4, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
+            nn.Linear(4, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU()
         )
         self.stem = nn.Conv2d(2 * 3 * SHUFFLE**2, w4, 3, padding=1)
-        self.down4 = ConditionedBlocks(w4, down4, embedding, activation)
+        self.down4 = ConditionedBlocks(w4, down4, EMBEDDING, config.activation)
         self.to8 = downsample(w4, w8)
-        self.down8 = ConditionedBlocks(w8, down8, embedding, activation)
+        self.down8 = ConditionedBlocks(w8, down8, EMBEDDING, config.activation)
         self.to16 = downsample(w8, w16)
-        self.latent = nn.Conv2d(latent_channels, w16, 3, padding=1)
-        self.middle = ConditionedBlocks(w16, d16, embedding, activation)
-        self.back8 = upsample(w16, w8)
-        self.up8 = ConditionedBlocks(w8, d8, embedding, activation)
-        self.back4 = upsample(w8, w4)
-        self.up4 = ConditionedBlocks(w4, d4, embedding, activation)
-        self.to_pixels = nn.Conv2d(w4, 3 * SHUFFLE**2, 3, padding=1)
-        # Untrained, it returns the preview: refinement starts from what is there.
-        nn.init.zeros_(self.to_pixels.weight)
-        nn.init.zeros_(self.to_pixels.bias)
+        self.latent = nn.Conv2d(config.latent_channels, w16, 3, padding=1)
+        self.quality_bias = nn.Parameter(torch.zeros(config.levels, w16))
+        self.middle = ConditionedBlocks(w16, config.depths[2], EMBEDDING, config.activation)
+        self.faithful = Finish(config)
+        self.realistic = copy.deepcopy(self.faithful)
 
     @property
     def margin(self) -> int:
         """Radius of the receptive field in pixels, rounded up to whole latent positions."""
-        d4, d8, d16 = self.config.depths
-        down4, down8 = self.config.down_depths or (d4, d8)
+        (d4, d8, d16), (down4, down8) = self.config.depths, self.config.down_depths
         radius = 4 * (down4 + d4 + 2) + 8 * (down8 + d8) + 16 * (d16 + 1)
         return -(-radius // 16) * 16
 
-    def forward(
+    def features(
         self, sample: Tensor, timestep: Tensor, preview: Tensor, y_hat: Tensor, quality: Tensor
-    ) -> Tensor:
-        t, q = timestep.to(sample.dtype), quality.to(sample.dtype) / 5
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What both ends start from, see :class:`Finish`; a training step computes it once for the two."""
+        t = timestep.to(sample.dtype)
+        q = quality.to(sample.dtype) / max(self.config.levels - 1, 1)
         embedding = self.embed(torch.stack([t, t.square(), q, q.square()], dim=1))  # (B, E)
         pixels = torch.cat([sample, preview], dim=1)  # (B, 6, H, W)
         x4 = self.stem(F.pixel_unshuffle(pixels, SHUFFLE))  # (B, w4, H/4, W/4)
         x4 = self.down4(x4, embedding)
         x8 = self.down8(self.to8(x4), embedding)  # (B, w8, H/8, W/8)
-        x16 = self.to16(x8) + self.latent(y_hat)  # (B, w16, H/16, W/16)
-        x16 = self.middle(x16, embedding)
-        x8 = self.up8(x8 + self.back8(x16), embedding)
-        x4 = self.up4(x4 + self.back4(x8), embedding)
-        residual = F.pixel_shuffle(self.to_pixels(x4), SHUFFLE)  # (B, 3, H, W)
-        return preview + residual
+        bias = interpolate_levels(self.quality_bias, quality)[..., None, None]  # (B, w16, 1, 1)
+        x16 = self.to16(x8) + self.latent(y_hat) + bias  # (B, w16, H/16, W/16)
+        return self.middle(x16, embedding), x8, x4, embedding
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        preview: Tensor,
+        y_hat: Tensor,
+        quality: Tensor,
+        realism: float = 1.0,
+    ) -> Tensor:
+        features = self.features(sample, timestep, preview, y_hat, quality)
+        if realism in (0, 1):
+            return (self.realistic if realism else self.faithful)(*features)
+        ends = zip(self.faithful.named_parameters(), self.realistic.parameters(), strict=True)
+        between = {name: torch.lerp(start, end, realism) for (name, start), end in ends}
+        # The interpolated weights live in this call alone: threads may ask for different ones.
+        return functional_call(self.faithful, between, features)

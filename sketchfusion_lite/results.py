@@ -62,7 +62,7 @@ class Decoded:
         image: the picture of the stage asked for.
         sketch: line drawing of the structure group (dark on light, mode "L").
         preview: the first receiver stage's reconstruction (mode "RGB"), None at stage "sketch".
-        refined: the diffusion stage's reconstruction, None before stage "refined".
+        refined: the second receiver stage's picture, None before stage "refined".
         info: see :class:`StreamInfo`.
     """
 
@@ -71,6 +71,13 @@ class Decoded:
     preview: Image.Image | None
     refined: Image.Image | None
     info: StreamInfo
+
+    @property
+    def stage(self) -> str:
+        """How far it was decoded, and what ``image`` is: ``"sketch"``, ``"preview"`` or ``"refined"``."""
+        if self.refined is not None:
+            return "refined"
+        return "sketch" if self.preview is None else "preview"
 
 
 def read_info(data: bytes, name: str = "stream") -> StreamInfo:

@@ -13,7 +13,7 @@ from sketchfusion_lite.blocks import ACTIVATIONS, BottleneckBlock, blocks
 from sketchfusion_lite.codec import export_weights, load_codec
 from sketchfusion_lite.errors import WeightsError
 from sketchfusion_lite.model import ModelConfig, SketchFusionModel
-from sketchfusion_lite.refiner import RefinerUNet
+from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
 from sketchfusion_lite.training.muon import build_optimizers
 from tests.conftest import TINY, build_tiny_model
 
@@ -27,7 +27,7 @@ def test_every_block_has_the_activation_that_was_asked_for(name: str):
     torch.manual_seed(0)
     kind = ACTIVATIONS[name]
     assert activations(SketchFusionModel(replace(TINY, activation=name))) == {kind}
-    assert activations(RefinerUNet(widths=(8, 8, 8), activation=name)) == {kind}
+    assert activations(RefinerUNet(RefinerConfig(widths=(8, 8, 8), activation=name))) == {kind}
     block, x = BottleneckBlock(8, name), torch.randn(2, 8, 6, 6)
     act = {"relu": torch.relu, "silu": nn.functional.silu}[name]
     with torch.no_grad():

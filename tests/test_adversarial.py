@@ -14,8 +14,8 @@ from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.errors import RecipeError
 from sketchfusion_lite.evaluation.metrics import load_lpips
 from sketchfusion_lite.preview import PreviewDecoder
-from sketchfusion_lite.refinement import load_refiner
-from sketchfusion_lite.refiner import RefinerUNet
+from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
+from sketchfusion_lite.refiner_io import load_refiner
 from sketchfusion_lite.training.adversarial import (
     FeatureDiscriminator,
     PatchDiscriminator,
@@ -245,7 +245,9 @@ def test_the_adversarial_stage_goes_on_from_a_run_and_resumes(
     resumed.run()
     codec = load_codec(tmp_path / "gan" / "codec.safetensors", device="cpu", dtype="float32")
     picture = Image.open(photo_folder / "photo0.png")
-    assert codec.decode(codec.encode(picture, quality=2.0).data).image.size == picture.size
+    assert (
+        codec.decode(codec.encode(picture, quality=2.0).data, "preview").image.size == picture.size
+    )
 
 
 def test_a_run_may_start_from_a_weights_file(photo_folder, tiny_weights, trained, tmp_path):
@@ -293,9 +295,9 @@ def test_the_lines_only_codec_knows_nothing_but_lines(photo_folder, tiny_weights
     codec = load_codec(tmp_path / "lines" / "codec.safetensors", device="cpu", dtype="float32")
     torch.manual_seed(1)
     data = codec.encode(torch.rand(3, 70, 90), quality=4).data
-    info = codec.decode(data).info
+    info = codec.decode(data, "preview").info
     assert info.section_bytes["tone"] == 0 and info.section_bytes["structure"] > 0
-    assert info.missing == () and codec.decode(data).preview.size == (90, 70)
+    assert info.missing == () and codec.decode(data, "preview").preview.size == (90, 70)
 
     class Same(torch.nn.Module):
         """The same lines, whatever the photo."""
@@ -310,33 +312,47 @@ def test_the_lines_only_codec_knows_nothing_but_lines(photo_folder, tiny_weights
     assert first == second, "colour reached the stream of a lines-only codec"
 
 
-def test_a_grafted_refiner_has_the_decoders_features():
+def test_a_grafted_refiner_returns_the_decoders_picture():
     torch.manual_seed(0)
     decoder = PreviewDecoder(6, levels=6, widths=(24, 16, 8), depths=(2, 2, 1))
     decoder.quality_bias.data.normal_()
-    sizes = {"widths": (12, 20, 32), "depths": (2, 3, 2), "down_depths": (1, 2)}
-    with pytest.raises(RecipeError, match="activation"):
-        graft(RefinerUNet(6, **sizes, activation="relu"), decoder, quality=2.5)
-    unet = RefinerUNet(6, **sizes, activation="silu")
-    graft(unet, decoder, quality=2.5)
-    preview, y_hat, quality = torch.rand(1, 3, 32, 48), torch.randn(1, 6, 2, 3), torch.tensor([2.5])
-    told = (torch.randn(1, 3, 32, 48), torch.tensor([0.7]), preview, y_hat, quality)
-    assert torch.equal(unet(*told), preview), "untrained, it returns the preview"
-    unet.to_pixels.weight.data[:, :8] = decoder.to_pixels[0].weight.data
-    unet.to_pixels.bias.data = decoder.to_pixels[0].bias.data
-    residual = unet(*told) - preview
-    assert torch.allclose(residual * 0.25 + 0.5, decoder(y_hat, quality), atol=1e-5)
-    residual.square().mean().backward()
-    for entry, width in ((unet.stem, 8), (unet.to8[1], 16), (unet.to16[1], 24)):
-        gradient = entry.weight.grad[:width].flatten(1).norm(dim=1)
-        assert gradient.min() > 0, "what starts at zero can learn"
+    config = RefinerConfig(6, 6, widths=(12, 20, 32), depths=(2, 3, 2), down_depths=(1, 2))
+    unet = RefinerUNet(config)
+    graft(unet, decoder)
+    y_hat, quality = torch.randn(3, 6, 2, 3), torch.tensor([0.0, 2.3, 5.0])
+
+    def picture(realism: float) -> torch.Tensor:
+        x, preview, time = torch.randn(3, 3, 32, 48), torch.rand(3, 3, 32, 48), torch.rand(3)
+        return unet(x, time, preview, y_hat, quality, realism) * 0.5 + 0.5
+
+    expected = decoder(y_hat, quality).detach()
+    for realism in (0, 0.3, 1):
+        assert torch.allclose(picture(realism), expected, atol=1e-5)
+    ways_down = (unet.stem, unet.to8[1], unet.to16[1])
+    before = [entry.weight.detach().clone() for entry in ways_down]
+    optimizer = torch.optim.SGD(unet.parameters(), lr=0.1)
+    picture(1).square().mean().backward()
+    optimizer.step()
+    for entry, old, width in zip(ways_down, before, (8, 16, 24), strict=True):
+        moved = (entry.weight.detach() - old)[:width].flatten(1).norm(dim=1)
+        assert moved.min() > 0, "what starts at zero can learn"
+    assert not torch.allclose(picture(1), expected, atol=1e-5)
 
 
-def test_a_refiner_too_small_for_the_graft_is_refused():
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"widths": (12, 20, 16)}, "at stride 16"),
+        ({"depths": (2, 1, 2)}, "at stride 8"),
+        ({"levels": 5}, "quality levels"),
+        ({"activation": "relu"}, "activation"),
+    ],
+)
+def test_a_refiner_that_cannot_take_the_graft_is_refused(change: dict, message: str):
     decoder = PreviewDecoder(6, levels=6, widths=(24, 16, 8), depths=(2, 2, 1))
-    for widths, depths in (((12, 20, 16), (2, 2, 2)), ((12, 20, 32), (2, 1, 2))):
-        with pytest.raises(RecipeError, match="at stride"):
-            graft(RefinerUNet(6, widths, depths, activation="silu"), decoder, quality=2.0)
+    sizes = {"widths": (12, 20, 32), "depths": (2, 2, 2)} | change
+    with pytest.raises(RecipeError, match=message):
+        graft(RefinerUNet(RefinerConfig(6, **sizes)), decoder)
 
 
 @pytest.fixture(scope="module")
@@ -369,7 +385,11 @@ def test_the_refiner_trains_and_leaves_the_codec_alone(refiner_run):
     run, before = refiner_run
     after = run.task.codec.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before), "refining changed the codec"
-    assert run.task.unet.to_pixels.weight.abs().sum() > 0
+    start = run.task.unet.faithful.state_dict(), run.task.unet.realistic.state_dict()
+    assert all(
+        not torch.equal(start[0][k], start[1][k])
+        for k in ("up4.blocks.0.expand.weight", "to_pixels.weight")
+    )
     row = last_row(run.folder / "validation.csv")
     assert float(row["psnr_preview"]) > 5 and float(row["lpips_refined"]) > 0 < float(
         row["dists_refined"]

@@ -210,7 +210,9 @@ def test_every_entry_honours_its_pixel_limit(shipped_codec, tmp_path):
         "load_image": lambda limit: load_image(picture, max_pixels=limit),
         "encode": lambda limit: shipped_codec.encode(picture, quality=1.0, max_pixels=limit),
         "trial": lambda limit: shipped_codec.trial(picture, max_pixels=limit),
-        "decode": lambda limit: shipped_codec.decode(stream.read_bytes(), max_pixels=limit),
+        "decode": lambda limit: shipped_codec.decode(
+            stream.read_bytes(), "preview", max_pixels=limit
+        ),
         "parse": lambda limit: parse(stream.read_bytes(), max_pixels=limit),
     }
     for name, entry in entries.items():

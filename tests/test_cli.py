@@ -20,8 +20,8 @@ from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.errors import CorruptStream, NotAStream
 from sketchfusion_lite.images import save_image
 from sketchfusion_lite.model import SketchFusionModel
-from sketchfusion_lite.refinement import RefinementPipeline
-from sketchfusion_lite.refiner import RefinerUNet
+from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
+from sketchfusion_lite.refiner_io import save_refiner
 from sketchfusion_lite.training.recipe import Recipe
 
 
@@ -292,32 +292,48 @@ def test_wrong_arguments_to_decode(
 @pytest.fixture
 def refiner_folder(tmp_path: Path, tiny_codec: SketchFusionCodec) -> Path:
     torch.manual_seed(0)
-    unet = RefinerUNet(8, (8, 8, 8), (1, 1, 1), codec_id=tiny_codec.model_id)
-    torch.nn.init.normal_(unet.to_pixels.weight, std=0.1)
-    RefinementPipeline.of(unet).save_pretrained(tmp_path / "refiner")
+    config = RefinerConfig(8, 6, (8, 8, 8), (1, 1, 1), codec_id=tiny_codec.model_id)
+    unet = RefinerUNet(config)
+    torch.nn.init.normal_(unet.faithful.to_pixels.weight, std=0.1)
+    save_refiner(unet, tmp_path / "refiner", {})
     return tmp_path / "refiner"
 
 
 def test_the_dials_of_the_refined_stage(
     stream: Path, tmp_path: Path, tiny_weights: Path, refiner_folder: Path
 ) -> None:
-    def decoded(name: str, *options: object) -> bytes:
+    def decoded(name: str, stage: str, *options: object) -> bytes:
         target = tmp_path / name
         result = invoke("decode", stream, target, "--weights", tiny_weights, *options)
         assert result.exit_code == 0, result.stderr
+        assert f"  {stage}  " in result.stdout, "the line says the stage"
         return target.read_bytes()
 
-    refined = ("--stage", "refined", "--refiner", refiner_folder)
-    preview = decoded("preview.png")
-    assert decoded("zero.png", *refined, "--realism", 0) == preview
-    two, four = decoded("two.png", *refined), decoded("four.png", *refined, "--steps", 4)
-    assert decoded("asked.png", *refined, "--steps", 2, "--realism", 1) == two
-    assert len({preview, two, four, decoded("half.png", *refined, "--realism", 0.5)}) == 4
+    refiner = ("--refiner", refiner_folder)
+    preview = decoded("preview.png", "preview")
+    assert decoded("asked_preview.png", "preview", "--stage", "preview") == preview
+    one = decoded("one.png", "refined", *refiner)
+    asked = ("--stage", "refined", "--steps", 1, "--realism", 1)
+    assert decoded("asked.png", "refined", *refiner, *asked) == one
+    four = decoded("four.png", "refined", *refiner, "--steps", 4)
+    half, none = (
+        decoded(f"{dial}.png", "refined", *refiner, "--realism", dial) for dial in (0.5, 0)
+    )
+    assert len({preview, one, four, half, none}) == 5
+
+
+def test_a_dial_asks_for_the_refined_stage(
+    stream: Path, tmp_path: Path, tiny_weights: Path
+) -> None:
+    result = invoke(
+        "decode", stream, tmp_path / "out.png", "--weights", tiny_weights, "--realism", 0.5
+    )
+    assert result.exit_code > 2 and "trained for codec" in result.stderr, "no preview instead"
 
 
 @pytest.mark.parametrize("dial", [("--steps", 3), ("--realism", 0.5), ("--refiner", "folder")])
 def test_dials_belong_to_the_refined_stage(stream: Path, tmp_path: Path, dial: tuple) -> None:
-    result = invoke("decode", stream, tmp_path / "out.png", *dial)
+    result = invoke("decode", stream, tmp_path / "out.png", "--stage", "preview", *dial)
     assert result.exit_code == 2 and f"{dial[0]} belongs to" in result.stderr
     assert not (tmp_path / "out.png").exists()
 

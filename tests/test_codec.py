@@ -37,7 +37,7 @@ def smooth_picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("size", [(1, 1), (7, 1000), (1000, 7), (513, 767), (512, 768)])
 def test_round_trip_of_any_size(shipped_codec, size):
     encoded = shipped_codec.encode(smooth_picture(*size), quality=1.0)
-    decoded = shipped_codec.decode(encoded.data)
+    decoded = shipped_codec.decode(encoded.data, "preview")
     height, width = size
     assert decoded.image.size == decoded.sketch.size == decoded.preview.size == (width, height)
     assert (decoded.info.width, decoded.info.height) == (width, height)
@@ -49,7 +49,9 @@ def test_round_trip_of_any_size(shipped_codec, size):
 def test_the_preview_looks_like_the_photo(shipped_codec):
     """Trained weights on a real photo: far nearer to it than its mean colour is."""
     picture = load_image(load_photo("chelsea").image)
-    preview = load_image(shipped_codec.decode(shipped_codec.encode(picture, bpp=0.1).data).image)
+    preview = load_image(
+        shipped_codec.decode(shipped_codec.encode(picture, bpp=0.1).data, "preview").image
+    )
     error = (preview - picture).square().mean()
     mean_colour = picture.mean(dim=(2, 3), keepdim=True)
     assert error < 0.2 * (mean_colour - picture).square().mean()
@@ -63,7 +65,7 @@ def test_round_trip_of_picture_kinds(tiny_codec, photo, mode):
         picture = Image.fromarray(grey)
     else:
         picture = picture.convert(mode)
-    decoded = tiny_codec.decode(tiny_codec.encode(picture, quality=2.0).data)
+    decoded = tiny_codec.decode(tiny_codec.encode(picture, quality=2.0).data, "preview")
     assert decoded.image.mode == "RGB"
     assert decoded.image.size == picture.size
 
@@ -83,14 +85,16 @@ def test_exif_orientation_is_applied(tiny_codec, photo, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned
     picture.save(tmp_path / "turned.png", exif=exif)
-    info = tiny_codec.decode(tiny_codec.encode(tmp_path / "turned.png", quality=1.0).data).info
+    info = tiny_codec.decode(
+        tiny_codec.encode(tmp_path / "turned.png", quality=1.0).data, "preview"
+    ).info
     assert (info.width, info.height) == (picture.height, picture.width)
 
 
 def test_decoding_repeats_exactly_and_needs_the_bytes_alone(tiny_weights, tiny_codec, photo):
     data = tiny_codec.encode(photo, quality=4.0).data
-    first = tiny_codec.decode(data)
-    second = load_codec(tiny_weights, device="cpu", dtype="float32").decode(bytes(data))
+    first = tiny_codec.decode(data, "preview")
+    second = load_codec(tiny_weights, device="cpu", dtype="float32").decode(bytes(data), "preview")
     assert first.image.tobytes() == second.image.tobytes()
     assert first.sketch.tobytes() == second.sketch.tobytes()
 
@@ -109,7 +113,7 @@ def test_the_budget_is_never_exceeded(shipped_codec, budget, seed):
         assert str(smallest) in str(error)
     else:
         assert len(encoded.data) <= budget
-        assert shipped_codec.decode(encoded.data).image.size == (192, 128)
+        assert shipped_codec.decode(encoded.data, "preview").image.size == (192, 128)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
@@ -147,30 +151,33 @@ def test_the_rate_search_runs_the_encoder_once(tiny_codec, photo, monkeypatch):
 
 def test_a_truncated_stream_decodes_to_what_arrived(shipped_codec):
     data = shipped_codec.encode(smooth_picture(256, 384), quality=3.0).data
-    whole = shipped_codec.decode(data)
+    whole = shipped_codec.decode(data, "preview")
     sections = whole.info.section_bytes
     up_to_structure = len(data) - sections["tone"] - 2
-    partial = shipped_codec.decode(data[: up_to_structure + 5])
+    partial = shipped_codec.decode(data[: up_to_structure + 5], "preview")
     assert partial.info.missing == ("tone",)
     assert partial.sketch.tobytes() == whole.sketch.tobytes()
     assert partial.image.tobytes() != whole.image.tobytes()
-    assert shipped_codec.decode(data[: up_to_structure - 3]).info.missing == ("structure", "tone")
+    assert shipped_codec.decode(data[: up_to_structure - 3], "preview").info.missing == (
+        "structure",
+        "tone",
+    )
     with pytest.raises(TruncatedStream):
-        shipped_codec.decode(data[:20])
+        shipped_codec.decode(data[:20], "preview")
 
 
 def test_corruption_is_caught(tiny_codec, photo):
     data = bytearray(tiny_codec.encode(photo, quality=3.0).data)
     data[len(data) // 2] ^= 0x10
     with pytest.raises(CorruptStream):
-        tiny_codec.decode(bytes(data))
+        tiny_codec.decode(bytes(data), "preview")
 
 
 def test_a_damaged_tone_section_can_be_left_out(tiny_codec, photo):
     data = bytearray(tiny_codec.encode(photo, quality=3.0).data)
-    whole = tiny_codec.decode(bytes(data))
+    whole = tiny_codec.decode(bytes(data), "preview")
     data[-6] ^= 0x01
-    rest = tiny_codec.decode(bytes(data), keep_going=True)
+    rest = tiny_codec.decode(bytes(data), "preview", keep_going=True)
     assert rest.info.missing == ("tone",)
     assert rest.sketch.tobytes() == whole.sketch.tobytes()
 
@@ -181,7 +188,7 @@ def test_another_model_is_refused(tiny_codec, photo, tmp_path):
     assert other_id != tiny_codec.model_id
     data = tiny_codec.encode(photo, quality=1.0).data
     with pytest.raises(ModelMismatch, match=f"{tiny_codec.model_id:#06x}"):
-        load_codec(path, device="cpu", dtype="float32").decode(data)
+        load_codec(path, device="cpu", dtype="float32").decode(data, "preview")
 
 
 def test_stages(tiny_codec, photo):
@@ -215,13 +222,13 @@ def test_pixel_limit(tiny_codec, photo):
         tiny_codec.encode(photo, max_pixels=100)
     data = tiny_codec.encode(photo, quality=0.0).data
     with pytest.raises(SketchFusionError, match="max_pixels"):
-        tiny_codec.decode(data, max_pixels=100)
+        tiny_codec.decode(data, "preview", max_pixels=100)
 
 
 def test_info_needs_no_model(tiny_codec, photo):
     encoded = tiny_codec.encode(photo, quality=2.0)
     info = read_info(encoded.data)
-    assert info == tiny_codec.decode(encoded.data).info
+    assert info == tiny_codec.decode(encoded.data, "preview").info
     assert info.model_id == tiny_codec.model_id
     assert info.quality == pytest.approx(2.0, abs=0.01)
 
@@ -274,7 +281,7 @@ def test_effort_finds_a_better_preview_within_the_same_bytes(tiny_codec, searche
     photo, budget, plain, better, _ = searched
     assert len(better.data) <= budget
     errors = [
-        (load_image(tiny_codec.decode(e.data).image) - photo).square().mean().item()
+        (load_image(tiny_codec.decode(e.data, "preview").image) - photo).square().mean().item()
         for e in (plain, better)
     ]
     assert errors[1] < errors[0]
@@ -283,7 +290,7 @@ def test_effort_finds_a_better_preview_within_the_same_bytes(tiny_codec, searche
 def test_effort_makes_an_ordinary_stream(tiny_codec, searched):
     _, _, plain, better, _ = searched
     assert better.quality == plain.quality
-    first, second = (tiny_codec.decode(e.data).info for e in (plain, better))
+    first, second = (tiny_codec.decode(e.data, "preview").info for e in (plain, better))
     assert first.model_id == second.model_id and second.missing == ()
     assert abs(better.estimated_bpp - better.bpp) * 70 * 90 / 8 < 40
 
@@ -309,7 +316,9 @@ def test_the_shipped_lines_only_codec_is_told_no_colour(shipped_codec):
     assert lines.model_id != shipped_codec.model_id
     picture = load_photo("coffee").image
     photo = load_image(picture)
-    decoded = [c.decode(c.encode(picture, bpp=0.045).data) for c in (lines, shipped_codec)]
+    decoded = [
+        c.decode(c.encode(picture, bpp=0.045).data, "preview") for c in (lines, shipped_codec)
+    ]
     assert (
         decoded[0].info.section_bytes["tone"] == 0
         and decoded[0].info.section_bytes["structure"] > 200

@@ -49,7 +49,9 @@ def test_what_is_received_is_what_the_codec_decodes(tiny_codec, school):
         assert each.image.shape[-2:] == tuple(16 * side for side in each.y_hat.shape[-2:])
         height, width = each.size
         preview = tiny_codec.model.preview(each.y_hat, each.quality)[..., :height, :width]
-        assert to_pil(preview).tobytes() == tiny_codec.decode(each.data).preview.tobytes()
+        assert (
+            to_pil(preview).tobytes() == tiny_codec.decode(each.data, "preview").preview.tobytes()
+        )
 
 
 def test_crops_are_aligned_and_repeat(school):

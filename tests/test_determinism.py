@@ -145,7 +145,7 @@ def test_a_stream_of_an_older_release_is_refused_by_name(entry, shipped_codec):
     """Streams that the weights of earlier releases made."""
     data = (tool.STREAMS / entry["file"]).read_bytes()
     with pytest.raises(ModelMismatch) as caught:
-        shipped_codec.decode(data, name="holiday.skf")
+        shipped_codec.decode(data, "preview", name="holiday.skf")
     message, row = str(caught.value), released(int(entry["model_id"], 16))
     assert message.startswith("holiday.skf: ")
     assert entry["model_id"] in message and f"release {row.last}" in message
@@ -178,14 +178,14 @@ def test_a_stream_of_the_other_shipped_model_says_which_weights(codecs):
     entry = next(entry for entry in CURRENT if entry["model_id"] == lines)
     data = (tool.STREAMS / entry["file"]).read_bytes()
     with pytest.raises(ModelMismatch, match="--weights lines"):
-        codecs[base].decode(data)
-    assert codecs[lines].decode(data).image.size == (entry["width"], entry["height"])
+        codecs[base].decode(data, "preview")
+    assert codecs[lines].decode(data, "preview").image.size == (entry["width"], entry["height"])
 
 
 def test_a_model_that_was_never_released_is_refused_too(shipped_codec):
     data = bitstream.pack(bitstream.Header(16, 16, 100, 0xBEEF), bytes(8), b"", b"")
     with pytest.raises(ModelMismatch, match="weights of model 0xbeef"):
-        shipped_codec.decode(data)
+        shipped_codec.decode(data, "preview")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -193,12 +193,13 @@ def test_a_model_that_was_never_released_is_refused_too(shipped_codec):
 
 
 def test_loading_a_codec_does_not_import_the_compiler():
-    """``torch._dynamo`` takes longer to import than all else that loading does; coding needs it no more."""
+    """``torch._dynamo`` and diffusers take longer to import than all else does; coding and refining need neither."""
     code = (
         "import sys, torch\n"
         "from sketchfusion_lite import load_codec\n"
         "codec = load_codec(device='cpu', dtype='float32')\n"
-        "codec.decode(codec.encode(torch.rand(1, 3, 32, 32), quality=1.0).data)\n"
+        "data = codec.encode(torch.rand(1, 3, 32, 32), quality=1.0).data\n"
+        "assert codec.decode(data, realism=0.5).stage == 'refined'\n"
         "heavy = {'torch._dynamo', 'sympy', 'torchvision', 'diffusers', 'pandas', 'scipy'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)\n"
     )

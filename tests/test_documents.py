@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import tables
 from sketchfusion_lite import load_codec
-from sketchfusion_lite.refinement import shipped_refiner
+from sketchfusion_lite.refiner_io import shipped_refiner
 from sketchfusion_lite.weights_io import SHIPPED, shipped_weights
 
 ROOT = Path(__file__).parents[1]

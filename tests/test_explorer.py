@@ -42,13 +42,13 @@ class Slow:
         self.steps, self.gate, self.entered = 0, threading.Event(), threading.Event()
         self.gate.set()
 
-    def refine(self, condition, steps, on_step=None):
+    def refine(self, condition, steps, on_step=None, realism=1.0):
         picture = condition.preview
         self.entered.set()
         for step in range(1, steps + 1):
             assert self.gate.wait(PATIENCE)
             self.steps += 1
-            picture = torch.lerp(picture, torch.ones_like(picture), 0.3)
+            picture = torch.lerp(picture, torch.ones_like(picture), 0.3 * realism)
             if on_step:
                 on_step(step, picture)
         return picture
@@ -103,7 +103,7 @@ def test_settings_become_a_file_pictures_and_metrics(model: ExplorerModel, codec
     assert snapshot.encoded == codec.encode(file, bpp=0.5)
     assert len(snapshot.encoded.data) <= snapshot.budget == int(0.5 * 96 * 144 / 8)
     assert snapshot.stage("sketch").mode == "L" and snapshot.stage("preview").size == (144, 96)
-    expected = codec.decode(snapshot.encoded.data, "refined", steps=2).refined
+    expected = codec.decode(snapshot.encoded.data).refined
     assert snapshot.stage("refined").tobytes() == expected.tobytes()
     assert {"preview", "refined"} <= set(snapshot.scores)
     assert snapshot.scores["preview"].psnr > snapshot.scores["refined"].psnr, "it was lightened"
@@ -129,19 +129,16 @@ def test_bytes_take_the_place_of_bits_per_pixel(model: ExplorerModel):
     assert model.wait(PATIENCE).budget == 864
 
 
-def test_turning_the_dial_mixes_anew_and_refines_nothing(model: ExplorerModel, refiner: Slow):
+def test_turning_the_dial_refines_anew_and_nothing_else(model: ExplorerModel, refiner: Slow):
     model.update(realism=1.0)
     full = model.wait(PATIENCE)
     taken = refiner.steps
     model.update(realism=0.0)
     none = model.wait(PATIENCE)
-    assert refiner.steps == taken
+    assert refiner.steps == taken + 1
     assert none.refined.tobytes() == none.decoded.preview.tobytes()
     assert none.decoded is full.decoded and none.peer is full.peer
     assert none.scores["refined"].psnr == none.scores["preview"].psnr
-    model.update(steps=1)
-    model.wait(PATIENCE)
-    assert refiner.steps == taken + 1
 
 
 def test_refinement_waits_for_nobody_and_is_cancelled(model: ExplorerModel, refiner: Slow):
@@ -212,7 +209,10 @@ def test_effort_first_shows_what_is_there_then_searches_and_says_how_long(codec,
     assert (found.effort, found.activity, found.error) == (1, "", "")
     assert len(found.encoded.data) <= found.budget == plain.budget
     assert found.encoded.data == codec.encode(file, max_bytes=plain.budget, effort=1).data
-    assert found.decoded.preview.tobytes() == codec.decode(found.encoded.data).preview.tobytes()
+    assert (
+        found.decoded.preview.tobytes()
+        == codec.decode(found.encoded.data, "preview").preview.tobytes()
+    )
     told = [s.activity for s in seen if s.activity.startswith("effort 1: step ")]
     assert len(told) >= 2 and "step 0 of" in told[0] and told[0].endswith("s left")
     model.update(effort=0)
@@ -332,6 +332,16 @@ def test_text_of_others_is_escaped(explorer: widget.Explorer):
     page = widget.static_view(odd).data
     assert "<script" not in page and "<b> " not in page
     assert "<script" not in parts.save_link(odd)
+
+
+def test_it_opens_on_the_refined_picture_beside_the_preview(explorer: widget.Explorer):
+    assert (explorer.stage.value, explorer.against.value) == ("refined", "the preview")
+    snapshot = explorer.model.snapshot
+    left, right, labels = parts.halves(snapshot, "refined", "preview")
+    assert left is snapshot.decoded.preview and right is snapshot.refined
+    assert labels[0] == "preview" and labels[1].startswith("refined")
+    left, right, _ = parts.halves(snapshot, "preview", "preview")
+    assert left is snapshot.photo.image and right is snapshot.decoded.preview
 
 
 def test_without_a_peer_or_metrics_the_page_says_so(explorer: widget.Explorer):

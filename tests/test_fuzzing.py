@@ -177,7 +177,7 @@ def test_any_payload_decodes_or_is_refused(
     start = stream[: data.draw(st.integers(0, len(stream)))]
     for case in (stream, start):
         with contextlib.suppress(StreamError):
-            decoded = tiny_codec.decode(case, max_pixels=1 << 15)
+            decoded = tiny_codec.decode(case, "preview", max_pixels=1 << 15)
             assert decoded.image.size == (width, height)
 
 
@@ -211,7 +211,7 @@ def test_no_payload_reads_memory_that_is_not_its_own(shipped_codec):
             libc.mallopt(-6, fill)  # M_PERTURB: fresh and freed memory is filled with this
             heap = [bytearray(size) for size in range(1000, 100_000, 1777)]
             del heap
-            pictures.add(shipped_codec.decode(cut).preview.tobytes())
+            pictures.add(shipped_codec.decode(cut, "preview").preview.tobytes())
     finally:
         libc.mallopt(-6, 0)
     assert len(pictures) == 1
@@ -222,7 +222,7 @@ def test_other_symbols_are_no_picture_even_with_right_checksums(shipped_codec, s
     """Found: with repaired checksums any payload was shown as a picture."""
     data = shipped_codec.encode(corpus.scene(160, 96), quality=3.0).data
     head, *sections = mutate.take_apart(data)
-    assert shipped_codec.decode(mutate.assemble(head, *sections)).info.missing == ()
+    assert shipped_codec.decode(mutate.assemble(head, *sections), "preview").info.missing == ()
     for at in range(0, len(sections[section]), 3):
         altered = list(sections)
         altered[section] = (
@@ -231,7 +231,7 @@ def test_other_symbols_are_no_picture_even_with_right_checksums(shipped_codec, s
             + altered[section][at + 1 :]
         )
         with pytest.raises(CorruptStream, match=r"photo\.skf: the entropy-coded data"):
-            shipped_codec.decode(mutate.assemble(head, *altered), name="photo.skf")
+            shipped_codec.decode(mutate.assemble(head, *altered), "preview", name="photo.skf")
 
 
 def test_another_quality_is_no_picture_even_with_right_checksums(shipped_codec):
@@ -242,7 +242,7 @@ def test_another_quality_is_no_picture_even_with_right_checksums(shipped_codec):
     for quality in (0, 40, 255):
         other = head[:4] + bytes([quality]) + head[5:]
         with pytest.raises(CorruptStream, match="entropy-coded"):
-            shipped_codec.decode(mutate.assemble(other, *sections))
+            shipped_codec.decode(mutate.assemble(other, *sections), "preview")
 
 
 def test_a_payload_longer_or_shorter_than_its_symbols_is_refused(shipped_codec):
@@ -252,4 +252,4 @@ def test_a_payload_longer_or_shorter_than_its_symbols_is_refused(shipped_codec):
     header = bitstream.parse(mutate.assemble(head, hyper, structure, tone)).header
     for longer_or_shorter in (tone + bytes(4), tone + tone[:4], tone[:-4]):
         with pytest.raises(CorruptStream, match="entropy-coded"):
-            shipped_codec.decode(pack(header, hyper, structure, longer_or_shorter))
+            shipped_codec.decode(pack(header, hyper, structure, longer_or_shorter), "preview")

@@ -74,14 +74,16 @@ def test_the_stream_is_an_ordinary_one_with_a_better_preview(search, tiny_codec,
     result = search(effort=3)
     data = stream_of(tiny_codec, result.y, result.z, *photo.shape[-2:])
     assert len(data) <= len(plain.data) + 4 * 3  # three sections of whole words
-    before, after = (load_image(tiny_codec.decode(d).image) for d in (plain.data, data))
+    before, after = (load_image(tiny_codec.decode(d, "preview").image) for d in (plain.data, data))
     assert psnr(photo, after) > psnr(photo, before)
 
 
 def test_the_numbers_are_those_of_the_stream(search, tiny_codec, photo):
     result = search(effort=2)
     decoded = load_image(
-        tiny_codec.decode(stream_of(tiny_codec, result.y, result.z, *photo.shape[-2:])).image
+        tiny_codec.decode(
+            stream_of(tiny_codec, result.y, result.z, *photo.shape[-2:]), "preview"
+        ).image
     )
     mse = (decoded - photo).square().mean().item() * 255**2
     assert mse == pytest.approx(result.after.mse, rel=0.01)  # 8 bits

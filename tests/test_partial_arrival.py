@@ -33,14 +33,14 @@ def test_every_prefix_decodes_to_what_arrived_or_says_what_it_needs(shipped_code
     for length in range(len(data) + 1):
         if length < ends["hyper"]:
             with pytest.raises(TruncatedStream) as raised:
-                shipped_codec.decode(data[:length])
+                shipped_codec.decode(data[:length], "preview")
             assert length < raised.value.needed_bytes <= ends["hyper"]
             continue
-        decoded = shipped_codec.decode(data[:length])
+        decoded = shipped_codec.decode(data[:length], "preview")
         arrived = tuple(section for section in SECTIONS if ends[section] <= length)
         assert decoded.info.missing == SECTIONS[len(arrived) :]
         # nothing of half a section is shown: equal to the start that ends with the last whole one
-        whole = shipped_codec.decode(data[: ends[arrived[-1]]])
+        whole = shipped_codec.decode(data[: ends[arrived[-1]]], "preview")
         assert decoded.preview.tobytes() == whole.preview.tobytes()
         assert decoded.sketch.tobytes() == whole.sketch.tobytes()
 
@@ -51,7 +51,7 @@ def test_the_lower_bound_leads_to_a_start_that_decodes(shipped_codec, small):
     length = 0
     for _ in range(10):
         try:
-            shipped_codec.decode(data[:length])
+            shipped_codec.decode(data[:length], "preview")
             break
         except TruncatedStream as error:
             length = error.needed_bytes
@@ -68,20 +68,20 @@ def test_quality_grows_with_every_section(shipped_codec):
     original = np.asarray(photo, dtype=float)
     errors = []
     for length in lengths:
-        shown = np.asarray(shipped_codec.decode(data[:length]).preview, dtype=float)
+        shown = np.asarray(shipped_codec.decode(data[:length], "preview").preview, dtype=float)
         errors.append(np.square(shown - original).mean())
     assert all(after < before for before, after in pairwise(errors))
 
 
 def test_any_damage_to_the_tone_section_leaves_the_sketch(shipped_codec, small):
     data, ends = small
-    whole = shipped_codec.decode(data)
-    without = shipped_codec.decode(data[: ends["structure"]])
+    whole = shipped_codec.decode(data, "preview")
+    without = shipped_codec.decode(data[: ends["structure"]], "preview")
     for at in range(ends["structure"], len(data), 3):
         damaged = data[:at] + bytes([data[at] ^ 0x40]) + data[at + 1 :]
         with pytest.raises(CorruptStream, match=r"tone section.*keep_going"):
-            shipped_codec.decode(damaged)
-        decoded = shipped_codec.decode(damaged, keep_going=True)
+            shipped_codec.decode(damaged, "preview")
+        decoded = shipped_codec.decode(damaged, "preview", keep_going=True)
         assert decoded.info.missing == ("tone",)
         assert decoded.sketch.tobytes() == whole.sketch.tobytes()
         assert decoded.preview.tobytes() == without.preview.tobytes()
@@ -89,10 +89,10 @@ def test_any_damage_to_the_tone_section_leaves_the_sketch(shipped_codec, small):
 
 def test_any_damage_to_the_structure_section_leaves_the_hyper_picture(shipped_codec, small):
     data, ends = small
-    coarse = shipped_codec.decode(data[: ends["hyper"]])
+    coarse = shipped_codec.decode(data[: ends["hyper"]], "preview")
     for at in range(ends["hyper"], ends["structure"], 5):
         damaged = data[:at] + bytes([data[at] ^ 0x02]) + data[at + 1 :]
-        decoded = shipped_codec.decode(damaged, keep_going=True)
+        decoded = shipped_codec.decode(damaged, "preview", keep_going=True)
         assert decoded.info.missing == ("structure", "tone")
         assert decoded.preview.tobytes() == coarse.preview.tobytes()
 
@@ -102,4 +102,4 @@ def test_damage_before_the_sections_that_can_be_spared_is_always_an_error(shippe
     for at in range(2, ends["hyper"]):
         damaged = data[:at] + bytes([data[at] ^ 0x01]) + data[at + 1 :]
         with pytest.raises((CorruptStream, TruncatedStream)):
-            shipped_codec.decode(damaged, keep_going=True)
+            shipped_codec.decode(damaged, "preview", keep_going=True)

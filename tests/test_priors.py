@@ -166,6 +166,16 @@ def test_progress_pictures_end_in_the_result(controlled):
     assert torch.equal(picture, PriorRefiner(controlled).refine(condition, 3))
 
 
+def test_the_dial_mixes_the_preview_with_the_priors_picture(plain):
+    condition, seen = condition_of(), []
+    refiner = PriorRefiner(plain)
+    none = refiner.refine(condition, 2, lambda _, picture: seen.append(picture), realism=0)
+    half, whole = (refiner.refine(condition, 2, realism=dial) for dial in (0.5, 1))
+    assert torch.equal(none, condition.preview) and all(torch.equal(p, none) for p in seen)
+    assert len(seen) == 2 and torch.equal(whole, refiner.refine(condition, 2))
+    assert torch.allclose(half, (condition.preview + whole) / 2, atol=1e-6)
+
+
 def test_the_sketch_matters_with_a_controlnet_only(controlled, plain):
     condition = condition_of()
     redrawn = dataclasses.replace(condition, sketch=1 - condition.sketch)

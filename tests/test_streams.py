@@ -118,7 +118,7 @@ def test_quality_of_prefixes_is_that_of_their_decodes(tiny_codec, photo):
     points = measure_prefixes(tiny_codec, original, data, prefix_lengths(data, 3), only=("psnr",))
     assert [n for n, _ in points] == prefix_lengths(data, 3)
     assert all(list(scores) == ["psnr"] for _, scores in points)
-    preview = np.asarray(tiny_codec.decode(data[: points[0][0]]).preview, dtype=float)
+    preview = np.asarray(tiny_codec.decode(data[: points[0][0]], "preview").preview, dtype=float)
     error = np.square(preview - np.asarray(original, dtype=float)).mean()
     assert points[0][1]["psnr"] == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
 

@@ -52,7 +52,7 @@ def test_a_variant_codes_what_it_quantised(variant):
     assert symbols.y_hat.abs().sum() > 0
     assert torch.equal(y_hat, symbols.y_hat.float() / 8 * inverse_gain)
     assert abs(len(encoded.data) * 8 - sum(symbols.bits)) < 8 * 40  # header, words, coder's state
-    assert codec.decode(encoded.data).image.size == (104, 72)
+    assert codec.decode(encoded.data, "preview").image.size == (104, 72)
 
 
 def test_integers_agree_with_the_trained_networks(variant):

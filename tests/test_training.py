@@ -380,4 +380,6 @@ def test_the_codec_recipe_trains_validates_with_real_bytes_and_exports(
     assert float(row["val_lpips_q2"]) > 0
     codec = load_codec(tmp_path / "run" / "codec.safetensors", device="cpu", dtype="float32")
     picture = Image.open(photo_folder / "photo0.png")
-    assert codec.decode(codec.encode(picture, quality=2.0).data).image.size == picture.size
+    assert (
+        codec.decode(codec.encode(picture, quality=2.0).data, "preview").image.size == picture.size
+    )

@@ -85,7 +85,7 @@ def check(entry: dict, codec: SketchFusionCodec, folder: Path = STREAMS) -> Verd
         folder: where the file lies.
     """
     data = (folder / entry["file"]).read_bytes()
-    picture = codec.decode(data).image
+    picture = codec.decode(data, "preview").image
     difference = 0
     if entry["thumbnail"] is not None:
         here = np.frombuffer(thumbnail(picture), np.uint8).astype(int)

@@ -20,10 +20,10 @@ def row(codec, name: str) -> list[tuple[str, Image.Image]]:
     """Captioned pictures of one photo: original, sketch, preview, and the preview of a searched latent."""
     photo = load_photo(name)
     encoded = codec.encode(photo.image, bpp=0.045)
-    decoded = codec.decode(encoded.data)
+    decoded = codec.decode(encoded.data, "preview")
     size = f"{len(encoded.data):,} bytes"
     searched = codec.encode(photo.image, bpp=0.045, effort=EFFORT)
-    better = codec.decode(searched.data).preview
+    better = codec.decode(searched.data, "preview").preview
     return [
         (f"{name}, {photo.image.width}x{photo.image.height}", photo.image),
         (f"sketch, from part of {size}", decoded.sketch.convert("RGB")),

@@ -123,7 +123,9 @@ def entry(codec: SketchFusionCodec, file: str, data: bytes) -> dict:
         "missing": list(stream.missing),
         "integers_sha256": sha256_of_integers(decoded_integers(codec, data)),
         # Far outside what it was trained on, the decoder magnifies roundings: such a picture says nothing.
-        "thumbnail": None if "escapes" in file else thumbnail(codec.decode(data).image).hex(),
+        "thumbnail": None
+        if "escapes" in file
+        else thumbnail(codec.decode(data, "preview").image).hex(),
     }
 
 

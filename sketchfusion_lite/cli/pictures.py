@@ -162,14 +162,18 @@ def decode(
         ),
     ],
     stage: Annotated[
-        Stage,
-        typer.Option(help="How far: the line drawing, the fast preview, or the refined picture."),
-    ] = Stage.PREVIEW,
+        Stage | None,
+        typer.Option(
+            help="How far: the line drawing, the fast preview, or the refined picture. Default: the finest that the "
+            "weights have, refined with those that come with the package.",
+            show_default=False,
+        ),
+    ] = None,
     steps: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Stage refined: sampling steps, 1 to 8; more take longer. Default: 2.",
+            help="Stage refined: sampling steps, 1 to 8; more take longer. Default: 1.",
             show_default=False,
         ),
     ] = None,
@@ -178,7 +182,7 @@ def decode(
         typer.Option(
             min=0,
             max=1,
-            help="Stage refined: from 0 (the preview exactly) to 1 (all invented detail). Default: 1.",
+            help="Stage refined: from 0 (most faithful) to 1 (most realistic: detail is invented). Default: 1.",
             show_default=False,
         ),
     ] = None,
@@ -213,15 +217,16 @@ def decode(
     if format is not None and not source.is_dir() and target.suffix.lower() != f".{format}":
         raise ArgumentError(f"{target}: not named .{format}. Drop --format, or rename the output.")
     dials = {k: v for k, v in (("steps", steps), ("realism", realism)) if v is not None}
-    if stage is not Stage.REFINED and (dials or refiner):
+    if stage not in (None, Stage.REFINED) and (dials or refiner):
         raise ArgumentError(
-            f"--{next(iter(dials), 'refiner')} belongs to the refined stage. Add --stage refined."
+            f"--{next(iter(dials), 'refiner')} belongs to the refined stage. Drop --stage {stage}."
         )
+    asked = Stage.REFINED if dials else stage  # a dial is a wish for what it turns
     suffix = f".{format or Format.PNG}"
     plan = make_plan(source, target, suffix, force, _list_streams, StreamError)
     numbers = (device, dtype)
     networks = _networks(weights, numbers, plan.is_folder, (workers, scheduler), refiner)
-    how = Decoding(networks, stage.value, tuple(dials.items()), max_pixels)
+    how = Decoding(networks, asked and asked.value, tuple(dials.items()), max_pixels)
 
     def read(path: Path) -> bytes:
         return read_stream(path, max_pixels)
@@ -231,7 +236,7 @@ def decode(
             note(
                 f"warning: {missing_text(source / name if plan.is_folder else source, made.missing)}"
             )
-        return f"{_facts(name, made)}  {stage}  {made.seconds:.2f} s  ({made.device})"
+        return f"{_facts(name, made)}  {made.stage}  {made.seconds:.2f} s  ({made.device})"
 
     if not plan.is_folder:
         made = how.make(Item(str(source), read(source), str(target)))

@@ -187,7 +187,7 @@ class _Ours:
         weights = Path(bench.weights) if bench.weights else shipped_weights()
         files = [shipped_weights("lines") if self.lines else weights]
         if self.stage == "refined":
-            from ..refinement import shipped_refiner
+            from ..refiner_io import shipped_refiner
 
             folder = Path(bench.refiner) if bench.refiner else shipped_refiner()
             files += sorted(folder.rglob("*.safetensors"))

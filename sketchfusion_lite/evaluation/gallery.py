@@ -68,5 +68,5 @@ def equal_bytes(
     page = to_pil(1 - lines.edge_map.float()).resize(photo.size).convert("RGB")
     entries.append(Entry("bare lines", len(lines.data), page))
     ours = codec.encode(photo, max_bytes=max_bytes).data
-    entries.append(Entry("fused sketch", len(ours), codec.decode(ours).image))
+    entries.append(Entry("fused sketch", len(ours), codec.decode(ours, "preview").image))
     return entries

@@ -62,7 +62,7 @@ def measure_prefixes(
     measured: dict[bytes, dict[str, float]] = {}
     points = []
     for length in prefix_lengths(data) if lengths is None else lengths:
-        preview = codec.decode(data[:length]).preview
+        preview = codec.decode(data[:length], "preview").preview
         key = preview.tobytes()
         if key not in measured:
             scores = measure(original, preview, only=only).as_dict()

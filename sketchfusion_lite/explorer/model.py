@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 
-from PIL import Image
 from torch import Tensor
 
 from ..codec import SketchFusionCodec
@@ -71,7 +70,6 @@ class ExplorerModel:
         self._wanted = Snapshot(settings or Settings())  # newest settings
         self._shown = self._wanted
         self._opened: _Opened | None = None
-        self._full: tuple[tuple[bytes, int], Image.Image] | None = None  # refined at realism 1
         self._quick: Latest[Snapshot] = Latest(self._guarded(self._make_preview), "skf-quick")
         self._slow: Latest[Snapshot] = Latest(self._guarded(self._make_rest), "skf-slow")
 
@@ -188,7 +186,7 @@ class ExplorerModel:
             encoded, decoded = last.encoded, last.decoded
         else:
             encoded = search_rate(opened.trial, budget)
-            decoded = self.codec.decode(encoded.data)
+            decoded = self.codec.decode(encoded.data, "preview")
         snapshot = replace(
             wanted,
             photo=opened.photo,
@@ -241,27 +239,26 @@ class ExplorerModel:
         encoded = self.codec.encode(
             photo, max_bytes=snapshot.budget, effort=effort, on_progress=on_progress
         )
-        decoded = self.codec.decode(encoded.data)
+        decoded = self.codec.decode(encoded.data, "preview")
         return self._publish(
             replace(snapshot, encoded=encoded, decoded=decoded, effort=effort, activity="refining")
         )
 
     def _refine(self, snapshot: Snapshot) -> Snapshot:
-        """Refine step by step, unless only the dial was turned: then the two pictures are mixed anew."""
-        settings, preview = snapshot.settings, snapshot.decoded.preview
-        key = (snapshot.encoded.data, settings.steps)
-        if self._full is None or self._full[0] != key:
+        """Refine, and show every step."""
+        settings = snapshot.settings
 
-            def on_step(done: int, picture: Tensor) -> None:
-                mixed = Image.blend(preview, to_pil(picture), settings.realism)
-                self._publish(replace(snapshot, refined=mixed, steps_done=done))
+        def on_step(done: int, picture: Tensor) -> None:
+            self._publish(replace(snapshot, refined=to_pil(picture), steps_done=done))
 
-            full = self.codec.decode(
-                snapshot.encoded.data, "refined", steps=settings.steps, on_step=on_step
-            )
-            self._full = (key, full.refined)
-        mixed = Image.blend(preview, self._full[1], settings.realism)
-        return self._publish(replace(snapshot, refined=mixed, steps_done=settings.steps))
+        refined = self.codec.decode(
+            snapshot.encoded.data,
+            "refined",
+            steps=settings.steps,
+            realism=settings.realism,
+            on_step=on_step,
+        ).refined
+        return self._publish(replace(snapshot, refined=refined, steps_done=settings.steps))
 
     def _measure(self, snapshot: Snapshot) -> Snapshot:
         """Add the metrics one by one."""

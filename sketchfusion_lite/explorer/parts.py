@@ -63,7 +63,7 @@ def halves(
 
     Args:
         stage: ``"sketch"``, ``"preview"`` or ``"refined"``.
-        against: ``"photo"`` or ``"peer"``.
+        against: ``"preview"``, ``"photo"`` or ``"peer"``.
     """
     photo: Photo = snapshot.photo
     right, label = snapshot.stage(stage), stage
@@ -72,7 +72,10 @@ def halves(
     elif stage == "refined":
         done, wanted = snapshot.steps_done, snapshot.settings.steps
         steps = f"{wanted}" if done == wanted else f"{done} of {wanted}"
-        label = f"refined, {steps} steps, realism {snapshot.settings.realism:g}"
+        noun = "step" if wanted == 1 else "steps"
+        label = f"refined, {steps} {noun}, realism {snapshot.settings.realism:g}"
+    if against == "preview" and stage != "preview":  # beside itself it would say nothing
+        return snapshot.decoded.preview, right, ("preview", label)
     if against == "peer" and snapshot.peer is not None:
         return snapshot.peer.image, right, (snapshot.peer.label, label)
     return photo.image, right, (photo.name, label)

@@ -33,7 +33,7 @@ class Settings:
         bpp: budget in bits per pixel.
         max_bytes: above 0: budget in bytes, in place of ``bpp``.
         steps: sampling steps of the refiner.
-        realism: the refiner's dial in [0, 1].
+        realism: the refiner's dial in [0, 1], from the most faithful to the most realistic picture.
         effort: 0 takes the encoder's latent, 1 to 10 search a better one; see :meth:`.SketchFusionCodec.encode`.
     """
 

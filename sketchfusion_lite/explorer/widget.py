@@ -21,7 +21,7 @@ from IPython.display import HTML
 from ..codec import SketchFusionCodec, load_codec
 from ..errors import SketchFusionError
 from ..latent_search import MAX_EFFORT
-from ..refinement import MAX_STEPS
+from ..sampler import MAX_STEPS
 from ..samples import SAMPLES
 from ..viz.before_after import BeforeAfter, before_after, picture_html
 from .model import ExplorerModel
@@ -42,7 +42,7 @@ __all__ = ["Explorer", "explore", "static_view"]
 
 LEAST_BPP, MOST_BPP, BPP_STEP = 0.02, 0.15, 0.0025
 STAGES = ("sketch", "preview", "refined")
-_AGAINST = {"the photo": "photo", "AVIF": "peer"}
+_AGAINST = {"the preview": "preview", "the photo": "photo", "AVIF": "peer"}
 
 
 class Explorer(widgets.VBox):
@@ -124,11 +124,13 @@ class Explorer(widgets.VBox):
         self.steps = _slider(
             widgets.IntSlider, "Refiner steps", settings.steps, 1, MAX_STEPS, 1, "steps"
         )
+        self.steps.tooltip = "each is a pass of the refiner's network; one is the default"
         self.realism = _slider(
             widgets.FloatSlider, "Realism", settings.realism, 0.0, 1.0, 0.05, "realism"
         )
+        self.realism.tooltip = "0: the most faithful refined picture, 1: the most realistic one"
         self.stage = _named(
-            widgets.ToggleButtons(options=STAGES, value="preview", description="Stage"), "stage"
+            widgets.ToggleButtons(options=STAGES, value="refined", description="Stage"), "stage"
         )
         self.against = _named(
             widgets.ToggleButtons(options=list(_AGAINST), description="Left half"), "against"
@@ -263,7 +265,7 @@ def explore(
     return Explorer(settings=Settings(photo), device=device, folder=folder, dtype=dtype)
 
 
-def static_view(snapshot: Snapshot, stage: str = "preview", against: str = "photo") -> HTML:
+def static_view(snapshot: Snapshot, stage: str = "refined", against: str = "preview") -> HTML:
     """What the explorer shows, as HTML that needs no kernel: pictures with a divider, and both tables."""
     left, right, labels = halves(snapshot, stage, against)
     frame = before_after(left, right, labels, describe(snapshot), width=720).data

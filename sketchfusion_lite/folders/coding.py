@@ -56,6 +56,7 @@ class Made:
         missing: sections that a truncated stream lacked.
         seconds: that it took, where it was made.
         device: that the networks ran on, and in which numbers: ``"cpu, float32"``.
+        stage: of a decoded picture; empty for an encoded one.
     """
 
     data: bytes
@@ -66,6 +67,7 @@ class Made:
     missing: tuple[str, ...]
     seconds: float
     device: str
+    stage: str = ""
 
     @property
     def bpp(self) -> float:
@@ -173,11 +175,12 @@ class Decoding:
     """How streams are decoded; for the numbers see :meth:`.SketchFusionCodec.decode`.
 
     Attributes:
+        stage: None for the finest that the networks have.
         dials: ``steps`` and ``realism``, where they are given.
     """
 
     networks: Networks
-    stage: str
+    stage: str | None
     dials: tuple[tuple[str, float], ...] = ()
     max_pixels: int = bitstream.DEFAULT_MAX_PIXELS
 
@@ -208,6 +211,7 @@ class Decoding:
             about.missing,
             time.perf_counter() - start,
             describe_choice(codec.device, codec.dtype),
+            decoded.stage,
         )
 
 

@@ -127,7 +127,7 @@ class CodecTask(nn.Module):
             image = pixels.unsqueeze(0).float() / 255  # (1, 3, H, W)
             for quality in VALIDATION_QUALITIES:
                 encoded = codec.encode(image, quality=quality)
-                preview = load_image(codec.decode(encoded.data).image)  # (1, 3, H, W)
+                preview = load_image(codec.decode(encoded.data, "preview").image)  # (1, 3, H, W)
                 mse = F.mse_loss(preview, image).item()
                 lpips = self.lpips.net(preview.to(device) * 2 - 1, image.to(device) * 2 - 1).item()
                 for key, value in (

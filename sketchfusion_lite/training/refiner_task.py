@@ -6,8 +6,9 @@
 
 First part (``flow_fraction``): ``|x0_hat - x_0|^2`` at random times, which is flow matching with x-prediction.
 Then: times and states as the sampler meets them (steps before the drawn one run without gradient), and L1 + LPIPS +
-strength of texture + a discriminator on frozen features. Encoder, entropy model and preview decoder are never
-touched: refining cannot change the rate.
+strength of texture + a discriminator on frozen features. The network's two ends take turns: the faithful one learns in
+even steps, without what rewards invention (texture, discriminator), the realistic one in odd steps. Encoder, entropy
+model and preview decoder are never touched: refining cannot change the rate.
 
 References
     [1] Liu et al., "Flow Straight and Fast", ICLR 2023.
@@ -16,8 +17,6 @@ References
 
 from __future__ import annotations
 
-import copy
-import json
 from pathlib import Path
 
 import torch
@@ -28,8 +27,9 @@ from ..conditioning import RefinementCondition
 from ..images import crop, pad_to_multiple
 from ..integer import IntegerEntropyModel
 from ..model import ModelConfig, SketchFusionModel
-from ..refinement import FlowRefiner, RefinementPipeline
-from ..refiner import RefinerUNet
+from ..refiner import RefinerConfig, RefinerUNet
+from ..refiner_io import save_refiner
+from ..sampler import FlowRefiner
 from ..weights_io import load_codec_weights, part, without_integers
 from . import data
 from .adversarial import FeatureDiscriminator, hinge_game
@@ -46,7 +46,7 @@ VALIDATION_STEPS = 2
 class RefinerTask(nn.Module):
     """Train the refiner of a finished codec."""
 
-    adamw_only = ("unet.stem", "unet.to_pixels")
+    adamw_only = ("unet.stem", "unet.faithful.to_pixels", "unet.realistic.to_pixels")
     gain_vectors = ()
 
     def __init__(self, recipe: Recipe, rank: int = 0) -> None:
@@ -58,16 +58,18 @@ class RefinerTask(nn.Module):
         self.codec.load_state_dict(without_integers(tensors))
         self.codec.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         codec_id = IntegerEntropyModel(part(tensors, "integer", name)).model_id
-        self.unet = RefinerUNet(
-            latent_channels=self.codec.config.latent_channels,
-            codec_id=codec_id,
-            activation=self.codec.config.activation,
-            **recipe.model,
-        ).to(memory_format=torch.channels_last)
+        known = {
+            "latent_channels": self.codec.config.latent_channels,
+            "levels": self.codec.config.levels,
+            "codec_id": codec_id,
+            "activation": self.codec.config.activation,
+        }
+        config = RefinerConfig.from_dict(RefinerConfig().to_dict() | known | recipe.model, "recipe")
+        self.unet = RefinerUNet(config).to(memory_format=torch.channels_last)
         if recipe.start_from:
             load_start(recipe.start_from, {"unet": self.unet})
         elif recipe.graft:
-            graft(self.unet, self.codec.preview, recipe.focus_quality)
+            graft(self.unet, self.codec.preview)
         from ..evaluation.metrics import (
             load_dists,
             load_lpips,
@@ -119,14 +121,16 @@ class RefinerTask(nn.Module):
         told = (preview, decoded.y_hat.detach(), quality)
         target = images * 2 - 1  # (B, 3, H, W)
         if progress < r.flow_fraction:
-            return self._flow_matching(target, told)
+            return self._flow_matching(target, told, step % 2)
         return self._few_steps(target, told, step, progress)
 
-    def _flow_matching(self, target: Tensor, told: tuple[Tensor, ...]) -> tuple[Tensor, dict]:
+    def _flow_matching(
+        self, target: Tensor, told: tuple[Tensor, ...], realism: int
+    ) -> tuple[Tensor, dict]:
         t = torch.rand(len(target), device=target.device).clamp_min(0.02)  # (B,)
         start = told[0] + self.unet.config.noise * torch.randn_like(target)
         sample = torch.lerp(target, start, t.view(-1, 1, 1, 1))  # x_t
-        x0_hat = self.forward_unet(sample, t, *told)
+        x0_hat = self.forward_unet(sample, t, *told, realism).float()
         loss = (x0_hat - target).square().mean()
         before = (told[0] - target).square().mean()
         return 100 * loss, {"loss": loss, "mse": loss * 127.5**2, "before": before * 127.5**2}
@@ -134,7 +138,7 @@ class RefinerTask(nn.Module):
     def _few_steps(
         self, target: Tensor, told: tuple[Tensor, ...], step: int, progress: float
     ) -> tuple[Tensor, dict]:
-        r = self.recipe
+        r, realism = self.recipe, step % 2
         count = STEP_COUNTS[int(torch.randint(len(STEP_COUNTS), ()))]
         last = int(torch.randint(count, ()))  # the step that learns
         start = told[0] + self.unet.config.noise * torch.randn_like(target)
@@ -144,9 +148,9 @@ class RefinerTask(nn.Module):
             if k == last:
                 break
             with torch.no_grad():
-                x0_hat = self.forward_unet(sample, t, *told)
+                x0_hat = self.forward_unet(sample, t, *told, realism).float()
                 sample = torch.lerp(x0_hat, sample, (count - k - 1) / (count - k))
-        x0_hat = self.forward_unet(sample, t, *told)
+        x0_hat = self.forward_unet(sample, t, *told, realism).float()
         picture, reference = x0_hat * 0.5 + 0.5, target * 0.5 + 0.5
         mse = (x0_hat - target).square().mean() * 127.5**2
         lpips = self.lpips(picture, reference).mean()
@@ -155,7 +159,7 @@ class RefinerTask(nn.Module):
         if self.lpips_vgg is not None:
             loss = loss + r.lpips_vgg_weight * self.lpips_vgg(picture, reference, step)
         logs = {"mse": mse, "lpips": lpips}
-        if self.discriminator is not None:
+        if self.discriminator is not None and realism:
             judged, more = self._judge(picture, reference, r.adversarial_factor(progress))
             loss, logs = loss + judged, logs | more
         return loss, {"loss": loss} | logs
@@ -181,7 +185,7 @@ class RefinerTask(nn.Module):
     @torch.no_grad()
     def validate(self, device: torch.device) -> dict[str, float]:
         """PSNR, LPIPS and DISTS of previews and of refinements in 2 steps, on held-out photos cut to 768x512."""
-        refiner = FlowRefiner(RefinementPipeline.of(self.unet))
+        refiner = FlowRefiner(self.unet)
         sums: dict[str, float] = {}
         for photo in self.held:
             pixels = photo.pixels[:, : data.VALIDATION_SIZE[0], : data.VALIDATION_SIZE[1]].to(
@@ -206,16 +210,7 @@ class RefinerTask(nn.Module):
         return sums
 
     def export(self, folder: Path) -> Path:
-        """Write the pipeline to ``refiner/`` with ``save_pretrained``, in float16."""
+        """Write the network to ``refiner/``, in float16."""
         path = folder / "refiner"
         save_refiner(self.unet, path, describe(self.recipe))
         return path
-
-
-def save_refiner(unet: RefinerUNet, folder: Path, training: dict) -> None:
-    """Write a pipeline of a float16 copy of the network; ``training`` goes to ``training.json`` beside it."""
-    half = copy.deepcopy(unet).to(memory_format=torch.contiguous_format).half()
-    RefinementPipeline.of(half).save_pretrained(folder, safe_serialization=True)
-    for file in folder.rglob("*.safetensors"):
-        file.chmod(0o644)  # the writer's default keeps other users out
-    (folder / "training.json").write_text(json.dumps(training, indent=1, sort_keys=True) + "\n")
