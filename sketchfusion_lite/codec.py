@@ -22,7 +22,7 @@ from torch import Tensor
 
 from . import bitstream
 from .coding import SketchCoder, Symbols
-from .conditioning import DEFAULT_STEPS, OnStep, RefinementCondition, Refiner
+from .conditioning import DEFAULT_REALISM, DEFAULT_STEPS, OnStep, RefinementCondition, Refiner
 from .errors import ArgumentError, ImageError, ModelMismatch, WeightsError
 from .hardware import choose_device, choose_dtype, describe_choice
 from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple, to_pil
@@ -31,6 +31,7 @@ from .model import ModelConfig, SketchFusionModel
 from .rate_search import Trial, search_rate
 from .refiner_io import load_refiner, refiner_config, shipped_refiner
 from .results import Decoded, Encoded, StreamInfo, describe, read_info
+from .sampler import FlowRefiner
 from .tiling import DEFAULT_TILE, run_tiled
 from .weights_io import load_codec_weights, part, save_weights, without_integers
 
@@ -231,6 +232,7 @@ class SketchFusionCodec:
             index,
             effort=effort,
             size=size,
+            picture=self._first_guess(),
             # Each of the three sections is rounded up to a word, which may cost 12 bytes at equal bits.
             target_bits=max(start_bits + 8 * (room - 3 * bitstream.WORD_BYTES), 1.0),
             on_progress=on_progress,
@@ -238,6 +240,19 @@ class SketchFusionCodec:
         better = trial.encode(index, self._quantise(found.y.to(self.device), index, found.z))
         fits = len(better.data) <= (budget or len(encoded.data))
         return better if fits and found.after.objective < found.before.objective else encoded
+
+    def _first_guess(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The picture by which a latent is searched: of the finest stage that gradients can pass."""
+        refiner = self.refiner if self.finest_stage == "refined" else None
+        if not isinstance(refiner, FlowRefiner):  # a large prior is no judge for a few dozen steps
+            return self.model.preview
+
+        def picture(y_hat: Tensor, quality: Tensor) -> Tensor:
+            with torch.no_grad():
+                preview = self.model.preview(y_hat, quality).clamp_(0, 1)
+            return refiner.first_guess(preview, y_hat, quality)
+
+        return picture
 
     def _float_entropy(self) -> EntropyModel:
         """The float entropy networks, which only training and ``effort`` need."""
@@ -255,7 +270,7 @@ class SketchFusionCodec:
         stage: str | None = None,
         *,
         steps: int = DEFAULT_STEPS,
-        realism: float = 1.0,
+        realism: float = DEFAULT_REALISM,
         on_step: OnStep | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         keep_going: bool = False,

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 DEFAULT_STEPS = 1
+DEFAULT_REALISM = 1.0
 OnStep = Callable[[int, Tensor], None]  # (steps done, picture so far (1, 3, H, W) in [0, 1])
 
 
@@ -48,7 +49,7 @@ class Refiner(Protocol):
         condition: RefinementCondition,
         steps: int,
         on_step: OnStep | None = None,
-        realism: float = 1.0,
+        realism: float = DEFAULT_REALISM,
     ) -> Tensor:
         """Restore detail: a picture ``(1, 3, H, W)`` in [0, 1] of the preview's size.
 

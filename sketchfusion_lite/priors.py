@@ -28,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .conditioning import OnStep, RefinementCondition
+from .conditioning import DEFAULT_REALISM, OnStep, RefinementCondition
 from .errors import ArgumentError, DependencyMissing, WeightsError
 from .images import crop, pad_to_multiple
 
@@ -102,7 +102,7 @@ class PriorRefiner:
         condition: RefinementCondition,
         steps: int,
         on_step: OnStep | None = None,
-        realism: float = 1.0,
+        realism: float = DEFAULT_REALISM,
     ) -> Tensor:
         """Restore detail with the prior.
 

@@ -27,7 +27,7 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from .conditioning import DEFAULT_STEPS
+from .conditioning import DEFAULT_REALISM, DEFAULT_STEPS
 from .errors import ArgumentError
 from .refiner import RefinerConfig, RefinerUNet
 from .sampler import flow_times, sample
@@ -116,7 +116,7 @@ class RefinementPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Tensor]], dict] | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("denoised",),
         tile: int = DEFAULT_TILE,
-        realism: float = 1.0,
+        realism: float = DEFAULT_REALISM,
     ) -> RefinementOutput | tuple:
         """Run the flow.
 

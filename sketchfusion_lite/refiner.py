@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .blocks import ACTIVATIONS, BottleneckBlock, downsample, upsample
+from .conditioning import DEFAULT_REALISM
 from .errors import WeightsError
 from .sketch import interpolate_levels
 
@@ -152,6 +153,8 @@ class Finish(nn.Module):
         self.back4 = upsample(w8, w4)
         self.up4 = ConditionedBlocks(w4, d4, EMBEDDING, config.activation)
         self.to_pixels = nn.Conv2d(w4, 3 * SHUFFLE**2, 3, padding=1)
+        nn.init.zeros_(self.to_pixels.weight)
+        nn.init.zeros_(self.to_pixels.bias)
 
     def forward(self, x16: Tensor, x8: Tensor, x4: Tensor, embedding: Tensor) -> Tensor:
         x8 = self.up8(x8 + self.back8(x16), embedding)
@@ -167,6 +170,8 @@ class RefinerUNet(nn.Module):
 
     Attributes:
         faithful, realistic: the two :class:`Finish`, equal at first.
+        skip: how much of the preview the picture keeps, a scalar: 1 at first, so that untrained it returns the preview;
+            0 in one that a decoder was grafted into, which draws the whole picture itself.
 
     Shape:
         sample (x_t) and preview ``(B, 3, H, W)`` in about [-1, 1], timestep ``(B,)`` in [0, 1] (1 = preview +
@@ -189,6 +194,7 @@ class RefinerUNet(nn.Module):
         self.latent = nn.Conv2d(config.latent_channels, w16, 3, padding=1)
         self.quality_bias = nn.Parameter(torch.zeros(config.levels, w16))
         self.middle = ConditionedBlocks(w16, config.depths[2], EMBEDDING, config.activation)
+        self.skip = nn.Parameter(torch.ones(()))
         self.faithful = Finish(config)
         self.realistic = copy.deepcopy(self.faithful)
 
@@ -221,12 +227,14 @@ class RefinerUNet(nn.Module):
         preview: Tensor,
         y_hat: Tensor,
         quality: Tensor,
-        realism: float = 1.0,
+        realism: float = DEFAULT_REALISM,
     ) -> Tensor:
         features = self.features(sample, timestep, preview, y_hat, quality)
         if realism in (0, 1):
-            return (self.realistic if realism else self.faithful)(*features)
-        ends = zip(self.faithful.named_parameters(), self.realistic.parameters(), strict=True)
-        between = {name: torch.lerp(start, end, realism) for (name, start), end in ends}
-        # The interpolated weights live in this call alone: threads may ask for different ones.
-        return functional_call(self.faithful, between, features)
+            x0_hat = (self.realistic if realism else self.faithful)(*features)
+        else:
+            ends = zip(self.faithful.named_parameters(), self.realistic.parameters(), strict=True)
+            between = {name: torch.lerp(start, end, realism) for (name, start), end in ends}
+            # The interpolated weights live in this call alone: threads may ask for different ones.
+            x0_hat = functional_call(self.faithful, between, features)
+        return x0_hat.addcmul_(preview, self.skip.to(preview.dtype))  # (B, 3, H, W)

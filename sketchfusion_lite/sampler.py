@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from .conditioning import OnStep, RefinementCondition
+from .conditioning import DEFAULT_REALISM, OnStep, RefinementCondition
 from .errors import ArgumentError
 from .images import crop, pad_to_multiple
 from .refiner import RefinerUNet
@@ -52,7 +52,7 @@ def sample(
     advance: Advance,
     *,
     generator: torch.Generator | None = None,
-    realism: float = 1.0,
+    realism: float = DEFAULT_REALISM,
     tile: int = DEFAULT_TILE,
     device: torch.device | None = None,
 ) -> Tensor:
@@ -135,12 +135,33 @@ class FlowRefiner:
         """Model id of the codec that it was trained for."""
         return self.unet.config.codec_id
 
+    def first_guess(
+        self, preview: Tensor, y_hat: Tensor, quality: Tensor, realism: float = DEFAULT_REALISM
+    ) -> Tensor:
+        """The picture of one step, differentiable: what a search of the latent goes by.
+
+        Args:
+            preview: ``(B, 3, 16h, 16w)`` in [0, 1].
+            y_hat: ``(B, C, h, w)`` after inverse gain.
+            quality: ``(B,)``.
+            realism: the dial.
+
+        Returns:
+            ``(B, 3, 16h, 16w)`` in about [0, 1]. Its noise is always the same, since a stream that is still being
+            searched seeds none.
+        """
+        start = preview.to(y_hat.dtype) * 2 - 1
+        noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(0)).to(start)
+        time = torch.ones_like(quality)
+        x1 = start + self.unet.config.noise * noise
+        return self.unet(x1, time, start, y_hat, quality, realism) * 0.5 + 0.5
+
     def refine(
         self,
         condition: RefinementCondition,
         steps: int,
         on_step: OnStep | None = None,
-        realism: float = 1.0,
+        realism: float = DEFAULT_REALISM,
     ) -> Tensor:
         """See :meth:`.conditioning.Refiner.refine`."""
         times, size = flow_times(steps), condition.preview.shape[-2:]

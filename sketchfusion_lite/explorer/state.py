@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from PIL import Image
 
-from ..conditioning import DEFAULT_STEPS
+from ..conditioning import DEFAULT_REALISM, DEFAULT_STEPS
 from ..evaluation.metrics import Metrics
 from ..evaluation.peers import PeerFile
 from ..results import Decoded, Encoded
@@ -41,7 +41,7 @@ class Settings:
     bpp: float = 0.045
     max_bytes: int = 0
     steps: int = DEFAULT_STEPS
-    realism: float = 1.0
+    realism: float = DEFAULT_REALISM
     effort: int = 0
 
 

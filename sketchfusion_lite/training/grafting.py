@@ -74,6 +74,7 @@ def graft(unet: RefinerUNet, decoder: PreviewDecoder) -> None:
         _silence(entry, width)
         for block in blocks.blocks:
             _silence(block.expand, width)
+    unet.skip.zero_()
     unet.realistic.load_state_dict(end.state_dict())
 
 
