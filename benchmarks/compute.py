@@ -17,6 +17,7 @@ from torch import nn
 from sketchfusion_lite import load_codec
 from sketchfusion_lite.bitstream import quality_to_index
 from sketchfusion_lite.codec import SketchFusionCodec
+from sketchfusion_lite.conditioning import DEFAULT_STEPS
 from sketchfusion_lite.images import load_image
 from sketchfusion_lite.integer import UNITS_PER_Y, IntegerConv
 from sketchfusion_lite.samples import load_photo
@@ -27,7 +28,7 @@ from .timing import median_seconds
 from .training_step import BATCH, CROP, in_precisions
 
 QUALITY = 2.0
-STEPS = 2
+STEPS = DEFAULT_STEPS
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def whole(
         ),
         "decode": _sum("decode preview", parts, after, lambda: codec.decode(data, "preview")),
         "refined": _sum(
-            f"decode refined, {STEPS} steps",
+            "decode refined",
             parts,
             after | {"refiner": STEPS},
             lambda: codec.decode(data, "refined", steps=STEPS),

@@ -26,7 +26,7 @@ from .summaries import rows
 DOCS = Path(__file__).parents[1] / "docs"
 SOURCE = "Source"  # key of the metadata
 PHOTO, WINDOW, RATE = "coffee", (300, 120, 450, 230), 0.045
-SIDES = ("avif/auto", "vvc/auto", "preview", "preview:effort=5")
+SIDES = ("avif/auto", "vvc/auto", "preview", "refined")
 
 
 def _model() -> str:
@@ -51,7 +51,7 @@ def main() -> None:
     ]
     path = sample_path(PHOTO)
     drawn = {
-        "rate_distortion.png": rate_distortion.curves(rows(), published=published, ours="preview"),
+        "rate_distortion.png": rate_distortion.curves(rows(), published=published, ours="refined"),
         "equal_bytes.jpg": strips.strip(
             Image.open(path).convert("RGB"),
             side_by_side(path, SIDES, RATE, metrics=("psnr", "lpips_alex", "dists")),

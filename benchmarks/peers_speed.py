@@ -23,6 +23,7 @@ from PIL import Image
 
 from sketchfusion_lite import load_codec
 from sketchfusion_lite.codec import SketchFusionCodec
+from sketchfusion_lite.conditioning import DEFAULT_STEPS
 from sketchfusion_lite.errors import SketchFusionError
 from sketchfusion_lite.evaluation.peers import PEERS, Peer, PeerFile, PeerTrials
 from sketchfusion_lite.evaluation.zoo import architecture_cost
@@ -35,7 +36,7 @@ from .timing import in_process, median_seconds, one_thread
 
 RATE = 0.045
 SIZE = (768, 512)
-STEPS = 2
+STEPS = DEFAULT_STEPS
 ZOO = ("bmshj2018-factorized", "mbt2018-mean", "cheng2020-anchor")
 ZOO_QUALITY = 1
 
@@ -104,7 +105,7 @@ def our_costs(
     costs = []
     for name, key, steps in (
         ("SketchFusion-Lite, preview", "decode", 0),
-        (f"SketchFusion-Lite, refined in {STEPS} steps", "refined", STEPS),
+        ("SketchFusion-Lite, refined", "refined", STEPS),
     ):
         dials = {"stage": "refined", "steps": steps} if steps else {"stage": "preview"}
         decode_s = median_seconds(lambda d=dials: codec.decode(encoded.data, **d), repeats)

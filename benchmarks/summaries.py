@@ -10,7 +10,7 @@ from sketchfusion_lite.evaluation.operating import PEER_NAMES
 from sketchfusion_lite.evaluation.summary import equal_bytes, mean_rows
 from sketchfusion_lite.evaluation.table import Row, read_table
 
-from .rate_distortion import FULL_AT, RATES, TABLE
+from .rate_distortion import FULL_AT, OTHERS, RATES, TABLE
 
 LABELS = {
     "bytes": ("bytes", 0),
@@ -23,10 +23,12 @@ LABELS = {
 }
 STAGES = {
     "preview": "preview",
-    "refined:steps=2": "refined, 2 steps",
-    "preview:effort=5": "preview, effort 5",
+    "refined": "refined",
+    "refined:effort=5": "refined, effort 5",
     "lines": "lines only",
 }
+DIAL = {f"refined:realism={r}": f"refined, realism {r}" for r in ("0", "0.5", "1")}
+STEPS = {"refined": "1"} | {f"refined:steps={n}": str(n) for n in (2, 4, 8)}
 PEERS = {f"{name}/auto": label for name, label in PEER_NAMES.items()}
 ANCHOR = "vvc/auto"
 
@@ -38,7 +40,10 @@ def rows() -> tuple[Row, ...]:
 
 
 def means(
-    codecs: dict[str, str], rates: Sequence[float] = (), called: str = "codec"
+    codecs: dict[str, str],
+    rates: Sequence[float] = (),
+    called: str = "codec",
+    table: Sequence[Row] | None = None,
 ) -> list[dict[str, str]]:
     """Means per rate of some codecs, in their order.
 
@@ -46,9 +51,10 @@ def means(
         codecs: codec -> how it is called.
         rates: those shown; none for all.
         called: heading of that column.
+        table: the rows; None for those of Kodak.
     """
     order = list(codecs)
-    found = [row for row in mean_rows(rows()) if row["codec"] in codecs and row["fits"]]
+    found = [row for row in mean_rows(table or rows()) if row["codec"] in codecs and row["fits"]]
     found = [row for row in found if not rates or row["rate"] in rates]
     found.sort(key=lambda row: (row["rate"], order.index(row["codec"])))
     return [
@@ -80,7 +86,7 @@ def equal(
 def bd() -> list[dict[str, str]]:
     """BD-rates against VVC at the size that fits."""
     metrics = {"psnr": "PSNR", "lpips_alex": "LPIPS-Alex"}
-    names = {"preview": "ours, preview"} | PEERS
+    names = {"refined": "ours, refined", "preview": "ours, preview"} | PEERS
     found = bd_table(rows(), ANCHOR, [name for name in names if name != ANCHOR], list(metrics))
     table = []
     for codec in (name for name in names if name != ANCHOR):
@@ -99,8 +105,8 @@ def bd() -> list[dict[str, str]]:
 def lines() -> list[dict[str, str]]:
     """The fused codec beside lines alone at less, as the paper does it, and the differences."""
     rate, less = FULL_AT, 0.03
-    shown = {"preview": f"fused, {rate:g} bpp", "lines": f"lines alone, {less:g} bpp"}
-    at = {"preview": rate, "lines": less}
+    shown = {"refined": f"fused, {rate:g} bpp", "lines": f"lines alone, {less:g} bpp"}
+    at = {"refined": rate, "lines": less}
     found = {r["codec"]: r for r in mean_rows(rows()) if at.get(r["codec"]) == r["rate"]}
     names = ("bpp", "psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
 
@@ -108,14 +114,19 @@ def lines() -> list[dict[str, str]]:
         numbers = {LABELS[n][0]: _number(values[n], LABELS[n][1], sign) for n in names}
         return {"codec": name, **numbers}
 
-    gained = {n: found["preview"][n] - found["lines"][n] for n in names}
+    gained = {n: found["refined"][n] - found["lines"][n] for n in names}
     return [line(shown[c], found[c]) for c in shown] + [line("difference", gained, "+")]
 
 
 def precision() -> list[dict[str, str]]:
-    """The preview with all networks in bfloat16 beside the one in float32."""
-    names = {"preview": "float32", "preview:dtype=bfloat16": "bfloat16"}
+    """The refined picture with all networks in bfloat16 beside the one in float32."""
+    names = {"refined": "float32", "refined:dtype=bfloat16": "bfloat16"}
     return means(names, (FULL_AT,), "numbers")
+
+
+def others() -> list[dict[str, str]]:
+    """Preview and refined picture of photos outside Kodak."""
+    return means(STAGES, table=tuple(read_table(OTHERS)))
 
 
 def _why(note: str) -> str:
@@ -140,11 +151,14 @@ def _number(value: float | None, digits: int, sign: str = "") -> str:
 SUMMARIES = {
     "kodak": lambda: means(STAGES),
     "peers": lambda: means(PEERS),
-    "equal_bytes": lambda: equal("preview"),
-    "equal_bytes_dists": lambda: equal("preview", "dists", (FULL_AT,)),
-    "equal_bytes_effort": lambda: equal("preview:effort=5", rates=(FULL_AT,)),
-    "equal_bytes_effort_dists": lambda: equal("preview:effort=5", "dists", (FULL_AT,)),
+    "equal_bytes": lambda: equal("refined"),
+    "equal_bytes_dists": lambda: equal("refined", "dists", (FULL_AT,)),
+    "equal_bytes_effort": lambda: equal("refined:effort=5", rates=(FULL_AT,)),
+    "equal_bytes_effort_dists": lambda: equal("refined:effort=5", "dists", (FULL_AT,)),
     "bd_rates": bd,
     "lines": lines,
     "precision": precision,
+    "dial": lambda: means(DIAL, (FULL_AT,)),
+    "steps": lambda: means(STEPS, (FULL_AT,), "steps"),
+    "others": others,
 }

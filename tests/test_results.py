@@ -11,7 +11,7 @@ from sketchfusion_lite.evaluation.operating import parse_codec
 from sketchfusion_lite.evaluation.table import DOES_NOT_FIT, OK
 from tests.test_evaluation_tables import row, too_large
 
-OURS = "refined:steps=2"
+OURS = "refined"
 
 
 @pytest.fixture
