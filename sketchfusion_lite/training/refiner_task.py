@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import copy
 import json
+import random
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -33,9 +35,17 @@ from ..refiner import RefinerUNet
 from ..weights_io import load_codec_weights, part, without_integers
 from . import data
 from .adversarial import FeatureDiscriminator, hinge_game
+from .base import Task
 from .grafting import graft
-from .objectives import PerceptualLoss, SparseLoss, draw_quality, random_windows, texture_loss
-from .recipe import Recipe, describe
+from .objectives import (
+    PerceptualLoss,
+    SparseLoss,
+    draw_quality,
+    random_windows,
+    shifted,
+    texture_loss,
+)
+from .recipe import RefinerRecipe, describe
 from .starting import load_start
 
 STEP_COUNTS = (1, 2, 4)  # samplers that the second part trains
@@ -43,16 +53,25 @@ VALIDATION_QUALITY = 2.0
 VALIDATION_STEPS = 2
 
 
-class RefinerTask(nn.Module):
+class RefinerVariant(NamedTuple):
+    """What Python decides within a step: of ``count`` sampling steps the one after ``last`` learns."""
+
+    crop: int
+    batch: int
+    vgg: bool
+    adversary: bool
+    flow: bool
+    count: int
+    last: int
+
+
+class RefinerTask(Task):
     """Train the refiner of a finished codec."""
 
     adamw_only = ("unet.stem", "unet.to_pixels")
-    gain_vectors = ()
 
-    def __init__(self, recipe: Recipe, rank: int = 0) -> None:
-        super().__init__()
-        self.recipe = recipe
-        torch.manual_seed(recipe.seed)
+    def __init__(self, recipe: RefinerRecipe, rank: int = 0) -> None:
+        super().__init__(recipe)
         tensors, sizes, name = load_codec_weights(recipe.codec or None)
         self.codec = SketchFusionModel(ModelConfig.from_dict(sizes))
         self.codec.load_state_dict(without_integers(tensors))
@@ -75,7 +94,7 @@ class RefinerTask(nn.Module):
 
         alex = load_lpips("alex")
         self.lpips = PerceptualLoss(alex, recipe.lpips_zoom).requires_grad_(False)
-        self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight, recipe.vgg_every)
+        self.lpips_vgg = SparseLoss.of_vgg(recipe)
         judged = recipe.adversarial_weight > 0 or recipe.texture_weight > 0
         self.dists = load_dists().requires_grad_(False)
         self.discriminator = None
@@ -106,21 +125,37 @@ class RefinerTask(nn.Module):
     def _boundaries(self, file: Path, image: Tensor) -> Tensor:
         return self.codec.boundary_detector(image).sigmoid()
 
-    def loss(self, step: int, progress: float, device: torch.device) -> tuple[Tensor, dict]:
+    def settings(self, progress: float) -> dict[str, float]:
+        return {"adversarial": self.recipe.adversarial_factor(progress)}
+
+    def variant(self, step: int, progress: float) -> RefinerVariant:
         r = self.recipe
-        side, batch = r.phase(progress)
-        images, boundaries = (x.to(device) for x in self.sampler.batch(step, side, batch))
-        images = images.to(memory_format=torch.channels_last)
-        quality = draw_quality(r, step, batch).to(device)
+        drawn = random.Random(r.seed * 9_000_011 + step)
+        count = drawn.choice(STEP_COUNTS)
+        flow = progress < r.flow_fraction
+        return RefinerVariant(
+            *r.phase(progress),
+            vgg=not flow and self.lpips_vgg is not None and self.lpips_vgg.due(step),
+            adversary=not flow and r.adversary_joins(progress),
+            flow=flow,
+            count=0 if flow else count,
+            last=0 if flow else drawn.randrange(count),
+        )
+
+    def loss(self, variant: RefinerVariant) -> tuple[Tensor, dict[str, Tensor]]:
+        images, boundaries = self.sampler.batch(self.dials.step, variant.crop, variant.batch)
+        images = images.contiguous(memory_format=torch.channels_last)
+        levels = self.codec.config.levels
+        quality = draw_quality(self.recipe, levels, self.dials.step, variant.batch)
         with torch.no_grad():
             decoded = self.forward_codec(images, boundaries, quality)
             # What a decoder hands over, in its precision: under autocast it would be bfloat16.
             preview = decoded.preview.float().clamp(0, 1) * 2 - 1
         told = (preview, decoded.y_hat.detach(), quality)
         target = images * 2 - 1  # (B, 3, H, W)
-        if progress < r.flow_fraction:
+        if variant.flow:
             return self._flow_matching(target, told)
-        return self._few_steps(target, told, step, progress)
+        return self._few_steps(target, told, variant)
 
     def _flow_matching(self, target: Tensor, told: tuple[Tensor, ...]) -> tuple[Tensor, dict]:
         t = torch.rand(len(target), device=target.device).clamp_min(0.02)  # (B,)
@@ -132,11 +167,9 @@ class RefinerTask(nn.Module):
         return 100 * loss, {"loss": loss, "mse": loss * 127.5**2, "before": before * 127.5**2}
 
     def _few_steps(
-        self, target: Tensor, told: tuple[Tensor, ...], step: int, progress: float
+        self, target: Tensor, told: tuple[Tensor, ...], variant: RefinerVariant
     ) -> tuple[Tensor, dict]:
-        r = self.recipe
-        count = STEP_COUNTS[int(torch.randint(len(STEP_COUNTS), ()))]
-        last = int(torch.randint(count, ()))  # the step that learns
+        r, count, last = self.recipe, variant.count, variant.last
         start = told[0] + self.unet.config.noise * torch.randn_like(target)
         sample = start
         for k in range(last + 1):
@@ -152,19 +185,18 @@ class RefinerTask(nn.Module):
         lpips = self.lpips(picture, reference).mean()
         loss = r.mse_weight * mse + r.lpips_weight * lpips
         loss = loss + (x0_hat - target).abs().mean()
-        if self.lpips_vgg is not None:
-            loss = loss + r.lpips_vgg_weight * self.lpips_vgg(picture, reference, step)
+        if variant.vgg:
+            loss = loss + r.lpips_vgg_weight * self.lpips_vgg(picture, reference)
         logs = {"mse": mse, "lpips": lpips}
         if self.discriminator is not None:
-            judged, more = self._judge(picture, reference, r.adversarial_factor(progress))
+            judged, more = self._judge(picture, reference, variant.adversary)
             loss, logs = loss + judged, logs | more
         return loss, {"loss": loss} | logs
 
-    def _judge(self, picture: Tensor, reference: Tensor, weight: float) -> tuple[Tensor, dict]:
-        """What frozen features say of realism: strength of texture, and the discriminator once it has a weight."""
+    def _judge(self, picture: Tensor, reference: Tensor, adversary: bool) -> tuple[Tensor, dict]:
+        """What frozen features say of realism: strength of texture, and the discriminator once it has joined."""
         if self.recipe.judge == "alex":
-            # As LPIPS sees them: unmagnified, the trunk's stride hides a grid.
-            ours, theirs = self.lpips.views(picture, reference)
+            ours, theirs = shifted(picture, reference)  # as LPIPS sees them
         else:
             ours, theirs = random_windows(picture, reference)
         with torch.no_grad():
@@ -172,16 +204,16 @@ class RefinerTask(nn.Module):
         fake = self.discriminator.features(ours)
         texture = texture_loss(fake, real)
         loss, logs = self.recipe.texture_weight * texture, {"texture": texture}
-        if weight > 0:
+        if adversary:
             generator_loss, discriminator_loss = hinge_game(self.discriminator, real, fake)
-            loss = loss + weight * generator_loss + discriminator_loss
+            loss = loss + self.dials.adversarial * generator_loss + discriminator_loss
             logs |= {"generator": generator_loss, "discriminator": discriminator_loss}
         return loss, logs
 
     @torch.no_grad()
-    def validate(self, device: torch.device) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """PSNR, LPIPS and DISTS of previews and of refinements in 2 steps, on held-out photos cut to 768x512."""
-        refiner = FlowRefiner(RefinementPipeline.of(self.unet))
+        refiner, device = FlowRefiner(RefinementPipeline.of(self.unet)), self.dials.step.device
         sums: dict[str, float] = {}
         for photo in self.held:
             pixels = photo.pixels[:, : data.VALIDATION_SIZE[0], : data.VALIDATION_SIZE[1]].to(
