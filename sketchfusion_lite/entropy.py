@@ -292,7 +292,8 @@ class EntropyModel(nn.Module):
         if self.rate_quantiser is None and self.quantiser is round_ste:
             return torch.stack([counted, counted])
         with torch.no_grad():
-            return torch.stack([counted, bits(values.round())])
+            rounded = bits(values.round())
+        return torch.stack([counted, rounded])
 
     def _code_group(
         self, net: GroupContext, psi: Tensor, y: Tensor, earlier: Tensor | None, anchors: Tensor

@@ -196,7 +196,9 @@ def test_sparse_loss_is_unbiased_over_its_steps():
 def test_qualities_are_drawn_by_step_and_focused():
     recipe = CodecRecipe(photos=[], focus=0.5, focus_quality=2.1)
     drawn = torch.cat([draw_quality(recipe, 6, step, 8) for step in range(100)])
-    assert 0.55 < ((drawn - 2.1).abs() < 0.6).float().mean() < 0.7, "half, and a quarter of the rest"
+    assert 0.55 < ((drawn - 2.1).abs() < 0.6).float().mean() < 0.7, (
+        "half, and a quarter of the rest"
+    )
     assert drawn.min() >= 0 and drawn.max() <= 5
     assert torch.equal(draw_quality(recipe, 6, 3, 8), draw_quality(recipe, 6, torch.tensor(3), 8))
 

@@ -163,7 +163,9 @@ class CropSampler(nn.Module):
         columns = torch.where(drawn[3].view(-1, 1) < 0.5, across, side - 1 - across)
         rows = (offset + left).view(-1, 1) + (top.view(-1, 1) + across) * width.view(-1, 1)
         at = rows.unsqueeze(2) + columns.unsqueeze(1)  # (count, side, side)
-        pixels = self.flat.index_select(0, at.flatten()).view(torch.uint8).view(count, side, side, 4)
+        pixels = (
+            self.flat.index_select(0, at.flatten()).view(torch.uint8).view(count, side, side, 4)
+        )
         return pixels.permute(0, 3, 1, 2).float() / 255
 
     def _odds_of(self, side: int) -> Tensor | None:
