@@ -1,4 +1,4 @@
-"""The step that a GPU replays as a graph: tried on the CPU with a tape, which replays tensor operations as a graph does."""
+"""The step that a GPU replays as a graph: tried on the CPU with a tape, which replays tensor operations likewise."""
 
 from __future__ import annotations
 
