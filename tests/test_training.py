@@ -195,7 +195,7 @@ def test_rate_controller_stays_within_bounds():
         for _ in range(3000):
             controller.update(torch.tensor([0.0, 2.0]), torch.tensor([0.05, 0.05]), factor)
         reached = controller.log_scale.exp().item()
-        assert reached == pytest.approx(extreme(0.002, 20.0), rel=1e-3)
+        assert reached == pytest.approx(extreme(0.002, 10.0), rel=1e-3)
         assert 1 / 12 - 1e-3 < controller.log_tilt.exp() < 12 + 1e-2
 
 

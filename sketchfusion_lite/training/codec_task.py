@@ -55,9 +55,10 @@ class CodecVariant(NamedTuple):
 class CodecTask(Task):
     """Train encoder, entropy model, preview decoder and renderer together.
 
-    The structural cue of every photo is computed once, before training, as the detector is frozen; of crops that
-    are shrunk, anew. With an ``adversarial_weight`` a conditional PatchGAN joins in; the controller goes on holding
-    the rate, and the preview objective stays, so that the discriminator only chooses among pictures that are faithful.
+    The structural cue of every photo is computed once, before training, as the detector is frozen; if some crops are
+    shrunk, of the crops of every step. With an ``adversarial_weight`` a conditional PatchGAN joins in; the controller
+    goes on holding the rate, and the preview objective stays, so that the discriminator only chooses among pictures
+    that are faithful.
     """
 
     # The last layer and the factorised prior keep AdamW.
@@ -84,7 +85,8 @@ class CodecTask(Task):
         self.lpips = PerceptualLoss(load_lpips("alex"), recipe.lpips_zoom).requires_grad_(False)
         self.lpips_vgg = SparseLoss.of_vgg(recipe)
         natural = (64, max(data.VALIDATION_SIZE))
-        self.sampler, self.held = data.photos_of(recipe, self._boundaries, natural, rank)
+        cue = self._later if recipe.shrunk else self._boundaries
+        self.sampler, self.held = data.photos_of(recipe, cue, natural, rank)
         self.forward_model = (
             torch.compile(self.model, dynamic=False) if recipe.compile else self.model
         )
@@ -98,6 +100,9 @@ class CodecTask(Task):
     @torch.no_grad()
     def _boundaries(self, file: Path | None, image: Tensor) -> Tensor:
         return self.model.boundary_detector(image).sigmoid().float()
+
+    def _later(self, file: Path, image: Tensor) -> Tensor:
+        return torch.zeros_like(image[:, :1])
 
     def settings(self, progress: float) -> dict[str, float]:
         r = self.recipe

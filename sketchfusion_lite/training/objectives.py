@@ -22,8 +22,8 @@ from .draws import randint, uniform
 from .recipe import PictureRecipe
 
 FOCUS_WIDTH = 0.6  # of the qualities around a recipe's focus, to both sides
-# Of lambda times the target rate. Wide: a run has gone to 4, with lambda as the power -2.6 of the target rate.
-LOG_SCALE_RANGE = (math.log(0.002), math.log(20.0))
+# Of lambda times the target rate. Wide: a run ended with lambda as the power -2.6 of the target rate, a tilt of 0.14.
+LOG_SCALE_RANGE = (math.log(0.002), math.log(10.0))
 LOG_TILT_LIMIT = math.log(12.0)
 
 
