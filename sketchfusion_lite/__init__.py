@@ -16,7 +16,7 @@ from .errors import SketchFusionError
 if TYPE_CHECKING:
     from .codec import Decoded, Encoded, SketchFusionCodec, StreamInfo, load_codec, read_info
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 __all__ = [
     "Decoded",
     "Encoded",

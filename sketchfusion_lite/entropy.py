@@ -180,12 +180,14 @@ class Quantised:
         y_mean: ``y_hat`` with the tone group replaced by its predicted means, as after a truncated stream.
         bits: total bits per image ``(B,)``: hyper, structure and tone.
         bits_sections: bits ``(B, 3)`` of hyper, structure, tone.
+        rounded_bits: what the bits are with rounded symbols ``(B,)``, without gradient.
     """
 
     y_hat: Tensor
     y_mean: Tensor
     bits: Tensor
     bits_sections: Tensor
+    rounded_bits: Tensor
 
 
 class EntropyModel(nn.Module):
@@ -268,23 +270,35 @@ class EntropyModel(nn.Module):
             tone, tone_means, bits_t = self._code_group(
                 self.tone_context, psi, y_t, structure, anchors
             )
-        bits_z = -self.hyper_likelihood(self._priced(z, z_hat)).log2().sum(dim=(1, 2, 3))
-        sections = torch.stack([bits_z, bits_s, bits_t], dim=1)  # (B, 3)
+        bits_z = self._count(z, z_hat, self.hyper_likelihood)
+        sections, rounded = torch.stack([bits_z, bits_s, bits_t], dim=2).unbind(0)  # (B, 3)
         return Quantised(
             torch.cat([structure, tone], dim=1),
             torch.cat([structure, tone_means], dim=1),
             sections.sum(dim=1),
             sections,
+            rounded.sum(dim=1).detach(),
         )
 
-    def _priced(self, values: Tensor, symbols: Tensor) -> Tensor:
-        """What the bits are counted of: the symbols, or ``rate_quantiser`` of the values before rounding."""
-        return symbols if self.rate_quantiser is None else self.rate_quantiser(values)
+    def _count(
+        self, values: Tensor, symbols: Tensor, likelihood: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Bits ``(2, B)``: of the symbols, or of ``rate_quantiser`` of the values; and of the rounded values."""
+
+        def bits(priced: Tensor) -> Tensor:
+            return -likelihood(priced).log2().sum(dim=(1, 2, 3))
+
+        counted = bits(symbols if self.rate_quantiser is None else self.rate_quantiser(values))
+        if self.rate_quantiser is None and self.quantiser is round_ste:
+            return torch.stack([counted, counted])
+        with torch.no_grad():
+            rounded = bits(values.round())
+        return torch.stack([counted, rounded])
 
     def _code_group(
         self, net: GroupContext, psi: Tensor, y: Tensor, earlier: Tensor | None, anchors: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Two checkerboard passes over one group: quantised values, means of the blind pass, bits."""
+        """Two checkerboard passes over one group: quantised values, means of the blind pass, bits ``(2, B)``."""
         batch = y.shape[0]
         blind = torch.zeros_like(y)
         mask = anchors.expand(batch, -1, -1, -1)
@@ -301,5 +315,6 @@ class EntropyModel(nn.Module):
         means = means0 * anchors + means1 * (1 - anchors)
         indices = indices0 * anchors + indices1 * (1 - anchors)
         symbols = symbols0 * anchors + self.quantiser(y - means1) * (1 - anchors)
-        likelihood = symbol_likelihood(self._priced(y - means, symbols), scale_of_index(indices))
-        return symbols + means, means0, -likelihood.log2().sum(dim=(1, 2, 3))
+        scales = scale_of_index(indices)
+        bits = self._count(y - means, symbols, lambda x: symbol_likelihood(x, scales))
+        return symbols + means, means0, bits

@@ -100,12 +100,14 @@ class TrainingOutput:
         preview: ``(B, 3, H, W)``, not clamped.
         sketch_logits: ``(B, 1, H/2, W/2)``.
         bits_sections: ``(B, 3)`` bits of hyper, structure and tone.
+        rounded_bits: ``(B,)`` all bits with rounded symbols, without gradient.
         y_hat: quantised latent after inverse gain ``(B, C, H/16, W/16)``, what the decoder saw.
     """
 
     preview: Tensor
     sketch_logits: Tensor
     bits_sections: Tensor
+    rounded_bits: Tensor
     y_hat: Tensor
 
 
@@ -154,12 +156,17 @@ class SketchFusionModel(nn.Module):
         """
         gain, inverse_gain = self.gain(quality)  # (B, C, 1, 1)
         y = self.encoder(image, boundaries) * gain  # (B, C, h, w)
-        quantised = self.entropy(y, quality)
+        with torch.autocast(image.device.type, enabled=False):  # what codes has full precision
+            quantised = self.entropy(y.to(gain.dtype), quality)
         y_hat = quantised.y_hat
         if drop_tone is not None:
             y_hat = torch.where(drop_tone.view(-1, 1, 1, 1), quantised.y_mean, y_hat)
         y_hat = y_hat * inverse_gain
         structure = y_hat[:, : self.config.structure_channels]
         return TrainingOutput(
-            self.preview(y_hat, quality), self.renderer(structure), quantised.bits_sections, y_hat
+            self.preview(y_hat, quality),
+            self.renderer(structure),
+            quantised.bits_sections,
+            quantised.rounded_bits,
+            y_hat,
         )

@@ -25,7 +25,7 @@ from sketchfusion_lite.training.adversarial import (
 from sketchfusion_lite.training.grafting import graft
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.objectives import SparseLoss, draw_quality, texture_loss
-from sketchfusion_lite.training.recipe import Recipe, load_recipe
+from sketchfusion_lite.training.recipe import CodecRecipe, Recipe, load_recipe
 from tests.conftest import TINY
 
 
@@ -42,7 +42,7 @@ def codec_recipe(folder: Path, detector: Path, **changes) -> Recipe:
         "lpips_zoom": 0.0,
         "warmup_steps": 1,
     }
-    return load_recipe(changes.pop("name", "codec"), **(fields | changes))
+    return load_recipe("codec", **(fields | changes))
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_spectral_norm_bounds_the_discriminator():
     layer = discriminator.coarse[2]
     layer.parametrizations.weight.original.data.mul_(1000)
     for _ in range(30):
-        layer(torch.rand(1, 128, 8, 8))
+        layer(torch.rand(1, layer.in_channels, 8, 8))
     singular = torch.linalg.svdvals(layer.weight.flatten(1))
     assert singular[0].item() == pytest.approx(1, abs=0.05)
 
@@ -187,17 +187,20 @@ def test_sparse_loss_is_unbiased_over_its_steps():
 
     sparse = SparseLoss(Mean(), every=4)
     image = torch.full((6, 3, 16, 16), 0.5)
-    values = [sparse(image, torch.zeros_like(image), step).item() for step in range(8)]
-    assert [v > 0 for v in values] == [True, False, False, False] * 2
-    assert sum(values) / len(values) == pytest.approx(0.5)
+    due = [sparse.due(step) for step in range(8)]
+    assert due == [True, False, False, False] * 2
+    values = [sparse(image, torch.zeros_like(image)).item() for each in due if each]
+    assert sum(values) / len(due) == pytest.approx(0.5)
 
 
 def test_qualities_are_drawn_by_step_and_focused():
-    recipe = Recipe(task="codec", photos=[], focus=0.5, focus_quality=2.1)
-    drawn = torch.cat([draw_quality(recipe, step, 8) for step in range(100)])
-    assert 0.4 < (drawn == 2.1).float().mean() < 0.6
+    recipe = CodecRecipe(photos=[], focus=0.5, focus_quality=2.1)
+    drawn = torch.cat([draw_quality(recipe, 6, step, 8) for step in range(100)])
+    assert 0.55 < ((drawn - 2.1).abs() < 0.6).float().mean() < 0.7, (
+        "half, and a quarter of the rest"
+    )
     assert drawn.min() >= 0 and drawn.max() <= 5
-    assert torch.equal(draw_quality(recipe, 3, 8), draw_quality(recipe, 3, 8))
+    assert torch.equal(draw_quality(recipe, 6, 3, 8), draw_quality(recipe, 6, torch.tensor(3), 8))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -208,14 +211,14 @@ def test_qualities_are_drawn_by_step_and_focused():
     "progress,weight", [(0.0, 0), (0.39, 0), (0.5, 0.05), (0.6, 0.1), (1.0, 0.1)]
 )
 def test_the_adversarial_weight_is_ramped(progress: float, weight: float):
-    recipe = Recipe(
-        task="codec",
+    recipe = CodecRecipe(
         photos=[],
         adversarial_weight=0.1,
         adversarial_start=0.4,
         adversarial_ramp=0.2,
     )
     assert recipe.adversarial_factor(progress) == pytest.approx(weight, abs=1e-9)
+    assert recipe.adversary_joins(progress) == (progress >= 0.4)
 
 
 def test_the_adversarial_stage_goes_on_from_a_run_and_resumes(
@@ -224,7 +227,6 @@ def test_the_adversarial_stage_goes_on_from_a_run_and_resumes(
     recipe = codec_recipe(
         photo_folder,
         tiny_weights,
-        name="adversarial",
         start_from=str(trained),
         adversarial_start=0.0,
         adversarial_ramp=0.01,
@@ -401,7 +403,7 @@ def test_several_steps_learn_in_bfloat16(refiner_run):
     run, _ = refiner_run
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
-        losses = [run.task.loss(step, 0.5, torch.device("cpu"))[0] for step in range(8)]
+        losses = [run.task.loss(run.task.variant(step, 0.5))[0] for step in range(8)]
     assert torch.stack(losses).isfinite().all()
 
 

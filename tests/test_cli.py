@@ -22,7 +22,7 @@ from sketchfusion_lite.images import save_image
 from sketchfusion_lite.model import SketchFusionModel
 from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
 from sketchfusion_lite.refiner_io import save_refiner
-from sketchfusion_lite.training.recipe import Recipe
+from sketchfusion_lite.training.recipe import CodecRecipe
 
 
 def invoke(*args: object) -> Result:
@@ -472,9 +472,9 @@ def test_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.Mon
 def test_export_makes_loadable_weights(
     tmp_path: Path, tiny_model: SketchFusionModel, tiny_codec: SketchFusionCodec
 ) -> None:
-    recipe = Recipe("codec", ["some/where/photos"], model=tiny_model.config.to_dict())
+    recipe = CodecRecipe(photos=["some/where/photos"], model=tiny_model.config.to_dict())
     state = {
-        "recipe": vars(recipe),
+        "recipe": recipe.to_dict(),
         "step": 7,
         "seconds": 90.0,
         "modules": {"model": tiny_model.state_dict()},

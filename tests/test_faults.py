@@ -26,7 +26,7 @@ from sketchfusion_lite.cli import app
 from sketchfusion_lite.errors import DownloadError, OutputError, RecipeError
 from sketchfusion_lite.images import to_pil
 from sketchfusion_lite.training.loop import TrainingRun
-from sketchfusion_lite.training.recipe import Recipe
+from sketchfusion_lite.training.recipe import CodecRecipe, CuesRecipe
 from tools.faults.killing import Reference, Tally, trial
 from tools.faults.scenarios import Encode
 
@@ -88,9 +88,7 @@ def test_the_harness_notices_faults(tmp_path):
 
 def test_torn_logs_are_mended(photo_folder, tmp_path):
     """Of what a kill left of a row nothing stays, and a run that had ended repeats no row."""
-    recipe = Recipe(
-        task="cues", photos=[str(photo_folder)], hold_out=2, steps=2, phases=[[0.0, 48, 2]]
-    )
+    recipe = CuesRecipe(photos=[str(photo_folder)], hold_out=2, steps=2, phases=[[0.0, 48, 2]])
     TrainingRun(recipe, tmp_path).run()
     log, validation = tmp_path / "log.csv", tmp_path / "validation.csv"
     whole, lines = log.read_text(), len(validation.read_text().splitlines())
@@ -174,7 +172,7 @@ def test_full_disk_while_decoding(tmp_path, tiny_codec, tiny_weights, photo):
 
 def test_full_disk_while_exporting(tmp_path, tiny_model):
     state = {
-        "recipe": vars(Recipe("codec", ["photos"], model=tiny_model.config.to_dict())),
+        "recipe": CodecRecipe(photos=["photos"], model=tiny_model.config.to_dict()).to_dict(),
         "step": 1,
         "seconds": 1.0,
         "modules": {"model": tiny_model.state_dict()},
@@ -260,7 +258,7 @@ def test_full_disk_while_a_sweep_writes_its_table(tmp_path, kind):
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path, photo_folder):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match=r"file.run.*cannot be made.*--out"):
-        TrainingRun(Recipe(task="cues", photos=[str(photo_folder)]), tmp_path / "file" / "run")
+        TrainingRun(CuesRecipe(photos=[str(photo_folder)]), tmp_path / "file" / "run")
 
 
 @pytest.fixture
@@ -330,9 +328,7 @@ def test_a_wrong_file_in_the_mirror_never_gets_its_name(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half of a checkpoint", b"no checkpoint"])
 def test_a_damaged_checkpoint_is_refused_by_name(photo_folder, tmp_path, content):
     (tmp_path / "checkpoint.pt").write_bytes(content)
-    recipe = Recipe(
-        task="cues", photos=[str(photo_folder)], hold_out=2, steps=2, phases=[[0.0, 48, 2]]
-    )
+    recipe = CuesRecipe(photos=[str(photo_folder)], hold_out=2, steps=2, phases=[[0.0, 48, 2]])
     with pytest.raises(RecipeError, match=r"checkpoint\.pt: damaged.*Move it away"):
         TrainingRun(recipe, tmp_path, resume=True)
     assert (tmp_path / "checkpoint.pt").read_bytes() == content

@@ -26,7 +26,7 @@ from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.errors import SketchFusionError
 from sketchfusion_lite.refiner_io import load_refiner, shipped_refiner
 from sketchfusion_lite.training.loop import TrainingRun
-from sketchfusion_lite.training.recipe import Recipe
+from sketchfusion_lite.training.recipe import CuesRecipe
 from sketchfusion_lite.training.starting import load_start
 
 ROOT = Path(__file__).parents[1]
@@ -149,9 +149,7 @@ def test_the_harmful_file_works(harmful):
 
 def test_checkpoints_with_code_are_refused(harmful, photo_folder, tmp_path):
     path, _ = harmful
-    recipe = Recipe(
-        task="cues", photos=[str(photo_folder)], hold_out=2, steps=2, phases=[[0.0, 48, 2]]
-    )
+    recipe = CuesRecipe(photos=[str(photo_folder)], hold_out=2, steps=2, phases=[[0.0, 48, 2]])
     with pytest.raises(SketchFusionError, match=r"checkpoint\.pt"):
         TrainingRun(recipe, path.parent, resume=True)
     with pytest.raises(SketchFusionError, match=r"checkpoint\.pt"):

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..errors import ArgumentError, WeightsError
+from ..errors import ArgumentError, RecipeError, WeightsError
 from .batch import check_target
 from .console import needs_extra, note, progress_bar, say
 
@@ -29,7 +29,7 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="cues, codec, further, adversarial, refiner, lines, or the path of a recipe (.toml).",
+            help="codec, codec-gpu, refiner, refiner-gpu, lines, cues, or the path of a recipe (.toml).",
         ),
     ],
     photos: Annotated[
@@ -84,7 +84,8 @@ def train(
     """Train by a recipe; stop it at any moment and go on with --resume.
 
     The run folder gets recipe.json, log.csv, validation.csv, checkpoint.pt and, at the end, the
-    weights. Runs on several GPUs under: accelerate launch -m sketchfusion_lite.cli train RECIPE
+    weights. Uses a GPU if there is one: codec-gpu and refiner-gpu are made for it. Several GPUs:
+    accelerate launch -m sketchfusion_lite.cli train RECIPE
     """
     if steps is not None and minutes is not None:
         raise ArgumentError("--steps and --minutes exclude each other: pass one of them.")
@@ -148,7 +149,7 @@ def export(
     ],
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Turn the last checkpoint of a codec run into a weights file, without waiting for its end.
+    """Turn the last checkpoint of a codec run, its averaged weights, into a weights file before it ends.
 
     Prints the model id, which streams made with these weights carry, and the size in bytes.
     """
@@ -158,15 +159,17 @@ def export(
 
     from ..codec import export_weights
     from ..model import ModelConfig, SketchFusionModel
-    from ..training.recipe import Recipe, describe
+    from ..training.recipe import describe, recipe_of
 
     try:
-        described = describe(Recipe(**state["recipe"]))
+        described = describe(recipe_of(state["recipe"]))
         model = SketchFusionModel(ModelConfig.from_dict(state["recipe"]["model"]))
         model.load_state_dict(state["modules"]["model"])
-    except (KeyError, RuntimeError, TypeError) as error:
+    except (KeyError, RecipeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise WeightsError(f"{path}: does not fit the model of this release ({reason})") from error
+        raise WeightsError(
+            f"{path}: does not fit this release ({reason}). Export it with the release that trained it."
+        ) from error
     training = {
         **described,
         "steps": state["step"],

@@ -21,6 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from .draws import randint
+from .objectives import window
+
 LATENT_STRIDE = 16
 
 
@@ -45,9 +48,10 @@ def diff_augment(image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
     mean = image.mean(dim=(1, 2, 3), keepdim=True)
     image = (image - mean) * (uniform() * 0.7 + 0.65) + mean  # contrast
 
-    rows, columns = (int(torch.randint(-1, 2, ())) for _ in range(2))
-    image = _shift(image, rows * LATENT_STRIDE, columns * LATENT_STRIDE)
-    condition = _shift(condition, rows, columns)
+    # By -1, 0 or 1 latent positions, zeros coming in at the border.
+    rows, columns = (randint(3, image.device) for _ in range(2))
+    image = _moved(image, rows * LATENT_STRIDE, columns * LATENT_STRIDE, LATENT_STRIDE)
+    condition = _moved(condition, rows, columns, 1)
 
     side = height // 3, width // 3
     top = (uniform() * (height - side[0])).long()
@@ -58,12 +62,9 @@ def diff_augment(image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
     return image * ~hole, condition
 
 
-def _shift(x: Tensor, rows: int, columns: int) -> Tensor:
-    """Move a picture, zeros coming in at the border."""
-    height, width = x.shape[-2:]
-    padded = F.pad(x, (abs(columns), abs(columns), abs(rows), abs(rows)))
-    top, left = abs(rows) - rows, abs(columns) - columns
-    return padded[..., top : top + height, left : left + width]
+def _moved(x: Tensor, top: Tensor, left: Tensor, margin: int) -> Tensor:
+    padded = F.pad(x, (margin, margin, margin, margin))
+    return window(padded, top, left, *x.shape[-2:])
 
 
 class PatchDiscriminator(nn.Module):
@@ -77,7 +78,7 @@ class PatchDiscriminator(nn.Module):
         image ``(B, 3, H, W)`` in about [0, 1], y_hat ``(B, C, H/16, W/16)`` -> logits ``(B, 1, H/8, W/8)``.
     """
 
-    def __init__(self, condition_channels: int, width: int = 32) -> None:
+    def __init__(self, condition_channels: int, width: int = 48) -> None:
         super().__init__()
         self.condition = spectral_norm(nn.Conv2d(condition_channels, 16, 3, padding=1))
         self.fine = nn.Sequential(

@@ -8,17 +8,20 @@ photo crops --> SketchFusionModel --> rate, preview, sketch --> loss <-- PatchDi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec import SketchFusionCodec, export_weights
+from ..entropy import add_noise, round_ste
 from ..images import load_image
 from ..model import ModelConfig, SketchFusionModel
 from ..weights_io import load_part
 from . import data
 from .adversarial import PatchDiscriminator, diff_augment, hinge_game
+from .base import Task
 from .objectives import (
     PerceptualLoss,
     RateController,
@@ -26,39 +29,52 @@ from .objectives import (
     draw_quality,
     sketch_loss,
 )
-from .recipe import Recipe, describe
+from .recipe import CodecRecipe, describe
 from .starting import load_start
 
 VALIDATION_QUALITIES = (0.0, 2.0, 4.0)
+START_TILT = 0.55  # of lambda; every run has gone down from 1
+# What stands for rounding where the decoder looks and where bits are counted.
+QUANTISERS = {
+    "mixed": (round_ste, add_noise),
+    "straight-through": (round_ste, None),
+    "noise": (add_noise, None),
+}
 
 
-class CodecTask(nn.Module):
+class CodecVariant(NamedTuple):
+    """What Python decides within a step."""
+
+    crop: int
+    batch: int
+    vgg: bool
+    adversary: bool
+    rounded: bool
+
+
+class CodecTask(Task):
     """Train encoder, entropy model, preview decoder and renderer together.
 
-    The structural cue of every photo is computed once, before training: the detector is frozen. With an
-    ``adversarial_weight`` a conditional PatchGAN joins in; the controller goes on holding the rate, and the
-    preview objective stays, so that the discriminator only chooses among pictures that are faithful.
+    The structural cue of every photo is computed once, before training, as the detector is frozen; if some crops are
+    shrunk, of the crops of every step. With an ``adversarial_weight`` a conditional PatchGAN joins in; the controller
+    goes on holding the rate, and the preview objective stays, so that the discriminator only chooses among pictures
+    that are faithful.
     """
 
-    # First and last layers and the factorised prior keep AdamW.
-    adamw_only = (
-        "model.encoder.structural",
-        "model.encoder.perceptual.net.1",
-        "model.preview.to_pixels",
-        "model.entropy.prior",
-    )
+    # The last layer and the factorised prior keep AdamW.
+    adamw_only = ("model.preview.to_pixels", "model.entropy.prior")
     gain_vectors = ("model.gain",)
+    held_at_last = ("model.encoder", "model.gain", "model.entropy.analysis")
 
-    def __init__(self, recipe: Recipe, rank: int = 0) -> None:
-        super().__init__()
-        self.recipe = recipe
-        torch.manual_seed(recipe.seed)
+    def __init__(self, recipe: CodecRecipe, rank: int = 0) -> None:
+        super().__init__(recipe)
+        self.gain_lr, self.last_phase = recipe.gain_lr, recipe.rounded_phase
         config = ModelConfig.from_dict(recipe.model)
         self.model = SketchFusionModel(config).to(memory_format=torch.channels_last)
         self.model.boundary_detector.load_state_dict(
             load_part(recipe.detector or None, "boundary_detector")
         )
-        self.rate = RateController(recipe.bpp_targets, recipe.rate_scale)
+        self.rate = RateController(recipe.bpp_targets, tilt=START_TILT, gain=recipe.rate_gain)
         if recipe.start_from:
             load_start(recipe.start_from, {"model": self.model}, recipe.transplant)
         self.discriminator = (
@@ -67,9 +83,10 @@ class CodecTask(nn.Module):
         from ..evaluation.metrics import load_lpips  # fetches the trunks: only this task needs them
 
         self.lpips = PerceptualLoss(load_lpips("alex"), recipe.lpips_zoom).requires_grad_(False)
-        self.lpips_vgg = SparseLoss.of_vgg(recipe.lpips_vgg_weight, recipe.vgg_every)
+        self.lpips_vgg = SparseLoss.of_vgg(recipe)
         natural = (64, max(data.VALIDATION_SIZE))
-        self.sampler, self.held = data.photos_of(recipe, self._boundaries, natural, rank)
+        cue = self._later if recipe.shrunk else self._boundaries
+        self.sampler, self.held = data.photos_of(recipe, cue, natural, rank)
         self.forward_model = (
             torch.compile(self.model, dynamic=False) if recipe.compile else self.model
         )
@@ -81,46 +98,68 @@ class CodecTask(nn.Module):
         return self.discriminator
 
     @torch.no_grad()
-    def _boundaries(self, file: Path, image: Tensor) -> Tensor:
-        return self.model.boundary_detector(image).sigmoid()
+    def _boundaries(self, file: Path | None, image: Tensor) -> Tensor:
+        return self.model.boundary_detector(image).sigmoid().float()
 
-    def loss(self, step: int, progress: float, device: torch.device) -> tuple[Tensor, dict]:
+    def _later(self, file: Path, image: Tensor) -> Tensor:
+        return torch.zeros_like(image[:, :1])
+
+    def settings(self, progress: float) -> dict[str, float]:
         r = self.recipe
-        crop, batch = r.phase(progress)
-        images, boundaries = (x.to(device) for x in self.sampler.batch(step, crop, batch))
-        images = images.to(memory_format=torch.channels_last)
-        quality = draw_quality(r, step, batch).to(device)
-        drop_tone = torch.rand(batch, device=device) < r.drop_tone
+        return {
+            "adversarial": r.adversarial_factor(progress),
+            "target_factor": r.target_factor(progress),
+        }
+
+    def variant(self, step: int, progress: float) -> CodecVariant:
+        return CodecVariant(
+            *self.recipe.phase(progress),
+            vgg=self.lpips_vgg is not None and self.lpips_vgg.due(step),
+            adversary=self.recipe.adversary_joins(progress),
+            rounded=progress >= 1 - self.last_phase,
+        )
+
+    def loss(self, variant: CodecVariant) -> tuple[Tensor, dict[str, Tensor]]:
+        r, crop, batch = self.recipe, variant.crop, variant.batch
+        images, boundaries = self.sampler.batch(self.dials.step, crop, batch)
+        images = images.contiguous(memory_format=torch.channels_last)
+        if r.shrunk:
+            boundaries = self._boundaries(None, images)
+        quality = draw_quality(r, len(r.bpp_targets), self.dials.step, batch)
+        drop_tone = torch.rand(batch, device=images.device) < r.drop_tone
+        scheme = "straight-through" if variant.rounded else r.quantiser
+        self.model.entropy.quantiser, self.model.entropy.rate_quantiser = QUANTISERS[scheme]
         out = self.forward_model(images, boundaries, quality, drop_tone)
+        preview = out.preview.float()
         bpp = out.bits_sections.sum(dim=1) / (crop * crop)  # (B,)
-        mse = (out.preview - images).square().mean(dim=(1, 2, 3)) * 255**2  # (B,)
-        lpips = self.lpips(out.preview, images)  # (B,)
-        sketch = sketch_loss(out.sketch_logits, boundaries)
+        rounded_bpp = out.rounded_bits / (crop * crop)  # (B,)
+        mse = (preview - images).square().mean(dim=(1, 2, 3)) * 255**2  # (B,)
+        lpips = self.lpips(preview, images)  # (B,)
+        sketch = sketch_loss(out.sketch_logits.float(), boundaries)
         per_crop = self.rate.weight(quality) * bpp + r.mse_weight * mse + r.lpips_weight * lpips
-        if self.lpips_vgg is not None:
-            per_crop = per_crop + r.lpips_vgg_weight * self.lpips_vgg(out.preview, images, step)
         loss = per_crop.mean() + r.sketch_weight * sketch
-        factor = 1 + (r.anneal_factor - 1) * max(0.0, 1 - progress / max(r.anneal, 1e-9))
-        self.rate.update(quality, bpp.detach(), factor)
-        logs = {"loss": loss, "bpp": bpp.mean(), "mse": mse.mean(), "lpips": lpips.mean()}
+        if variant.vgg:
+            loss = loss + r.lpips_vgg_weight * self.lpips_vgg(preview, images)
+        self.rate.update(quality, rounded_bpp, self.dials.target_factor)
+        logs = {"bpp": rounded_bpp.mean(), "mse": mse.mean(), "lpips": lpips.mean()}
         logs |= {"sketch": sketch, "rate_scale": self.rate.log_scale.exp()}
         logs |= {"rate_tilt": self.rate.log_tilt.exp()}
-        weight = r.adversarial_factor(progress)
-        if self.discriminator is not None and weight > 0:
+        if variant.adversary:
             told = out.y_hat.detach()  # the rate is not for the discriminator to spend
             generator_loss, discriminator_loss = hinge_game(
                 self.discriminator,
                 diff_augment(images, told),
-                diff_augment(out.preview, told),
+                diff_augment(preview, told),
             )
-            loss = loss + weight * generator_loss + discriminator_loss
+            loss = loss + self.dials.adversarial * generator_loss + discriminator_loss
             logs |= {"generator": generator_loss, "discriminator": discriminator_loss}
-        return loss, logs
+        return loss, {"loss": loss} | logs
 
     @torch.no_grad()
-    def validate(self, device: torch.device) -> dict[str, float]:
+    def validate(self) -> dict[str, float]:
         """Estimated and actual rate, PSNR and LPIPS of held-out photos, cut to 768x512."""
         codec = SketchFusionCodec.from_model(self.model)
+        device = self.dials.step.device
         rows: dict[str, list[float]] = {}
         for photo in self.held:
             pixels = photo.pixels[:3, : data.VALIDATION_SIZE[0], : data.VALIDATION_SIZE[1]]

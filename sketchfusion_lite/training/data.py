@@ -1,21 +1,24 @@
 """Training photos: decoded once into memory, then random crops.
 
-A few thousand small photos fit in memory as bytes, and a crop then costs microseconds: on two CPU cores
+A few thousand small photos fit in memory as bytes, a GPU's too, and a crop then costs microseconds: on two CPU cores
 any decoding inside the loop would cost more than the network.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import RecipeError
 from ..images import list_images, load_image, to_uint8
+from .draws import uniform
 from .recipe import Recipe
 
 VALIDATION_SIZE = (512, 768)  # held-out photos of natural size are cut to this
@@ -77,13 +80,19 @@ def load_photos(
     Raises:
         RecipeError: every photo is too small.
     """
+
+    def read(file: Path) -> Tensor:
+        return resize_short_side(load_image(file), short_side)
+
     photos = []
-    for file in files:
-        image = resize_short_side(load_image(file), short_side)
-        if min(image.shape[-2:]) < min_side:
-            continue
-        boundaries = boundaries_of(file, image)
-        photos.append(Photo(file.stem, to_uint8(torch.cat([image, boundaries], dim=1))[0]))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(files), 64):  # decoded photos are four times as large
+            some = files[start : start + 64]
+            for file, image in zip(some, pool.map(read, some), strict=True):
+                if min(image.shape[-2:]) < min_side:
+                    continue
+                pixels = torch.cat([image, boundaries_of(file, image)], dim=1)
+                photos.append(Photo(file.stem, to_uint8(pixels)[0]))
     if not photos:
         raise RecipeError(f"all {len(files)} photos are smaller than the crop ({min_side} pixels)")
     return photos
@@ -104,41 +113,76 @@ def human_boundaries(file: Path, image: Tensor) -> Tensor:
     return resize_short_side(boundaries, min(image.shape[-2:]))
 
 
-class CropSampler:
+class CropSampler(nn.Module):
     """Random aligned crops of photos and boundaries, with horizontal flips.
 
-    A photo is drawn with probability proportional to the square root of its area: large photos hold more
-    to learn, but a few of them must not crowd out the rest.
+    All photos are one flat tensor, which moves to a GPU with the module; crops are gathered there. A photo is drawn
+    with probability proportional to the square root of its area: large photos hold more to learn, but a few of them
+    must not crowd out the rest.
 
     Args:
         photos: from :func:`load_photos`.
         seed: draws are a function of seed and step only, so a resumed run continues the same sequence.
+        shrunk: fraction of every batch that is taken one and a half times larger and shrunk.
     """
 
-    def __init__(self, photos: Sequence[Photo], seed: int) -> None:
-        self.photos, self.seed = photos, seed
-        self.weights = torch.tensor([float(p.pixels[0].numel()) ** 0.5 for p in photos])
+    def __init__(self, photos: Sequence[Photo], seed: int, shrunk: float = 0.0) -> None:
+        super().__init__()
+        self.seed, self.shrunk = seed, shrunk
+        self.sizes = [tuple(photo.pixels.shape[-2:]) for photo in photos]
+        areas = torch.tensor([height * width for height, width in self.sizes])
+        flat = torch.empty(int(areas.sum()), 4, dtype=torch.uint8)  # four bytes are one pixel
+        table = torch.tensor(self.sizes)
+        table = torch.cat([(areas.cumsum(0) - areas).unsqueeze(1), table], dim=1)
+        for (offset, height, width), photo in zip(table.tolist(), photos, strict=True):
+            flat[offset : offset + height * width] = photo.pixels.flatten(1).T
+        self.register_buffer("flat", flat.view(torch.int32).squeeze(1), persistent=False)
+        self.register_buffer("table", table, persistent=False)  # (P, 3): where, height, width
+        self._odds: dict[int, Tensor | None] = {}
 
-    def batch(self, step: int, crop: int, size: int) -> tuple[Tensor, Tensor]:
-        """Draw images ``(size, 3, crop, crop)`` and boundaries ``(size, 1, crop, crop)``, both in [0, 1]."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        chosen = torch.multinomial(self.weights, size, replacement=True, generator=generator)
-        crops = torch.stack(
-            [random_crop(self.photos[i].pixels, crop, generator) for i in chosen.tolist()]
+    def batch(self, step: Tensor | int, crop: int, size: int) -> tuple[Tensor, Tensor]:
+        """Draw images ``(size, 3, crop, crop)`` and boundaries ``(size, 1, crop, crop)``, both in [0, 1].
+
+        Args:
+            step: of the run; a tensor on the photos' device, or a number.
+            crop, size: see above.
+        """
+        larger = crop * 3 // 2
+        some = round(self.shrunk * size) if self._odds_of(larger) is not None else 0
+        pixels = self._crops(2 * self.seed, step, crop, size - some)
+        if some:
+            wide = self._crops(2 * self.seed + 1, step, larger, some)
+            wide = F.interpolate(wide, size=(crop, crop), mode="bicubic", antialias=True)
+            pixels = torch.cat([pixels, wide.clamp(0, 1)])
+        return pixels[:, :3], pixels[:, 3:]
+
+    def _crops(self, seed: int, step: Tensor | int, side: int, count: int) -> Tensor:
+        """``(count, 4, side, side)`` in [0, 1]."""
+        odds, device = self._odds_of(side), self.flat.device
+        drawn = uniform(seed, step, 4, count, device)
+        chosen = torch.searchsorted(odds, drawn[0] * odds[-1], right=True)
+        chosen = chosen.clamp(max=len(self.sizes) - 1)
+        offset, height, width = self.table.index_select(0, chosen).unbind(1)  # (count,)
+        top, left = (
+            (u * (length - side + 1)).long().minimum(length - side)
+            for u, length in ((drawn[1], height), (drawn[2], width))
         )
-        crops = crops.float() / 255  # (size, 4, crop, crop)
-        return crops[:, :3], crops[:, 3:]
+        across = torch.arange(side, device=device)
+        columns = torch.where(drawn[3].view(-1, 1) < 0.5, across, side - 1 - across)
+        rows = (offset + left).view(-1, 1) + (top.view(-1, 1) + across) * width.view(-1, 1)
+        at = rows.unsqueeze(2) + columns.unsqueeze(1)  # (count, side, side)
+        pixels = (
+            self.flat.index_select(0, at.flatten()).view(torch.uint8).view(count, side, side, 4)
+        )
+        return pixels.permute(0, 3, 1, 2).float() / 255
 
-
-def random_crop(pixels: Tensor, side: int, generator: torch.Generator) -> Tensor:
-    """A random, randomly mirrored square: ``(C, H, W)`` -> ``(C, side, side)``."""
-    top, left = (
-        int(torch.randint(length - side + 1, (1,), generator=generator))
-        for length in pixels.shape[-2:]
-    )
-    crop = pixels[:, top : top + side, left : left + side]
-    mirrored = bool(torch.randint(2, (1,), generator=generator))
-    return crop.flip(-1) if mirrored else crop
+    def _odds_of(self, side: int) -> Tensor | None:
+        """Cumulative odds of the photos that hold a crop; None if no photo does."""
+        if side not in self._odds:
+            weights = [(h * w) ** 0.5 * (min(h, w) >= side) for h, w in self.sizes]
+            odds = torch.tensor(weights).cumsum(0).to(self.flat.device)
+            self._odds[side] = odds if sum(weights) else None
+        return self._odds[side]
 
 
 def photos_of(
@@ -158,7 +202,7 @@ def photos_of(
     train, held = split(training_files(recipe.photos), recipe.hold_out)
     crop = max(int(row[1]) for row in recipe.phases)
     photos = load_photos(train, boundaries_of, crop, recipe.short_side)
-    sampler = CropSampler(photos, recipe.seed + 7919 * rank)
+    sampler = CropSampler(photos, recipe.seed + 7919 * rank, recipe.shrunk)
     return sampler, load_photos(held, boundaries_of, *held_size)
 
 

@@ -1,19 +1,25 @@
-"""The training loop: time, learning rates, checkpoints, logs. What is trained is a task's business.
+"""The training loop: time, learning rates, averages, checkpoints, logs. What is trained is a task's business.
 
 A run folder holds ``recipe.json``, ``log.csv`` (training), ``validation.csv``, ``checkpoint.pt`` (resume) and, at
-the end, the exported weights. A run killed at any moment resumes from its last checkpoint; data and
-quality draws are functions of seed and step. A state is written only after one more forward pass has shown it finite,
-and the checkpoint before it is kept as ``checkpoint.previous.pt``: a run that diverges ruins neither.
+the end, the exported weights. A run killed at any moment resumes from its last checkpoint; crops and qualities are
+functions of seed and step, other draws of the generators that it holds. A state is written only after one more forward
+pass has shown it finite, and the checkpoint before it is kept as ``checkpoint.previous.pt``: a run that diverges
+ruins neither.
+
+A step never waits for the device: what changes is set before it, what it found is added up on the device and read with
+every row of the log. On a GPU it is one CUDA graph, see :mod:`.graphed`.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
+import functools
 import io
 import json
+import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -24,11 +30,15 @@ from torch import nn
 from ..errors import OutputError, RecipeError
 from ..files import atomic_write_bytes
 from . import logs
-from .muon import build_optimizers
+from .averaging import Average
+from .graphed import Capture, Step, cuda_graph
+from .muon import fused_adam
 from .recipe import Recipe
 from .tasks import TASKS
 
 LOG_EVERY = 50  # steps per row of log.csv; the last row may stand for fewer
+CLOCK_EVERY = 10  # steps between looks at the clock on a GPU, which the host would otherwise outrun
+ADVERSARY_LR_MIN = 0.2  # of its learning rate: a judge must follow to the end
 
 Progress = Callable[[int, float, dict[str, float]], None]
 
@@ -58,25 +68,30 @@ class TrainingRun:
         self.checkpoint_path = self.folder / "checkpoint.pt"
         if self.checkpoint_path.exists() and not resume:
             raise RecipeError(f"{self.folder} holds a run already; pass --resume or another folder")
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(mixed_precision=_precision())
+        device = self.accelerator.device
         self.task = TASKS[recipe.task](recipe, rank=self.accelerator.process_index)
-        self.task.to(self.accelerator.device)
-        self.optimizers = build_optimizers(
-            self.task.modules_to_train(),
-            recipe.muon_lr,
-            recipe.adamw_lr,
-            self.task.adamw_only,
-            self.task.gain_vectors,
-            recipe.gain_lr,
-        )
+        self.task.to(device)
+        self.optimizers = self.task.optimizers()
         self.adversary = self.task.adversary()
         if self.adversary is not None:
-            self.optimizers.append(
-                torch.optim.Adam(
-                    self.adversary.parameters(), lr=recipe.adversarial_lr, betas=(0.5, 0.9)
-                )
-            )
+            parameters = self.adversary.parameters()
+            self.optimizers.append(fused_adam(parameters, recipe.adversarial_lr, (0.5, 0.95)))
         self.base_rates = [o.param_groups[0]["lr"] for o in self.optimizers]
+        self._set_rates()
+        self.average = Average(self.task.modules_to_train(), recipe.ema)
+        self.capture: Capture | None = None
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = True
+            torch.set_float32_matmul_precision("high")
+            if self.accelerator.num_processes == 1:
+                self.capture = cuda_graph()
+        self.variants: dict[Hashable, Step] = {}
+        self.sums: dict[str, torch.Tensor] = {}
+        self.last, self.averaged_from = (
+            False,
+            0,
+        )  # whether in the last phase; first step in the averages
         self.step, self.seconds = 0, 0.0
         self.exported: Path | None = None  # the weights, once the run has ended
         if self.checkpoint_path.exists():
@@ -85,7 +100,7 @@ class TrainingRun:
             logs.forget_after(self.folder / "log.csv", self.step)
             ended = self.progress >= 1  # then it validates once more
             logs.forget_after(self.folder / "validation.csv", self.step - ended)
-            text = json.dumps(dataclasses.asdict(recipe), indent=1)
+            text = json.dumps(recipe.to_dict(), indent=1)
             atomic_write_bytes(self.folder / "recipe.json", text.encode())
 
     @property
@@ -96,10 +111,13 @@ class TrainingRun:
         return min(1.0, self.step / self.recipe.steps)
 
     def learning_rate_factor(self) -> float:
-        """Linear warm-up, constant, linear decay to zero."""
+        """Linear warm-up, constant, linear decay to zero; in a last phase from a quarter to zero."""
         warmup = min(1.0, (self.step + 1) / max(1, self.recipe.warmup_steps))
-        decay = (1 - self.progress) / max(1e-9, 1 - self.recipe.decay_start)
-        return warmup * min(1.0, decay)
+        phase = self.task.last_phase
+        if self.last:
+            return warmup * 0.25 * (1 - self.progress) / phase
+        done = self.progress / (1 - phase)
+        return warmup * min(1.0, (1 - done) / max(1e-9, 1 - self.recipe.decay_start))
 
     def run(self, on_log: Progress | None = None, max_steps: int | None = None) -> None:
         """Train until the schedule ends (or ``max_steps`` more steps), then validate and save.
@@ -107,23 +125,31 @@ class TrainingRun:
         Args:
             on_log: called as ``on_log(step, progress, numbers)`` after every row of the log.
             max_steps: stop early, for tests; the schedule is not shortened.
+
+        Raises:
+            RecipeError: the networks diverged; the last checkpoint is sound.
         """
         last_step = None if max_steps is None else self.step + max_steps
         last_validation = last_checkpoint = time.monotonic()
-        sums: dict[str, float] = {}
         summed = 0  # fewer than LOG_EVERY after a resume
+        for value in self.sums.values():
+            value.zero_()
         tick = time.monotonic()
         while self.progress < 1 and self.step != last_step:
-            for key, value in self._train_step().items():
-                sums[key] = sums.get(key, 0.0) + float(value)
+            self._train_step()
             self.step += 1
             summed += 1
+            if self.capture is not None and self.step % CLOCK_EVERY == 0:
+                torch.cuda.synchronize()
             now = time.monotonic()
             self.seconds += now - tick
             tick = now
             if self.step % LOG_EVERY == 0 or self.progress >= 1:
-                numbers = {key: value / summed for key, value in sums.items()}
-                sums, summed = {}, 0
+                numbers = {key: value.item() / summed for key, value in self.sums.items()}
+                for value in self.sums.values():
+                    value.zero_()
+                summed = 0
+                self._require_finite(numbers["loss"])
                 self._log("log.csv", numbers)
                 if on_log:
                     on_log(self.step, self.progress, numbers)
@@ -136,21 +162,62 @@ class TrainingRun:
         self.save()
         self.validate()
         if self.accelerator.is_main_process:
-            self.exported = self.task.export(self.folder)
+            with self.average.applied():
+                self.exported = self.task.export(self.folder)
 
-    def _train_step(self) -> dict[str, torch.Tensor]:
+    def _train_step(self) -> None:
+        """Set what changes from step to step, then make the step."""
+        if not self.last and self.progress >= 1 - self.task.last_phase:
+            self._begin_last_phase()
         factor = self.learning_rate_factor()
         for optimizer, rate in zip(self.optimizers, self.base_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = rate * factor
+            optimizer.param_groups[0]["lr"].fill_(rate * factor)
+        if self.adversary is not None:
+            least = self.base_rates[-1] * max(factor, ADVERSARY_LR_MIN)
+            self.optimizers[-1].param_groups[0]["lr"].fill_(least)
+        self.task.turn(self.step, self.progress)
+        self.average.pace(self.step - self.averaged_from)
+        variant = self.task.variant(self.step, self.progress)
+        if variant not in self.variants:
+            self.variants[variant] = Step(functools.partial(self._step, variant), self.capture)
+        self.variants[variant]()
+
+    def _step(self, variant: Hashable) -> None:
+        """One step of one variant; nothing in it looks at a tensor or leaves the device."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
-            loss, logs = self.task.loss(self.step, self.progress, self.accelerator.device)
+            loss, numbers = self.task.loss(variant)
         self.accelerator.backward(loss)
-        self._require_finite(loss)
         self._average_gradients()
         for optimizer in self.optimizers:
             optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        return {key: value.detach() for key, value in logs.items()}
+        self.average.update()
+        for key, value in numbers.items():
+            if key not in self.sums:
+                self.sums[key] = torch.zeros((), device=value.device)
+            self.sums[key].add_(value.detach())
+
+    def _begin_last_phase(self) -> None:
+        """Go on from the averages, with fresh optimisers, without the parts that the task holds."""
+        self.average.take()
+        self._hold()
+        for optimizer in self.optimizers[: len(self.optimizers) - (self.adversary is not None)]:
+            optimizer.state.clear()
+        self.averaged_from = self.step
+
+    def _hold(self) -> None:
+        self.last = True
+        for name, module in self.task.modules_to_train():
+            for key, p in module.named_parameters(prefix=name):
+                if key.startswith(self.task.held_at_last):
+                    p.requires_grad_(False)
+
+    def _set_rates(self) -> None:
+        """Learning rates as tensors on the device, which a captured step reads anew."""
+        for optimizer, rate in zip(self.optimizers, self.base_rates, strict=True):
+            rate = torch.tensor(float(rate), device=self.accelerator.device)
+            optimizer.param_groups[0]["lr"] = rate
 
     def _average_gradients(self) -> None:
         """Data parallelism by hand: the step calls parts of several modules, which DDP cannot wrap."""
@@ -162,9 +229,10 @@ class TrainingRun:
                     p.grad = self.accelerator.reduce(p.grad, reduction="mean")
 
     def validate(self) -> dict[str, float]:
-        """Measure on held-out photos and append to ``validation.csv``."""
+        """Measure the averaged networks on held-out photos and append to ``validation.csv``."""
         self.task.eval()
-        numbers = self.task.validate(self.accelerator.device)
+        with self.average.applied():
+            numbers = self.task.validate()
         self.task.train()
         self._log("validation.csv", numbers)
         return numbers
@@ -186,13 +254,21 @@ class TrainingRun:
         return modules
 
     def _state(self) -> dict:
+        """``modules`` holds the averages, which is what others want of a run; ``weights`` what trains."""
+        with self.average.applied():
+            modules = {n: copy.deepcopy(m.state_dict()) for n, m in self._stateful().items()}
+        cuda = self.accelerator.device.type == "cuda"
         return {
-            "recipe": dataclasses.asdict(self.recipe),
+            "recipe": self.recipe.to_dict(),
             "step": self.step,
             "seconds": self.seconds,
-            "modules": {name: module.state_dict() for name, module in self._stateful().items()},
-            "optimizers": [o.state_dict() for o in self.optimizers],
+            "last": self.last,
+            "averaged_from": self.averaged_from,
+            "modules": modules,
+            "weights": self.average.named,
+            "optimizers": [o.state_dict()["state"] for o in self.optimizers],
             "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if cuda else None,
         }
 
     def save(self) -> None:
@@ -212,23 +288,26 @@ class TrainingRun:
         atomic_write_bytes(self.checkpoint_path, buffer.getvalue())
 
     @torch.no_grad()
-    def _probe(self) -> torch.Tensor:
+    def _probe(self) -> float:
         """The loss that the next step would begin with; leaves no trace."""
         touched = {n: m for n, m in self._stateful().items() if n in ("rate", "adversary")}
         before = {name: copy.deepcopy(module.state_dict()) for name, module in touched.items()}
-        with torch.random.fork_rng(), self.accelerator.autocast():
-            loss, _ = self.task.loss(self.step, self.progress, self.accelerator.device)
+        device = self.accelerator.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            self.task.turn(self.step, self.progress)
+            with self.accelerator.autocast():
+                loss, _ = self.task.loss(self.task.variant(self.step, self.progress))
         for name, module in touched.items():
             module.load_state_dict(before[name])
-        return loss
+        return loss.item()
 
-    def _require_finite(self, loss: torch.Tensor) -> None:
+    def _require_finite(self, loss: float) -> None:
         """Refuse to go on from networks whose loss is no number.
 
         Raises:
             RecipeError: says which checkpoint is sound and what to change.
         """
-        if torch.isfinite(loss):
+        if math.isfinite(loss):
             return
         sound = (
             f"{self.checkpoint_path} is from before: resume"
@@ -236,7 +315,7 @@ class TrainingRun:
             else "begin anew"
         )
         raise RecipeError(
-            f"the training diverged: its loss is {loss.item()} at step {self.step}. {sound} with a lower muon_lr or "
+            f"the training diverged: its loss is {loss} by step {self.step}. {sound} with a lower muon_lr or "
             "adamw_lr."
         )
 
@@ -248,22 +327,48 @@ class TrainingRun:
             raise RecipeError(
                 f"{self.checkpoint_path}: damaged, or no checkpoint of a run. Move it away to begin anew."
             ) from error
+        if "weights" not in state:
+            raise RecipeError(
+                f"{self.checkpoint_path} is of release 0.7 or older, whose runs cannot be resumed. {self._anew()}"
+            )
+        recipe = self.recipe.to_dict()
         for key in ("task", "model", "adversarial_weight"):
-            was = state["recipe"].get(key, 0.0)  # 0.1 had no discriminator
-            if was != getattr(self.recipe, key):
+            was, now = state["recipe"].get(key), recipe.get(key)
+            if was != now:
                 raise RecipeError(
-                    f"{self.checkpoint_path} was trained with {key} = {was!r}, the recipe says "
-                    f"{getattr(self.recipe, key)!r}; use another folder"
+                    f"{self.checkpoint_path} was trained with {key} = {was!r}, the recipe says {now!r}; "
+                    "use another folder"
                 )
         for name, module in self._stateful().items():
             try:
                 module.load_state_dict(state["modules"][name])
             except (KeyError, RuntimeError) as error:
                 raise RecipeError(
-                    f"{self.checkpoint_path}: its {name!r} is of another release. Start a new run from its networks: "
-                    f"start_from = {str(self.folder)!r} in the recipe, and another folder"
+                    f"{self.checkpoint_path}: its {name!r} is of another release. {self._anew()}"
                 ) from error
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        self.average.restart()
+        if state["last"]:
+            self._hold()
         self.step, self.seconds = state["step"], state["seconds"]
+        self.averaged_from = state["averaged_from"]
+        with torch.no_grad():
+            for name, weight in self.average.named.items():
+                weight.copy_(state["weights"][name])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            # The rates and settings are this recipe's and this device's.
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": saved, "param_groups": groups})
+        self._set_rates()
         torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"] is not None and self.accelerator.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda_rng"])
+
+    def _anew(self) -> str:
+        return f"Start a new run from its networks: start_from = {str(self.folder)!r} in the recipe, and another folder"
+
+
+def _precision() -> str | None:
+    """bfloat16 on a GPU that has it; elsewhere what Accelerate's environment says."""
+    if "ACCELERATE_MIXED_PRECISION" in os.environ or not torch.cuda.is_available():
+        return None
+    return "bf16" if torch.cuda.is_bf16_supported() else None

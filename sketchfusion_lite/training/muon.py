@@ -38,32 +38,46 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         params: weights of at least two dimensions.
-        lr: learning rate; the update's root mean square is 0.2 lr, as AdamW's would be [2].
+        lr: learning rate, a number or a tensor; the update's root mean square is 0.2 lr, as AdamW's would be [2].
         momentum: decay of the momentum.
+        weight_decay: decoupled, as AdamW's.
     """
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum})
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
         for group in self.param_groups:
+            lr, momentum = group["lr"], group["momentum"]
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            for p in params:
+                if not self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            grads, moving = [p.grad for p in params], [self.state[p]["momentum"] for p in params]
+            torch._foreach_lerp_(moving, grads, 1 - momentum)
+            updates = torch._foreach_lerp(grads, moving, momentum)
+            if group["weight_decay"]:
+                torch._foreach_mul_(params, 1 - lr * group["weight_decay"])
             # Weights of one shape go through Newton-Schulz together.
             by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(state["momentum"], group["momentum"])
+            for p, update in zip(params, updates, strict=True):
                 by_shape[(p.shape[0], p[0].numel())].append((p, update))
             for (rows, columns), pairs in by_shape.items():
                 stacked = torch.stack([u.reshape(rows, columns) for _, u in pairs])
-                scale = -group["lr"] * 0.2 * max(rows, columns) ** 0.5
-                for (p, _), update in zip(pairs, orthogonalise(stacked), strict=True):
-                    p.add_(update.view(p.shape), alpha=scale)
+                if stacked.is_cuda:
+                    stacked = stacked.bfloat16()  # enough for it [1], and far faster there
+                steps = orthogonalise(stacked).float() * (lr * (-0.2 * max(rows, columns) ** 0.5))
+                changes = [x.reshape(p.shape) for (p, _), x in zip(pairs, steps, strict=True)]
+                torch._foreach_add_([p for p, _ in pairs], changes)
 
 
 def build_optimizers(
@@ -73,15 +87,17 @@ def build_optimizers(
     adamw_only: tuple[str, ...],
     gain_vectors: tuple[str, ...] = (),
     gain_lr: float = 0.0,
+    weight_decay: float = 0.0,
 ) -> list[torch.optim.Optimizer]:
     """Split parameters: convolution weights to Muon, the rest to AdamW, gain vectors to an AdamW of their own.
 
     Args:
         modules: ``(name, module)`` pairs, e.g. ``model.named_children()``.
         muon_lr, adamw_lr: the two learning rates.
-        adamw_only: prefixes of parameters that stay with AdamW (first and last layers, factorised prior).
+        adamw_only: prefixes of parameters that stay with AdamW (last layers, factorised prior).
         gain_vectors: prefixes of the gain vectors.
         gain_lr: their learning rate; 0 leaves them with the rest.
+        weight_decay: of the convolution weights.
     """
     matrices, gains, rest = [], [], []
     for prefix, module in modules:
@@ -93,8 +109,18 @@ def build_optimizers(
                     matrices.append(p)
                 else:
                     rest.append(p)
-    optimizers = [Muon(matrices, lr=muon_lr)]
+    optimizers = [Muon(matrices, lr=muon_lr, weight_decay=weight_decay)]
     for params, lr in ((rest, adamw_lr), (gains, gain_lr)):
         if params:
-            optimizers.append(torch.optim.AdamW(params, lr=lr, betas=(0.9, 0.98), weight_decay=0.0))
+            optimizers.append(fused_adam(params, lr, (0.9, 0.98)))
     return optimizers
+
+
+def fused_adam(
+    params: Iterable[Tensor], lr: float, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
+    """AdamW without weight decay, which is Adam, in the form that takes its learning rate from a tensor."""
+    params = list(params)
+    return torch.optim.AdamW(
+        params, lr=lr, betas=betas, weight_decay=0.0, fused=True, capturable=params[0].is_cuda
+    )

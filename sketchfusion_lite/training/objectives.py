@@ -18,10 +18,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..sketch import interpolate_levels
-from .recipe import Recipe
+from .draws import randint, uniform
+from .recipe import PictureRecipe
 
-LOG_SCALE_RANGE = (math.log(0.05), math.log(5.0))  # of lambda times the target rate
-LOG_TILT_LIMIT = math.log(1.6)
+FOCUS_WIDTH = 0.6  # of the qualities around a recipe's focus, to both sides
+# Of lambda times the target rate. Wide: a run ended with lambda as the power -2.6 of the target rate, a tilt of 0.14.
+LOG_SCALE_RANGE = (math.log(0.002), math.log(10.0))
+LOG_TILT_LIMIT = math.log(12.0)
 
 
 class PerceptualLoss(nn.Module):
@@ -34,7 +37,7 @@ class PerceptualLoss(nn.Module):
 
     Args:
         net: LPIPS network of images in [-1, 1].
-        zoom: probability of a magnified view.
+        zoom: fraction of a batch that is magnified, rounded to whole images.
     """
 
     def __init__(self, net: nn.Module, zoom: float = 0.0) -> None:
@@ -43,59 +46,70 @@ class PerceptualLoss(nn.Module):
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Mean distance per image ``(B,)`` of images ``(B, 3, H, W)`` in about [0, 1]."""
-        return self.net(*(view * 2 - 1 for view in self.views(image, reference))).flatten()
-
-    def views(self, image: Tensor, reference: Tensor) -> list[Tensor]:
-        """The same random view of both, ``(B, 3, h, w)`` in about [0, 1]."""
-        top, left = torch.randint(4, (2,)).tolist()
-        bottom, right = image.shape[-2] - (4 - top), image.shape[-1] - (4 - left)
-        magnify = float(torch.rand(())) < self.zoom
-        if magnify:
-            height, width = image.shape[-2] // 2, image.shape[-1] // 2
-            top, left = (int(torch.randint(side + 1, ())) for side in (height, width))
-            bottom, right = top + height, left + width
-        views = [x[..., top:bottom, left:right] for x in (image, reference)]
-        if magnify:
-            views = [F.interpolate(v, scale_factor=2, mode="bilinear") for v in views]
-        return views
+        large = int(self.zoom * len(image) + 0.5)
+        found = []
+        if large:
+            views = random_windows(image[:large], reference[:large])
+            views = (F.interpolate(v, scale_factor=2, mode="bilinear") for v in views)
+            found.append(self.net(*(view * 2 - 1 for view in views)).flatten())
+        if large < len(image):
+            views = shifted(image[large:], reference[large:])
+            found.append(self.net(*(view * 2 - 1 for view in views)).flatten())
+        return torch.cat(found)
 
 
 class SparseLoss(nn.Module):
     """An unbiased, cheap estimate of a dear loss: VGG16 costs twenty times the codec per pixel.
 
-    A window of a quarter of the area, of a third of the crops, every ``every``-th step.
+    A window of a quarter of the area, of some of the crops, every few steps.
 
     Args:
         loss: images ``(B, 3, H, W)`` and references -> ``(B,)``.
         every: steps between evaluations.
+        share: fraction of the crops, at least one.
     """
 
-    def __init__(self, loss: nn.Module, every: int = 4) -> None:
+    def __init__(self, loss: nn.Module, every: int = 4, share: float = 1 / 3) -> None:
         super().__init__()
-        self.loss, self.every = loss, every
+        self.loss, self.every, self.share = loss, every, share
 
     @classmethod
-    def of_vgg(cls, weight: float, every: int = 4) -> SparseLoss | None:
+    def of_vgg(cls, recipe: PictureRecipe) -> SparseLoss | None:
         """LPIPS with the VGG16 trunk, or None if its weight is 0."""
-        if not weight:
+        if not recipe.lpips_vgg_weight:
             return None
         from ..evaluation.metrics import load_lpips  # fetches the trunk: only who needs it pays
 
-        return cls(PerceptualLoss(load_lpips("vgg")).requires_grad_(False), every)
+        seen = PerceptualLoss(load_lpips("vgg")).requires_grad_(False)
+        return cls(seen, recipe.vgg_every, recipe.vgg_share)
 
-    def forward(self, image: Tensor, reference: Tensor, step: int) -> Tensor:
-        """Scalar; zero on the steps between."""
-        if step % self.every:
-            return image.new_zeros(())
-        some = max(1, len(image) // 3)
+    def due(self, step: int) -> bool:
+        """Whether this step evaluates it; the others leave it out."""
+        return step % self.every == 0
+
+    def forward(self, image: Tensor, reference: Tensor) -> Tensor:
+        """Scalar, for a step on which it is due."""
+        some = max(1, round(len(image) * self.share))
         return self.every * self.loss(*random_windows(image[:some], reference[:some])).mean()
+
+
+def window(image: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """``(B, C, H, W)`` -> ``(B, C, height, width)`` from a place ``()`` that only the device knows."""
+    rows, columns = (torch.arange(side, device=image.device) for side in (height, width))
+    return image.index_select(2, top + rows).index_select(3, left + columns)
+
+
+def shifted(*images: Tensor) -> list[Tensor]:
+    """All images ``(B, C, H, W)`` without the same margins of 4 in all, moved by 0 to 3 pixels."""
+    top, left = (randint(4, images[0].device) for _ in range(2))
+    return [window(x, top, left, x.shape[-2] - 4, x.shape[-1] - 4) for x in images]
 
 
 def random_windows(*images: Tensor) -> list[Tensor]:
     """The same random window of half the sides of all images ``(B, C, H, W)``."""
     height, width = (side // 2 for side in images[0].shape[-2:])
-    top, left = int(torch.randint(height, ())), int(torch.randint(width, ()))
-    return [image[..., top : top + height, left : left + width] for image in images]
+    top, left = (randint(side + 1, images[0].device) for side in (height, width))
+    return [window(x, top, left, height, width) for x in images]
 
 
 def texture_loss(
@@ -127,12 +141,12 @@ def texture_loss(
     return total / len(features)
 
 
-def draw_quality(recipe: Recipe, step: int, batch: int) -> Tensor:
-    """Quality per crop ``(B,)``: uniform over the range, or the recipe's focus level."""
-    generator = torch.Generator().manual_seed(recipe.seed * 7_000_003 + step)
-    quality = torch.rand(batch, generator=generator) * (len(recipe.bpp_targets) - 1)
-    focused = torch.rand(batch, generator=generator) < recipe.focus
-    return torch.where(focused, torch.tensor(recipe.focus_quality), quality)
+def draw_quality(recipe: PictureRecipe, levels: int, step: Tensor | int, batch: int) -> Tensor:
+    """Quality per crop ``(B,)``: uniform over the range, or near the recipe's focus level; on the step's device."""
+    device = step.device if isinstance(step, Tensor) else torch.device("cpu")
+    kind, place = uniform(recipe.seed * 7_000_003 + 5, step, 2, batch, device)
+    near = recipe.focus_quality + (2 * place - 1) * FOCUS_WIDTH
+    return torch.where(kind < recipe.focus, near.clamp(0, levels - 1), place * (levels - 1))
 
 
 def sketch_loss(logits: Tensor, boundaries: Tensor) -> Tensor:
@@ -162,27 +176,30 @@ class RateController(nn.Module):
 
         lambda(quality) = scale * tilt**position / target(quality),    position from -1 (lowest level) to 1
 
-    With a tilt of 1 every quality spends the same loss on its rate. (Distortion falls about as the logarithm of the
-    rate, so that its slope, which is what lambda stands for, goes as one over the rate.) Scale follows the mean
-    error of all qualities. It alone lets the range of rates shrink while both ends pull their own way; the tilt, within
-    narrow bounds, pulls the ends apart. One lambda per level, each driven to its own target, is unstable: gains that
-    cannot spread far enough drive the outer ones apart until the rate term of a few crops drowns the rest.
+    With a tilt of 1 every quality spends the same loss on its rate, as if distortion fell with the logarithm of the
+    rate, whose slope goes as one over the rate; it falls faster. Scale follows the mean error of all qualities. It
+    alone lets the range of rates shrink while both ends pull their own way; the tilt pulls the ends apart. With
+    targets in geometric order ``log lambda`` is a straight line over the logarithm of the target, and these are its two
+    numbers. One lambda per level, each driven to its own target, is unstable: gains that cannot spread far enough
+    drive the outer ones apart until the rate term of a few crops drowns the rest.
 
     State is two buffers, saved and resumed with the checkpoint.
 
     Args:
         targets: bits per pixel per level.
-        scale: where ``lambda * target`` starts.
-        gain: relative change of lambda per crop and unit of relative error.
+        scale, tilt: where they start.
+        gain: change of log lambda per crop and unit of error of the rate's logarithm.
     """
 
-    def __init__(self, targets: list[float], scale: float = 0.5, gain: float = 0.004) -> None:
+    def __init__(
+        self, targets: list[float], scale: float = 1.2, tilt: float = 1.0, gain: float = 0.004
+    ) -> None:
         super().__init__()
         self.gain, self.top = gain, max(1, len(targets) - 1)
         # Not in checkpoints: a resumed run may aim at other targets.
         self.register_buffer("log_targets", torch.tensor(targets).log(), persistent=False)
         self.register_buffer("log_scale", torch.tensor(scale).log())
-        self.register_buffer("log_tilt", torch.tensor(0.0))
+        self.register_buffer("log_tilt", torch.tensor(tilt).log())
 
     def target(self, quality: Tensor) -> Tensor:
         """Bits per pixel at quality ``(B,)`` -> ``(B,)``, geometric between levels."""
@@ -198,17 +215,17 @@ class RateController(nn.Module):
         return spent / self.target(quality)
 
     @torch.no_grad()
-    def update(self, quality: Tensor, bpp: Tensor, factor: float) -> None:
+    def update(self, quality: Tensor, bpp: Tensor, factor: float | Tensor) -> None:
         """Move lambda after a step.
 
         Args:
-            quality, bpp: ``(B,)``.
+            quality, bpp: ``(B,)``; of the rounded symbols, whatever the loss counts.
             factor: multiplies the targets (annealing from a generous rate).
         """
         target = self.target(quality) * factor
-        error = ((bpp - target) / target).clamp(-1, 1)  # (B,)
+        error = (bpp.clamp_min(1e-4) / target).log().clamp(-1, 1)  # (B,)
         self.log_scale += self.gain * error.sum()
         self.log_scale.clamp_(*LOG_SCALE_RANGE)
         # Slower: it waits for the gain vectors, which take some hundred steps to follow.
-        self.log_tilt += self.gain / 4 * (error * self.position(quality)).sum()
+        self.log_tilt += self.gain / 2 * (error * self.position(quality)).sum()
         self.log_tilt.clamp_(-LOG_TILT_LIMIT, LOG_TILT_LIMIT)

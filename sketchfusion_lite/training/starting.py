@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..errors import RecipeError
+from ..refiner_io import load_refiner
 from ..weights_io import load_weights, without_integers
 
 
@@ -19,7 +20,7 @@ def load_start(
     """Fill modules with the networks of a run folder, a ``checkpoint.pt`` or a codec's weights file.
 
     Args:
-        path: where the networks are; a weights file has those of ``"model"`` only.
+        path: where the networks are; a weights file has those of ``"model"`` only, a refiner's folder of ``"unet"``.
         modules: by the names that the task gave them when it was saved.
         transplant: the networks may be smaller than those in the file: every tensor takes the leading part that
             it has room for, and what has no counterpart keeps its initialisation.
@@ -29,11 +30,14 @@ def load_start(
         WeightsError: a damaged weights file.
     """
     path = Path(path)
-    if path.is_dir():
+    unet = load_refiner(path).unet if (path / "unet").is_dir() else None
+    if unet is None and path.is_dir():
         path = path / "checkpoint.pt"
-    if not path.is_file():
+    if unet is None and not path.is_file():
         raise RecipeError(f"start_from: {path} does not exist; name a run folder or a weights file")
-    if path.suffix == ".safetensors":
+    if unet is not None:
+        states = {"unet": unet.state_dict()}
+    elif path.suffix == ".safetensors":
         tensors, _ = load_weights(path)
         states = {"model": without_integers(tensors)}
     else:

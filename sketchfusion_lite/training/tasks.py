@@ -1,11 +1,4 @@
-"""What a recipe trains: a task owns modules, data and objective; the loop owns time.
-
-Task.adamw_only, .gain_vectors  prefixes of parameters that are optimised otherwise
-Task.modules_to_train()   -> the (name, module) pairs to optimise
-Task.adversary()          -> the discriminator, or None
-Task.loss(step, progress) -> scalar loss and a dict of numbers to log
-Task.validate()           -> a dict of numbers on held-out photos
-"""
+"""What a recipe trains: the task of every recipe's class, and that of the boundary detector itself."""
 
 from __future__ import annotations
 
@@ -17,22 +10,21 @@ from torch import Tensor, nn
 from ..cues import BoundaryDetector
 from ..weights_io import save_weights
 from . import data
+from .base import Task
 from .codec_task import CodecTask
 from .objectives import balanced_boundary_loss
-from .recipe import Recipe
+from .preview_task import PreviewTask
+from .recipe import CuesRecipe
 from .refiner_task import RefinerTask
 
 
-class CuesTask(nn.Module):
+class CuesTask(Task):
     """Train the boundary detector on human boundaries."""
 
-    adamw_only = ("detector.stride2.1", "detector.fuse")
-    gain_vectors = ()
+    adamw_only = ("detector.fuse",)
 
-    def __init__(self, recipe: Recipe, rank: int = 0) -> None:
-        super().__init__()
-        self.recipe = recipe
-        torch.manual_seed(recipe.seed)
+    def __init__(self, recipe: CuesRecipe, rank: int = 0) -> None:
+        super().__init__(recipe)
         self.detector = BoundaryDetector()
         self.sampler, self.held = data.photos_of(
             recipe, data.human_boundaries, (16, recipe.short_side), rank
@@ -41,18 +33,14 @@ class CuesTask(nn.Module):
     def modules_to_train(self) -> list[tuple[str, nn.Module]]:
         return [("detector", self.detector)]
 
-    def adversary(self) -> None:
-        return None
-
-    def loss(self, step: int, progress: float, device: torch.device) -> tuple[Tensor, dict]:
-        crop, batch = self.recipe.phase(progress)
-        images, boundaries = (x.to(device) for x in self.sampler.batch(step, crop, batch))
+    def loss(self, variant: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
+        images, boundaries = self.sampler.batch(self.dials.step, *variant)
         loss = balanced_boundary_loss(self.detector(images), boundaries)
         return loss, {"loss": loss}
 
     @torch.no_grad()
-    def validate(self, device: torch.device) -> dict[str, float]:
-        losses = []
+    def validate(self) -> dict[str, float]:
+        losses, device = [], self.dials.step.device
         for photo in self.held:
             pixels = photo.pixels.to(device).float().div(255).unsqueeze(0)  # (1, 4, H, W)
             losses.append(
@@ -68,8 +56,9 @@ class CuesTask(nn.Module):
         return path
 
 
-TASKS: dict[str, type[CuesTask] | type[CodecTask] | type[RefinerTask]] = {
+TASKS: dict[str, type[Task]] = {
     "cues": CuesTask,
     "codec": CodecTask,
+    "preview": PreviewTask,
     "refiner": RefinerTask,
 }
