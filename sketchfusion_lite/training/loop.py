@@ -202,6 +202,7 @@ class TrainingRun:
         self._hold()
         for optimizer in self.optimizers[: len(self.optimizers) - (self.adversary is not None)]:
             optimizer.state.clear()
+        self.variants.clear()  # their graphs write to states that are no more
         self.averaged_from = self.step
 
     def _hold(self) -> None:
