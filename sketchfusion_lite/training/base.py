@@ -9,6 +9,8 @@ Task.variant(step, progress)     -> everything that Python decides within a step
 Task.loss(variant)               -> scalar loss and a dict of numbers to log
 Task.validate()                  -> a dict of numbers on held-out photos
 Task.export(folder)              -> the file or folder of weights that was written
+
+A new task has a recipe class with its name in ``recipe.RECIPES``, and itself in ``tasks.TASKS``.
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ class CodecTask(Task):
         bpp = out.bits_sections.sum(dim=1) / (crop * crop)  # (B,)
         rounded_bpp = out.rounded_bits / (crop * crop)  # (B,)
         mse = (preview - images).square().mean(dim=(1, 2, 3)) * 255**2  # (B,)
-        lpips = self.lpips(preview, images)  # (B,)
+        # Without a weight it is a number of the log alone.
+        lpips = self.lpips(preview if r.lpips_weight else preview.detach(), images)  # (B,)
         sketch = sketch_loss(out.sketch_logits.float(), boundaries)
         per_crop = self.rate.weight(quality) * bpp + r.mse_weight * mse + r.lpips_weight * lpips
         loss = per_crop.mean() + r.sketch_weight * sketch

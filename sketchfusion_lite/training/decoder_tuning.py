@@ -66,7 +66,7 @@ class Objective:
         adversarial: of the hinge loss of a conditional PatchGAN; 0 for no discriminator.
         shifted: see LPIPS through the shifted, sometimes magnified views of :class:`.PerceptualLoss`; false: always
             aligned with the decoder's pixel lattice, which goes wrong.
-        zoom: probability of a magnified view.
+        zoom: fraction of the crops that are magnified, rounded to whole crops.
     """
 
     mse: float = 0.002

@@ -88,8 +88,9 @@ def _beside(function: Callable[[], None]) -> None:
     torch.cuda.current_stream().wait_stream(stream)
 
 
-def cuda_graph(pool: object = None) -> Capture:
+def cuda_graph() -> Capture:
     """A capture whose graphs share one memory pool: they never run at the same time."""
+    pool = torch.cuda.graph_pool_handle()
 
     def capture(function: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
@@ -98,5 +99,4 @@ def cuda_graph(pool: object = None) -> Capture:
             function()
         return graph.replay
 
-    pool = pool or torch.cuda.graph_pool_handle()
     return capture

@@ -88,11 +88,9 @@ class TrainingRun:
                 self.capture = cuda_graph()
         self.variants: dict[Hashable, Step] = {}
         self.sums: dict[str, torch.Tensor] = {}
-        self.last, self.averaged_from = (
-            False,
-            0,
-        )  # whether in the last phase; first step in the averages
         self.step, self.seconds = 0, 0.0
+        self.last = False  # whether the last phase has begun
+        self.averaged_from = 0  # first step in the averages
         self.exported: Path | None = None  # the weights, once the run has ended
         if self.checkpoint_path.exists():
             self._load()
@@ -115,7 +113,7 @@ class TrainingRun:
         warmup = min(1.0, (self.step + 1) / max(1, self.recipe.warmup_steps))
         phase = self.task.last_phase
         if self.last:
-            return warmup * 0.25 * (1 - self.progress) / phase
+            return 0.25 * min(1.0, (1 - self.progress) / phase)
         done = self.progress / (1 - phase)
         return warmup * min(1.0, (1 - done) / max(1e-9, 1 - self.recipe.decay_start))
 
@@ -204,6 +202,7 @@ class TrainingRun:
         self._hold()
         for optimizer in self.optimizers[: len(self.optimizers) - (self.adversary is not None)]:
             optimizer.state.clear()
+        self.variants.clear()  # their graphs write to states that are no more
         self.averaged_from = self.step
 
     def _hold(self) -> None:
