@@ -80,6 +80,13 @@ def test_each_peer_is_shown_once():
     assert naming.shown_codecs(more) == ["preview", "avif", "vvc/auto"]
 
 
+def test_what_a_dial_does_is_not_drawn_unasked():
+    ours = ["preview", "refined", "refined:effort=5"]
+    others = ["refined:steps=2", "refined:realism=0.5", "refined:dtype=bfloat16", "sketch"]
+    rows = [row(codec, "a.png", 0.03, 22, 0.3) for codec in others + ours]
+    assert naming.shown_codecs(rows) == ours
+
+
 def test_styles_differ_without_colour():
     codecs = ["preview", "refined:steps=2", "preview:effort=5", "jpeg", "webp", "avif", "heic"]
     styles = naming.styles([*codecs, "vvc", "jpegxl", "jpeg2000"])

@@ -48,33 +48,22 @@ def shown_codecs(rows: Iterable[dict[str, Any]]) -> list[str]:
     """What a chart of all codecs shows: our stages that are pictures, then each peer once.
 
     A peer is shown at the size chosen for each budget (``/auto``) if the table has it, else at full size. Line
-    drawings, the codec that sends lines alone and other data types are other experiments: name them to see them. A
-    stage with the same files and pictures as one before it, as of a refiner that changes nothing, is not drawn twice.
+    drawings, the codec that sends lines alone, other data types, steps and settings of the dial are other experiments:
+    name them to see them.
     """
-    rows = list(rows)
     codecs = sorted({row["codec"] for row in rows})
-    ours: dict[tuple, str] = {}
+    ours = []
     for codec in codecs:
         spec = parse_codec(codec)
-        if spec.name in ("preview", "refined") and "dtype" not in dict(spec.options):
-            ours.setdefault(_results(rows, codec), codec)
+        if spec.name in ("preview", "refined") and {"effort"}.issuperset(dict(spec.options)):
+            ours.append(codec)
     peers: dict[str, str] = {}
     for codec in codecs:
         spec = parse_codec(codec)
         if spec.name not in OURS and (len(spec.scales) > 1 or spec.scales == (1.0,)):
             key = f"{spec.name} {spec.options}"
             peers[key] = codec if len(spec.scales) > 1 else peers.get(key, codec)
-    return [*ours.values(), *sorted(peers.values())]
-
-
-def _results(rows: list[dict[str, Any]], codec: str) -> tuple:
-    """All that was found of a codec; equal for two that made the same pictures."""
-    found = [
-        [row.get(key) for key in ("image", "rate", "bytes", *SHORT)]
-        for row in rows
-        if row["codec"] == codec
-    ]
-    return tuple(sorted(map(str, found)))
+    return [*ours, *sorted(peers.values())]
 
 
 def styles(codecs: Iterable[str]) -> dict[str, dict[str, Any]]:
