@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -25,7 +26,7 @@ from sketchfusion_lite.training.adversarial import (
 from sketchfusion_lite.training.grafting import graft
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.objectives import SparseLoss, draw_quality, texture_loss
-from sketchfusion_lite.training.recipe import CodecRecipe, Recipe, load_recipe
+from sketchfusion_lite.training.recipe import CodecRecipe, PreviewRecipe, Recipe, load_recipe
 from tests.conftest import TINY
 
 
@@ -276,7 +277,8 @@ def test_a_start_that_does_not_fit_is_refused(photo_folder, tiny_weights, traine
 
 
 def test_networks_are_transplanted_into_smaller_ones(photo_folder, tiny_weights, trained, tmp_path):
-    smaller = TINY.to_dict() | load_recipe("lines").model
+    smaller = load_recipe("lines").model | {"decoder_widths": TINY.decoder_widths}
+    smaller = TINY.to_dict() | smaller
     recipe = codec_recipe(
         photo_folder, tiny_weights, start_from=str(trained), transplant=True, model=smaller
     )
@@ -363,8 +365,11 @@ def refiner_run(photo_folder, trained, tmp_path_factory) -> tuple[TrainingRun, d
         "refiner",
         photos=[str(photo_folder)],
         codec=str(trained / "codec.safetensors"),
+        graft=str(trained / "codec.safetensors"),
+        start_from="",
         hold_out=1,
         steps=8,
+        minutes=0.0,
         phases=[[0.0, 64, 2]],
         flow_fraction=0.5,
         adversarial_start=0.6,
@@ -393,9 +398,40 @@ def test_the_refiner_trains_and_leaves_the_codec_alone(refiner_run):
         for k in ("up4.blocks.0.expand.weight", "to_pixels.weight")
     )
     row = last_row(run.folder / "validation.csv")
-    assert float(row["psnr_preview"]) > 5 and float(row["lpips_refined"]) > 0 < float(
-        row["dists_refined"]
+    assert float(row["psnr_preview"]) > 5
+    for end in ("faithful", "realistic"):
+        assert float(row[f"lpips_{end}"]) > 0 and float(row[f"dists_{end}"]) > 0
+
+
+def test_a_small_preview_learns_from_the_large_one(photo_folder, trained, tmp_path):
+    recipe = PreviewRecipe(
+        photos=[str(photo_folder)],
+        codec=str(trained / "codec.safetensors"),
+        hold_out=1,
+        steps=40,
+        phases=[[0.0, 64, 4]],
+        warmup_steps=1,
+        decay_start=0.9,
+        lpips_vgg_weight=0.0,
+        taught=1.0,
+        model={"decoder_widths": [16, 12, 8], "decoder_depths": [1, 1, 1]},
     )
+    run = TrainingRun(recipe, tmp_path / "preview")
+    run.run()
+    with (run.folder / "log.csv").open() as file:
+        assert float(list(csv.DictReader(file))[-1]["apart"]) > 0
+    large, small = (
+        load_codec(path, device="cpu", dtype="float32")
+        for path in (trained / "codec.safetensors", run.exported)
+    )
+    assert small.model_id == large.model_id, "the same streams"
+    assert small.model.config.decoder_widths == (16, 12, 8)
+    data = large.encode(photo_folder / "photo0.png", quality=3.0).data
+    pictures = [np.asarray(each.decode(data, "preview").image, float) for each in (large, small)]
+    untrained = run.task.preview.__class__(8, 6, (16, 12, 8), (1, 1, 1))
+    small.model.preview = untrained
+    before = np.asarray(small.decode(data, "preview").image, float)
+    assert np.abs(pictures[0] - pictures[1]).mean() < np.abs(pictures[0] - before).mean()
 
 
 def test_several_steps_learn_in_bfloat16(refiner_run):

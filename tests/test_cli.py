@@ -294,7 +294,8 @@ def refiner_folder(tmp_path: Path, tiny_codec: SketchFusionCodec) -> Path:
     torch.manual_seed(0)
     config = RefinerConfig(8, 6, (8, 8, 8), (1, 1, 1), codec_id=tiny_codec.model_id)
     unet = RefinerUNet(config)
-    torch.nn.init.normal_(unet.faithful.to_pixels.weight, std=0.1)
+    for end in (unet.faithful, unet.realistic):
+        torch.nn.init.normal_(end.to_pixels.weight, std=0.1)
     save_refiner(unet, tmp_path / "refiner", {})
     return tmp_path / "refiner"
 

@@ -62,6 +62,7 @@ def test_shipped_recipes_load():
         "codec-gpu": "codec",
         "cues": "cues",
         "lines": "codec",
+        "preview": "preview",
         "refiner": "refiner",
         "refiner-gpu": "refiner",
     }

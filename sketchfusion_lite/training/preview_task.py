@@ -3,7 +3,7 @@
     y_hat, quality --+--> PreviewDecoder, small --> preview --> loss
                      +--> the codec's own, large --------------> squared error to it, a share of the whole
 
-The large decoder was trained together with the encoder, and goes on as the refiner's start (:mod:`.grafting`). Its picture
+The large decoder was trained together with the encoder, and becomes the refiner's start (:mod:`.grafting`). Its picture
 is nearly the mean of all that the bytes allow, a target with less noise than the photo itself [1].
 
 References
@@ -12,7 +12,6 @@ References
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,10 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..codec import export_weights
 from ..images import crop
 from ..model import ModelConfig
 from ..preview import PreviewDecoder
+from ..weights_io import load_weights, save_weights
 from .receiver import ReceiverTask
 from .recipe import PreviewRecipe, describe
 
@@ -81,7 +80,11 @@ class PreviewTask(ReceiverTask):
 
     def export(self, folder: Path) -> Path:
         """Write ``codec.safetensors``: the codec with this decoder in the place of its own, and the same model id."""
-        path, model = folder / "codec.safetensors", copy.deepcopy(self.codec)
-        model.preview, model.config = self.preview, self.config
-        export_weights(model, path, describe(self.recipe))
+        path = folder / "codec.safetensors"
+        tensors, about = load_weights(self.recipe.codec or None)  # its integers are what codes
+        kept = {n: t for n, t in tensors.items() if not n.startswith("preview.")}
+        mine = {f"preview.{n}": t for n, t in self.preview.state_dict().items()}
+        about["model"] = self.config.to_dict()
+        about["training"] = about.get("training", {}) | {"preview": describe(self.recipe)}
+        save_weights(path, kept | mine, about)
         return path
