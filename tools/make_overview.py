@@ -13,22 +13,18 @@ from sketchfusion_lite.samples import load_photo
 TARGET = Path(__file__).parents[1] / "docs" / "overview.jpg"
 WIDTH, MARGIN, CAPTION = 400, 6, 24
 COLUMNS = 2
-EFFORT = 5
 
 
 def row(codec, name: str) -> list[tuple[str, Image.Image]]:
-    """Captioned pictures of one photo: original, sketch, preview, and the preview of a searched latent."""
+    """Captioned pictures of one photo: original, sketch, preview, refined picture."""
     photo = load_photo(name)
     encoded = codec.encode(photo.image, bpp=0.045)
-    decoded = codec.decode(encoded.data, "preview")
-    size = f"{len(encoded.data):,} bytes"
-    searched = codec.encode(photo.image, bpp=0.045, effort=EFFORT)
-    better = codec.decode(searched.data, "preview").preview
+    decoded, size = codec.decode(encoded.data, "refined"), f"{len(encoded.data):,} bytes"
     return [
         (f"{name}, {photo.image.width}x{photo.image.height}", photo.image),
         (f"sketch, from part of {size}", decoded.sketch.convert("RGB")),
         (f"preview, from {size}", decoded.preview),
-        (f"preview with effort {EFFORT}, {len(searched.data):,} bytes", better),
+        (f"refined, from the same {size}", decoded.refined),
     ]
 
 

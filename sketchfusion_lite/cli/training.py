@@ -29,7 +29,7 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE",
-            help="codec, codec-gpu, refiner, refiner-gpu, lines, cues, or the path of a recipe (.toml).",
+            help="codec, codec-gpu, preview, refiner, refiner-gpu, lines, cues, or the path of a recipe (.toml).",
         ),
     ],
     photos: Annotated[
@@ -69,8 +69,14 @@ def train(
     codec: Annotated[
         Path | None,
         typer.Option(
-            help="Weights file of the codec that a refiner run refines. Default: the shipped one.",
-            show_default=False,
+            help="Weights file of the codec that a preview or refiner run is for, instead of the recipe's."
+        ),
+    ] = None,
+    graft: Annotated[
+        Path | None,
+        typer.Option(
+            help="Weights file of a codec whose preview decoder a refiner run begins as, instead of the "
+            "shipped refiner."
         ),
     ] = None,
     start_from: Annotated[
@@ -99,7 +105,8 @@ def train(
         compile=compile,
         detector=str(detector) if detector else None,
         codec=str(codec) if codec else None,
-        start_from=str(start_from) if start_from else None,
+        graft=str(graft) if graft else None,
+        start_from=str(start_from) if start_from else ("" if graft else None),
     )
     folder = out or Path("runs") / Path(recipe).name.removesuffix(".toml")
     if resume and not (folder / "checkpoint.pt").exists():

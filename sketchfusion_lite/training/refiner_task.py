@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from ..conditioning import DEFAULT_STEPS, RefinementCondition
+from ..errors import RecipeError
 from ..refiner import RefinerConfig, RefinerUNet
-from ..refiner_io import save_refiner, shipped_refiner
+from ..refiner_io import refiner_config, save_refiner, shipped_refiner
 from ..sampler import FlowRefiner
 from ..weights_io import load_codec_weights
 from .adversarial import FeatureDiscriminator, hinge_game
@@ -67,8 +68,7 @@ class RefinerTask(ReceiverTask):
         config = RefinerConfig.from_dict(RefinerConfig().to_dict() | known | recipe.model, "recipe")
         self.unet = RefinerUNet(config).to(memory_format=torch.channels_last)
         if recipe.start_from:
-            start = shipped_refiner() if recipe.start_from == "shipped" else recipe.start_from
-            load_start(start, {"unet": self.unet})
+            load_start(self._start(), {"unet": self.unet})
         elif recipe.graft:
             tensors, sizes, _ = load_codec_weights(recipe.graft)
             graft(self.unet, frozen_codec(tensors, sizes).preview)
@@ -80,6 +80,23 @@ class RefinerTask(ReceiverTask):
             trunk = self.lpips.net if alex else load_lpips(recipe.judge).requires_grad_(False)
             self.discriminator = FeatureDiscriminator(trunk)
         self.forward_unet = self.compiled(self.unet)
+
+    def _start(self) -> str | Path:
+        """Where ``start_from`` is.
+
+        Raises:
+            RecipeError: the shipped refiner, for a codec that it was not trained for.
+        """
+        if self.recipe.start_from != "shipped":
+            return self.recipe.start_from
+        found = refiner_config(shipped_refiner()).codec_id
+        if found != self.codec_id:
+            raise RecipeError(
+                f"recipe: the shipped refiner is for codec {found:#06x}, not {self.codec_id:#06x}. Name the weights "
+                'whose large preview decoder it shall begin as: graft = "FILE" (--graft FILE), or set '
+                'start_from = "" to begin with the preview.'
+            )
+        return shipped_refiner()
 
     def modules_to_train(self) -> list[tuple[str, nn.Module]]:
         return [("unet", self.unet)]
