@@ -119,6 +119,7 @@ def test_margins_cover_the_receptive_fields(model: SketchFusionModel):
 def test_the_refiner_knows_its_own_margin(down: tuple[int, int]):
     torch.manual_seed(0)
     unet = RefinerUNet(RefinerConfig(4, 6, (8, 8, 8), (1, 2, 3), down))
+    torch.nn.init.normal_(unet.realistic.to_pixels.weight)  # zero at first
     sample = torch.rand(1, 3, 480, 480, requires_grad=True)
     y_hat = torch.rand(1, 4, 30, 30, requires_grad=True)
     out = unet(sample, torch.ones(1), torch.rand(1, 3, 480, 480), y_hat, torch.ones(1))
