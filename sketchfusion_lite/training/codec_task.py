@@ -7,6 +7,7 @@ photo crops --> SketchFusionModel --> rate, preview, sketch --> loss <-- PatchDi
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -159,7 +160,8 @@ class CodecTask(Task):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Estimated and actual rate, PSNR and LPIPS of held-out photos, cut to 768x512."""
-        codec = SketchFusionCodec.from_model(self.model)
+        # Of a copy: a codec may move what it is given, and a graph writes to where the weights were.
+        codec = SketchFusionCodec.from_model(copy.deepcopy(self.model))
         device = self.dials.step.device
         rows: dict[str, list[float]] = {}
         for photo in self.held:

@@ -213,7 +213,9 @@ class RefinerTask(Task):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """PSNR, LPIPS and DISTS of previews and of refinements in 2 steps, on held-out photos cut to 768x512."""
-        refiner, device = FlowRefiner(RefinementPipeline.of(self.unet)), self.dials.step.device
+        # Of a copy: a pipeline may move what it is given, and a graph writes to where the weights were.
+        refiner = FlowRefiner(RefinementPipeline.of(copy.deepcopy(self.unet)))
+        device = self.dials.step.device
         sums: dict[str, float] = {}
         for photo in self.held:
             pixels = photo.pixels[:, : data.VALIDATION_SIZE[0], : data.VALIDATION_SIZE[1]].to(
