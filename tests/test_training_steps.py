@@ -192,7 +192,9 @@ def test_the_last_phase_trains_what_follows_the_encoder(photo_folder, tiny_weigh
     run.run(max_steps=8)
     means = dict(zip(run.average.named, (m.clone() for m in run.average.means), strict=True))
     assert run.task.variant(8, 8 / 12).rounded
+    scale = run.task.rate.log_scale.clone()
     run.run(max_steps=1)
+    assert run.task.rate.log_scale == scale, "nothing is left that the controller could move"
     held = (
         "model.encoder",
         "model.gain",
@@ -273,6 +275,15 @@ def test_the_rounded_rate_is_counted_beside():
     straight = found["straight-through"]
     assert torch.allclose(*straight) and torch.allclose(found["mixed"][1], straight[0])
     assert not torch.allclose(*found["mixed"])
+
+
+def test_a_dropped_tone_teaches_the_encoder_and_leaves_the_means_to_the_rate():
+    model = build_tiny_model()
+    image, boundaries = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64)
+    drop = torch.ones(2, dtype=torch.bool)
+    model(image, boundaries, torch.tensor([1.0, 4.0]), drop).preview.square().sum().backward()
+    assert model.encoder.to_latent.weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.entropy.tone_context.parameters())
 
 
 def test_dials_turn_in_place():

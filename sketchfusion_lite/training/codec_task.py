@@ -142,7 +142,8 @@ class CodecTask(Task):
         loss = per_crop.mean() + r.sketch_weight * sketch
         if variant.vgg:
             loss = loss + r.lpips_vgg_weight * self.lpips_vgg(preview, images)
-        self.rate.update(quality, rounded_bpp, self.dials.target_factor)
+        if not variant.rounded:  # later the encoder, which the controller moves, is held
+            self.rate.update(quality, rounded_bpp, self.dials.target_factor)
         logs = {"bpp": rounded_bpp.mean(), "mse": mse.mean(), "lpips": lpips.mean()}
         logs |= {"sketch": sketch, "rate_scale": self.rate.log_scale.exp()}
         logs |= {"rate_tilt": self.rate.log_tilt.exp()}
