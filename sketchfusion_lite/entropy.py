@@ -177,7 +177,9 @@ class Quantised:
 
     Attributes:
         y_hat: quantised latent ``(B, C, h, w)``, gradients straight through.
-        y_mean: ``y_hat`` with the tone group replaced by its predicted means, as after a truncated stream.
+        y_mean: ``y_hat`` with the tone group replaced by its predicted means, as after a truncated stream; no gradient
+            goes into the means, which are the rate's business: a zero symbol would not hold them back, and means that
+            please a decoder cost bits.
         bits: total bits per image ``(B,)``: hyper, structure and tone.
         bits_sections: bits ``(B, 3)`` of hyper, structure, tone.
         rounded_bits: what the bits are with rounded symbols ``(B,)``, without gradient.
@@ -274,7 +276,7 @@ class EntropyModel(nn.Module):
         sections, rounded = torch.stack([bits_z, bits_s, bits_t], dim=2).unbind(0)  # (B, 3)
         return Quantised(
             torch.cat([structure, tone], dim=1),
-            torch.cat([structure, tone_means], dim=1),
+            torch.cat([structure, tone_means.detach()], dim=1),
             sections.sum(dim=1),
             sections,
             rounded.sum(dim=1).detach(),

@@ -103,16 +103,15 @@ def test_a_replayed_step_is_the_eager_step(photo_folder, tiny_weights, tmp_path,
     assert rows[0][0] == rows[1][0] and len(rows[0]) == len(rows[1])
 
 
-@pytest.mark.parametrize("task", ["cues", "codec", "refiner"])
-def test_a_step_never_looks_at_a_tensor(task, photo_folder, tiny_weights, tmp_path):
-    """Reading a number makes the host wait, and a graph cannot hold it; nor can it draw on the CPU."""
-    common = {"photos": [str(photo_folder)], "hold_out": 1, "phases": [[0.0, 48, 2]]}
+def run_of(task: str, photos: Path, codec: Path, folder: Path) -> TrainingRun:
+    """A tiny run in which everything takes part from the first step on."""
+    common = {"photos": [str(photos)], "hold_out": 1, "phases": [[0.0, 48, 2]]}
     recipes: dict[str, Recipe] = {
         "cues": CuesRecipe(**common),
-        "codec": codec_recipe(photo_folder, tiny_weights, adversarial_start=0.0),
+        "codec": codec_recipe(photos, codec, adversarial_start=0.0),
         "refiner": RefinerRecipe(
             **common,
-            codec=str(tiny_weights),
+            codec=str(codec),
             flow_fraction=0.0,
             adversarial_start=0.0,
             judge="vgg",
@@ -120,13 +119,35 @@ def test_a_step_never_looks_at_a_tensor(task, photo_folder, tiny_weights, tmp_pa
             model={"widths": [24, 24, 24], "depths": [1, 1, 1], "down_depths": [1, 1]},
         ),
     }
-    run = TrainingRun(recipes[task], tmp_path)
+    return TrainingRun(recipes[task], folder)
+
+
+@pytest.mark.parametrize("task", ["cues", "codec", "refiner"])
+def test_a_step_never_looks_at_a_tensor(task, photo_folder, tiny_weights, tmp_path):
+    """Reading a number makes the host wait, and a graph cannot hold it; nor can it draw on the CPU."""
+    run = run_of(task, photo_folder, tiny_weights, tmp_path)
     run._train_step()
     tape = Tape(functools.partial(run._step, run.task.variant(0, 0.0)))
     assert "aten.convolution.default" in tape.names, "the tape hears"
     forbidden = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "lift_fresh"}
     forbidden |= {"index_put_", "_index_put_impl_", "index_put"}  # its gradient sorts
     assert not {name for name in tape.names if name.split(".")[1] in forbidden}
+
+
+@pytest.mark.parametrize("task", ["cues", "codec", "refiner"])
+def test_validating_and_saving_leave_the_weights_where_they_are(
+    task, photo_folder, tiny_weights, tmp_path
+):
+    """A codec made of the model moved some of its weights, away from their averages and from a graph."""
+    run = run_of(task, photo_folder, tiny_weights, tmp_path)
+    run._train_step()
+    before = {n: (p.data_ptr(), p.detach().clone()) for n, p in run.average.named.items()}
+    run.validate()
+    run.save()
+    modules = run.task.modules_to_train()
+    after = {n: p for prefix, m in modules for n, p in m.named_parameters(prefix=prefix)}
+    for name, (place, weight) in before.items():
+        assert after[name].data_ptr() == place and torch.equal(after[name], weight), name
 
 
 def test_a_step_is_captured_after_its_warm_up_and_goes_on_where_it_cannot_be():
@@ -171,7 +192,9 @@ def test_the_last_phase_trains_what_follows_the_encoder(photo_folder, tiny_weigh
     run.run(max_steps=8)
     means = dict(zip(run.average.named, (m.clone() for m in run.average.means), strict=True))
     assert run.task.variant(8, 8 / 12).rounded
+    scale = run.task.rate.log_scale.clone()
     run.run(max_steps=1)
+    assert run.task.rate.log_scale == scale, "nothing is left that the controller could move"
     held = (
         "model.encoder",
         "model.gain",
@@ -252,6 +275,16 @@ def test_the_rounded_rate_is_counted_beside():
     straight = found["straight-through"]
     assert torch.allclose(*straight) and torch.allclose(found["mixed"][1], straight[0])
     assert not torch.allclose(*found["mixed"])
+
+
+def test_a_dropped_tone_teaches_the_encoder_and_leaves_the_means_to_the_rate():
+    model = build_tiny_model()
+    image, boundaries = torch.rand(2, 3, 64, 64), torch.rand(2, 1, 64, 64)
+    drop = torch.ones(2, dtype=torch.bool)
+    model(image, boundaries, torch.tensor([1.0, 4.0]), drop).preview.square().sum().backward()
+    assert model.encoder.to_latent.weight.grad.abs().sum() > 0
+    grads = [p.grad for p in model.entropy.tone_context.parameters() if p.grad is not None]
+    assert all(torch.equal(grad, torch.zeros_like(grad)) for grad in grads)
 
 
 def test_dials_turn_in_place():

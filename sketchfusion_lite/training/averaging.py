@@ -28,8 +28,8 @@ class Average:
     def __init__(self, modules: Iterable[tuple[str, nn.Module]], decay: float) -> None:
         self.decay = decay
         named = [(n, p) for prefix, m in modules for n, p in m.named_parameters(prefix=prefix)]
-        self.named = {n: p.detach() for n, p in named if p.requires_grad}
-        self.means = [p.clone() for p in self.named.values()]
+        self.named = {n: p for n, p in named if p.requires_grad}
+        self.means = [p.detach().clone() for p in self.named.values()]
         self.dials = Dials(pace=1.0).to(self.means[0].device)
 
     def pace(self, steps: int) -> None:
@@ -55,7 +55,7 @@ class Average:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """The networks with their averages, in place; afterwards they go on as before."""
-        before = [p.clone() for p in self.named.values()]
+        before = [p.detach().clone() for p in self.named.values()]
         self.take()
         try:
             yield

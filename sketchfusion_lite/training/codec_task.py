@@ -7,6 +7,7 @@ photo crops --> SketchFusionModel --> rate, preview, sketch --> loss <-- PatchDi
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import NamedTuple
 
@@ -141,7 +142,8 @@ class CodecTask(Task):
         loss = per_crop.mean() + r.sketch_weight * sketch
         if variant.vgg:
             loss = loss + r.lpips_vgg_weight * self.lpips_vgg(preview, images)
-        self.rate.update(quality, rounded_bpp, self.dials.target_factor)
+        if not variant.rounded:  # later the encoder, which the controller moves, is held
+            self.rate.update(quality, rounded_bpp, self.dials.target_factor)
         logs = {"bpp": rounded_bpp.mean(), "mse": mse.mean(), "lpips": lpips.mean()}
         logs |= {"sketch": sketch, "rate_scale": self.rate.log_scale.exp()}
         logs |= {"rate_tilt": self.rate.log_tilt.exp()}
@@ -159,7 +161,8 @@ class CodecTask(Task):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Estimated and actual rate, PSNR and LPIPS of held-out photos, cut to 768x512."""
-        codec = SketchFusionCodec.from_model(self.model)
+        # Of a copy: a codec may move what it is given, and a graph writes to where the weights were.
+        codec = SketchFusionCodec.from_model(copy.deepcopy(self.model))
         device = self.dials.step.device
         rows: dict[str, list[float]] = {}
         for photo in self.held:

@@ -264,7 +264,7 @@ class TrainingRun:
             "last": self.last,
             "averaged_from": self.averaged_from,
             "modules": modules,
-            "weights": self.average.named,
+            "weights": {name: p.detach() for name, p in self.average.named.items()},
             "optimizers": [o.state_dict()["state"] for o in self.optimizers],
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if cuda else None,
