@@ -27,8 +27,6 @@ STAGES = {
     "refined:effort=5": "refined, effort 5",
     "lines": "lines only",
 }
-DIAL = {f"refined:realism={r}": f"refined, realism {r:g}" for r in (0.0, 0.5, 1.0)}
-STEPS = {"refined": "1"} | {f"refined:steps={n}": str(n) for n in (2, 4, 8)}
 PEERS = {f"{name}/auto": label for name, label in PEER_NAMES.items()}
 ANCHOR = "vvc/auto"
 
@@ -158,7 +156,5 @@ SUMMARIES = {
     "bd_rates": bd,
     "lines": lines,
     "precision": precision,
-    "dial": lambda: means(DIAL, (FULL_AT,)),
-    "steps": lambda: means(STEPS, (FULL_AT,), "steps"),
     "others": others,
 }

@@ -239,13 +239,13 @@ def test_refinement_with_another_photo_and_a_short_training(solve: Solve):
     row = solve("05_diffusion_refinement", **parameters)
     assert (row["photo"], row["steps"], row["train_steps"]) == ("china", 2, 12)
     assert row["refined_moved"] > 1, "nothing to look at"
-    for metric in ("lpips_alex", "dists"):
-        for refined in ("faithful", "half", "realistic"):
-            assert row[f"{refined}_{metric}"] < row[f"preview_{metric}"]
     assert row["faithful_psnr"] > row["preview_psnr"]
-    assert row["faithful_psnr"] > row["realistic_psnr"] - 0.05, "the dial is turned the wrong way"
+    for metric in ("lpips_alex", "dists"):
+        assert row[f"realistic_{metric}"] < row[f"preview_{metric}"]
+    for more, less in (("faithful_psnr", "realistic_psnr"), ("faithful_dists", "realistic_dists")):
+        assert row[more] > row[less] - 0.01, "the dial is turned the wrong way"
     assert abs(row["on_grey_psnr"] - row["realistic_psnr"]) < 3
-    assert 0 <= row["steps_apart"] and 0 <= row["spread"] and math.isfinite(row["r_star"])
+    assert min(row["steps_apart"], row["spread"]) >= 0 and math.isfinite(row["r_star"])
     assert 0 < row["nearer"] < 1 and 0 < row["nearer_reversed"] < 1
     assert row["nearer"] + row["nearer_reversed"] < 1.05, (
         "a change and its reverse seldom both help"

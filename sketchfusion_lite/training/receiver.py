@@ -57,7 +57,7 @@ class ReceiverTask(Task):
         return self
 
     @torch.no_grad()
-    def _boundaries(self, file: Path, image: Tensor) -> Tensor:
+    def _boundaries(self, file: Path | None, image: Tensor) -> Tensor:
         return self.codec.boundary_detector(image).sigmoid()
 
     def receive(self, side: int, batch: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -69,6 +69,8 @@ class ReceiverTask(Task):
         """
         images, boundaries = self.sampler.batch(self.dials.step, side, batch)
         images = images.contiguous(memory_format=torch.channels_last)
+        if self.recipe.shrunk:  # lines of a shrunk photo are not shrunk lines
+            boundaries = self._boundaries(None, images).float()
         quality = draw_quality(self.recipe, self.codec.config.levels, self.dials.step, batch)
         with torch.no_grad():
             decoded = self.forward_codec(images, boundaries, quality)
