@@ -151,8 +151,6 @@ SUMMARIES = {
     "peers": lambda: means(PEERS),
     "equal_bytes": lambda: equal("refined"),
     "equal_bytes_dists": lambda: equal("refined", "dists", (FULL_AT,)),
-    "equal_bytes_effort": lambda: equal("refined:effort=5", rates=(FULL_AT,)),
-    "equal_bytes_effort_dists": lambda: equal("refined:effort=5", "dists", (FULL_AT,)),
     "bd_rates": bd,
     "lines": lines,
     "precision": precision,
