@@ -391,3 +391,9 @@ def test_the_codec_recipe_trains_validates_with_real_bytes_and_exports(
     assert (
         codec.decode(codec.encode(picture, quality=2.0).data, "preview").image.size == picture.size
     )
+
+
+def test_a_recipe_has_no_field_that_its_task_does_not_read():
+    """A preview trains without a discriminator: asking for one is refused, not passed over."""
+    with pytest.raises(RecipeError, match="PreviewRecipe has no field 'adversarial_weight'"):
+        load_recipe("preview", adversarial_weight=0.1)

@@ -4,9 +4,10 @@
 says which class it is of. Unknown keys are refused, so that a misspelt one cannot silently keep its default.
 
     Recipe --+-- CuesRecipe
-             +-- PictureRecipe --+-- CodecRecipe
-                                 +-- ReceiverRecipe --+-- PreviewRecipe
-                                                      +-- RefinerRecipe
+             +-- PictureRecipe --+-- AdversarialRecipe --+-- CodecRecipe
+                                 |                       +-- RefinerRecipe
+                                 +-- ReceiverRecipe -----+-- RefinerRecipe
+                                                         +-- PreviewRecipe
 """
 
 from __future__ import annotations
@@ -112,11 +113,6 @@ class PictureRecipe(Recipe):
         lpips_zoom: fraction of crops that LPIPS sees magnified, see :class:`.objectives.PerceptualLoss`.
         vgg_every, vgg_share: steps between LPIPS-VGG terms, and the fraction of crops that they look at; the term
             stands for all of them.
-        adversarial_weight: weight of the generator's hinge loss; 0 trains without a discriminator.
-        adversarial_start: fraction of the run at which the discriminator joins; its weight is ramped up over
-            the ``adversarial_ramp`` that follows.
-        adversarial_ramp: see ``adversarial_start``.
-        adversarial_lr: learning rate of the discriminator.
         focus_quality: a quality level near which ``focus`` of all crops lie; the rest are uniform.
         focus: see ``focus_quality``.
         model: overrides of the network's sizes: :class:`~sketchfusion_lite.model.ModelConfig`, for task
@@ -129,13 +125,27 @@ class PictureRecipe(Recipe):
     lpips_zoom: float = 0.25
     vgg_every: int = 4
     vgg_share: float = 1 / 3
+    focus_quality: float = 2.2
+    focus: float = 0.4
+    model: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialRecipe(PictureRecipe):
+    """With a discriminator in the last part of the run.
+
+    Attributes:
+        adversarial_weight: weight of the generator's hinge loss; 0 trains without a discriminator.
+        adversarial_start: fraction of the run at which the discriminator joins; its weight is ramped up over
+            the ``adversarial_ramp`` that follows.
+        adversarial_ramp: see ``adversarial_start``.
+        adversarial_lr: learning rate of the discriminator.
+    """
+
     adversarial_weight: float = 0.1
     adversarial_start: float = 0.6
     adversarial_ramp: float = 0.15
     adversarial_lr: float = 3e-4
-    focus_quality: float = 2.2
-    focus: float = 0.4
-    model: dict = field(default_factory=dict)
 
     def adversarial_factor(self, progress: float) -> float:
         """Weight of the adversarial term at ``progress`` in [0, 1]: zero, a ramp, ``adversarial_weight``."""
@@ -148,7 +158,7 @@ class PictureRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecRecipe(PictureRecipe):
+class CodecRecipe(AdversarialRecipe):
     """Encoder, entropy model, preview decoder and renderer, trained together.
 
     Attributes:
@@ -208,12 +218,11 @@ class PreviewRecipe(ReceiverRecipe):
 
     task: ClassVar[str] = "preview"
 
-    adversarial_weight: float = 0.0
     taught: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefinerRecipe(ReceiverRecipe):
+class RefinerRecipe(ReceiverRecipe, AdversarialRecipe):
     """The second receiver stage.
 
     Attributes:
