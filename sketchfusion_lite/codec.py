@@ -33,7 +33,7 @@ from .refiner_io import load_refiner, refiner_config, shipped_refiner
 from .results import Decoded, Encoded, StreamInfo, describe, read_info
 from .sampler import FlowRefiner
 from .tiling import DEFAULT_TILE, run_tiled
-from .weights_io import load_codec_weights, part, save_weights, without_integers
+from .weights_io import load_codec_weights, part, save_weights, stored, without_integers
 
 if TYPE_CHECKING:
     from .entropy import EntropyModel
@@ -413,8 +413,12 @@ def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -
         model: the trained model.
         path: the ``.safetensors`` to write.
         training: what the model card should know (recipe, steps, minutes).
+
+    Raises:
+        WeightsError: a weight is no number, or too large for float16; nothing is written.
+        OutputError: the file cannot be written.
     """
-    tensors = dict(model.state_dict())
+    tensors = stored(model.state_dict(), path)
     integers = export_entropy_model(model.entropy)
     tensors |= {f"integer.{name}": t for name, t in integers.items()}
     save_weights(path, tensors, {"model": model.config.to_dict(), "training": training})

@@ -22,7 +22,7 @@ from .errors import OutputError, WeightsError
 from .files import atomic_write_bytes
 from .refiner import RefinerConfig, RefinerUNet
 from .sampler import FlowRefiner
-from .weights_io import MAX_BYTES
+from .weights_io import MAX_BYTES, stored
 
 __all__ = ["load_refiner", "refiner_config", "save_refiner", "shipped_refiner"]
 
@@ -108,9 +108,10 @@ def save_refiner(unet: RefinerUNet, folder: str | Path, training: dict) -> None:
 
     Raises:
         OutputError: it cannot be written.
+        WeightsError: a weight is no number, or too large for float16.
     """
     folder = Path(folder)
-    tensors = {k: t.detach().cpu().half().contiguous() for k, t in unet.state_dict().items()}
+    tensors = stored(unet.state_dict(), folder)
     config = _WRITER | {"_class_name": "RefinerModel"} | unet.config.to_dict()
     texts = {
         "model_index.json": _INDEX,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from typer.core import TyperGroup
 
-from ..errors import DependencyMissing, SketchFusionError
+from ..errors import DependencyMissing, SketchFusionError, SketchFusionWarning
 
 
 class ErrorReportingGroup(TyperGroup):
@@ -23,7 +24,8 @@ class ErrorReportingGroup(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with _warnings_as_notes():
+                return super().invoke(ctx)
         except SketchFusionError as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
@@ -32,6 +34,23 @@ class ErrorReportingGroup(TyperGroup):
         except KeyboardInterrupt as error:
             note("interrupted")
             raise typer.Exit(130) from error
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Our warnings become lines on stderr like all others; those of other packages stay what they are."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, SketchFusionWarning):
+                note(f"warning: {message}")
+            else:
+                others(message, category, *where)
+
+        warnings.simplefilter("always", SketchFusionWarning)
+        warnings.showwarning = show_warning
+        yield
 
 
 def say(text: str) -> None:

@@ -242,6 +242,6 @@ def read_photo(path: Path) -> bytes:
             raise ImageError(f"{path}: 2 GiB or more, too large for a picture. Convert it first.")
         return path.read_bytes()
     except OSError as error:
-        raise ImageError(
-            f"{path}: cannot be read ({error.strerror}). Check its permissions."
-        ) from error
+        gone = isinstance(error, FileNotFoundError)
+        remedy = "It is gone, or a link to nothing." if gone else "Check its permissions."
+        raise ImageError(f"{path}: cannot be read ({error.strerror}). {remedy}") from error
