@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from typer.core import TyperGroup
 
-from ..errors import DependencyMissing, SketchFusionError
+from ..errors import DependencyMissing, PictureWarning, SketchFusionError
 
 
 class ErrorReportingGroup(TyperGroup):
@@ -22,6 +23,7 @@ class ErrorReportingGroup(TyperGroup):
 
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the command."""
+        shown, warnings.showwarning = warnings.showwarning, _show_warning
         try:
             return super().invoke(ctx)
         except SketchFusionError as error:
@@ -32,6 +34,8 @@ class ErrorReportingGroup(TyperGroup):
         except KeyboardInterrupt as error:
             note("interrupted")
             raise typer.Exit(130) from error
+        finally:
+            warnings.showwarning = shown
 
 
 def say(text: str) -> None:
@@ -48,6 +52,16 @@ def report(error: SketchFusionError, name: str = "") -> None:
     """Print an error on one line of stderr, led by the file's ``name`` unless it says it itself."""
     message = " ".join(str(error).splitlines())
     note(f"error: {message}" if name in message else f"error: {name}: {message}")
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], *place: Any, **more: Any
+) -> None:
+    """Print a warning about a picture on one line of stderr, any other as Python does."""
+    if issubclass(category, PictureWarning):
+        note(f"warning: {' '.join(str(message).splitlines())}")
+    else:
+        note(warnings.formatwarning(message, category, *place, **more).rstrip())
 
 
 def show(table: Table) -> None:
