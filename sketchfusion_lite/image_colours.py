@@ -271,7 +271,11 @@ class _Conversion:
             raise ImageCms.PyCMSError(f"for {self.space}")
         self.profile = profile
         target = ImageCms.createProfile("sRGB")
-        self.transform = ImageCms.buildTransform(source, target, _MODES[self.space], "RGB")
+        # of grey, its shortcut through a table is off by up to 10 levels in the shadows
+        flags = ImageCms.Flags.NOOPTIMIZE if self.space == "GRAY" else ImageCms.Flags.NONE
+        self.transform = ImageCms.buildTransform(
+            source, target, _MODES[self.space], "RGB", flags=flags
+        )
         self.nothing = self.space != "CMYK" and self._error_of_nothing() <= 1
 
     def _error_of_nothing(self) -> int:

@@ -225,8 +225,9 @@ def _opened(file: BinaryIO, head: bytes, name: str) -> Image.Image:
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except UnidentifiedImageError as error:
+        kind = " (or a JPEG of another kind than 8 bits)" if head.startswith(b"\xff\xd8") else ""
         raise ImageError(
-            f"{name}: not a picture, or cut off within its first bytes. "
+            f"{name}: not a picture{kind}, or cut off within its first bytes. "
             f"Pass one of {', '.join((*FORMATS, 'HEIC'))}."
         ) from error
 
@@ -305,7 +306,7 @@ def _jpeg2000(picture: Image.Image, file: BinaryIO, head: bytes, name: str) -> S
 
 def _bmp(picture: Image.Image, file: BinaryIO, head: bytes, name: str) -> Samples | None:
     bits = struct.unpack_from("<H", head, 28)[0] if head[14] >= 40 else head[24]
-    if picture.mode == {1: "1", 8: "L"}.get(bits, picture.mode) or picture.mode not in ("1", "L"):
+    if picture.mode not in ("1", "L") or picture.mode == {1: "1", 8: "L"}.get(bits):
         return None
     if bits != 8 or picture.info.get("compression"):
         raise ImageError(
@@ -377,7 +378,7 @@ def _deep_grey(picture: Image.Image, name: str) -> np.ndarray:
     if picture.mode == "F":
         if not (low >= -1e-3 and high <= 1 + 1e-3):  # false for NaN too
             raise ImageError(
-                f"{name} (floating point): values run from {low:g} to {high:g}, but floats must lie in [0, 1] "
+                f"{name}: floats that run from {low:g} to {high:g}, but must lie in [0, 1] "
                 "and be finite. Divide by 255, clip, or store 8 or 16 bits."
             )
         return np.clip(grey, 0, 1).astype(np.float32)

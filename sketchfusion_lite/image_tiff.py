@@ -246,7 +246,7 @@ def _meaning(page: TiffPage, stored: np.ndarray, name: str) -> tuple[np.ndarray,
             palette = palette * 257  # written by programs that took it for 8 bits
         if not (palette % 257).any():
             palette = (palette // 257).astype(np.uint8)
-        colour = palette.T[colour[..., 0]]
+        colour = palette.T[colour[..., 0].astype(np.intp)]
     elif photometric in (_CIELAB, _ICCLAB):
         colour = lab_to_srgb(_lab(colour, bits, photometric == _ICCLAB))
     else:

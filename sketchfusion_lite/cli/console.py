@@ -55,13 +55,18 @@ def report(error: SketchFusionError, name: str = "") -> None:
 
 
 def _show_warning(
-    message: Warning | str, category: type[Warning], *place: Any, **more: Any
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
     """Print a warning about a picture on one line of stderr, any other as Python does."""
     if issubclass(category, PictureWarning):
         note(f"warning: {' '.join(str(message).splitlines())}")
     else:
-        note(warnings.formatwarning(message, category, *place, **more).rstrip())
+        note(warnings.formatwarning(message, category, filename, lineno, line).rstrip())
 
 
 def show(table: Table) -> None:
