@@ -27,7 +27,7 @@ from .errors import ImageError
 from .image_colours import Samples, lab_to_srgb, tell
 from .image_statements import orientation_of, stated_profile
 
-__all__ = ["FORMATS", "read_file", "read_image"]
+__all__ = ["FORMATS", "opened", "read_file", "read_image"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "QOI")
 CheckSize = Callable[[int, int], None]
@@ -101,9 +101,9 @@ def read_file(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
         if samples.colour.size:
             return samples
         file.seek(0)
-        with _opened(file, head, name) as picture:
+        with opened(file, head, name) as picture:
             return read_pil(picture, name, check_size, samples.profile)
-    with _opened(file, head, name) as picture:
+    with opened(file, head, name) as picture:
         check_size(*picture.size)
         if picture.format in ("JPEG", "MPO"):
             _check_jpeg(picture, file, name)
@@ -174,7 +174,7 @@ def read_image(picture: Image.Image, name: str, check_size: CheckSize) -> Sample
 
 
 def _is_as_in_file(picture: Image.Image, data: io.BytesIO, name: str) -> bool:
-    with _opened(data, data.getvalue()[:256], name) as fresh:
+    with opened(data, data.getvalue()[:256], name) as fresh:
         same = (fresh.size, fresh.mode, fresh.format) == (
             picture.size,
             picture.mode,
@@ -206,7 +206,12 @@ def _is_heif(head: bytes) -> bool:
     )
 
 
-def _opened(file: BinaryIO, head: bytes, name: str) -> Image.Image:
+def opened(file: BinaryIO, head: bytes, name: str) -> Image.Image:
+    """Let Pillow read the header of a file whose first bytes are ``head``.
+
+    Raises:
+        ImageError: none of its formats.
+    """
     formats = FORMATS
     if _is_heif(head):
         from pillow_heif import register_heif_opener
@@ -305,17 +310,21 @@ def _jpeg2000(picture: Image.Image, file: BinaryIO, head: bytes, name: str) -> S
 
 
 def _bmp(picture: Image.Image, file: BinaryIO, head: bytes, name: str) -> Samples | None:
+    """Pillow takes a palette of two entries, black and white, for a picture of one bit."""
     bits = struct.unpack_from("<H", head, 28)[0] if head[14] >= 40 else head[24]
     if picture.mode not in ("1", "L") or picture.mode == {1: "1", 8: "L"}.get(bits):
         return None
-    if bits != 8 or picture.info.get("compression"):
+    width, height = picture.size
+    start, stride = struct.unpack_from("<I", head, 10)[0], width + -width % 4
+    if picture.mode != "1" or bits != 8 or picture.info.get("compression"):
         raise ImageError(
-            f"{name}: a BMP of {bits} bits with a palette of greys, which is not read. Convert it to PNG."
+            f"{name}: a BMP of {bits} bits with a palette of greys, which is not read. {_CONVERT}"
         )
-    import imagecodecs  # Pillow takes a palette of black and white for a picture of one bit
-
-    file.seek(0)
-    return _with_alpha(imagecodecs.bmp_decode(file.read()))
+    file.seek(start)
+    rows = np.frombuffer(file.read(stride * height), np.uint8).reshape(height, stride)[:, :width]
+    if struct.unpack_from("<i", head, 22)[0] > 0:
+        rows = rows[::-1]
+    return _with_alpha(np.where(rows > 0, 255, 0).astype(np.uint8))
 
 
 _OTHER_READERS = {"PNG": _png, "JPEG2000": _jpeg2000, "BMP": _bmp}
@@ -378,7 +387,7 @@ def _deep_grey(picture: Image.Image, name: str) -> np.ndarray:
     if picture.mode == "F":
         if not (low >= -1e-3 and high <= 1 + 1e-3):  # false for NaN too
             raise ImageError(
-                f"{name}: floats that run from {low:g} to {high:g}, but must lie in [0, 1] "
+                f"{name}: floating point values run from {low:g} to {high:g}, but must lie in [0, 1] "
                 "and be finite. Divide by 255, clip, or store 8 or 16 bits."
             )
         return np.clip(grey, 0, 1).astype(np.float32)

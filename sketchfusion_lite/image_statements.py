@@ -161,18 +161,30 @@ def _png(file: BinaryIO, info: dict[str, Any], name: str) -> _Statement:
     return False, None
 
 
-def _heif(file: BinaryIO, info: dict[str, Any], name: str) -> _Statement:
+def _avif(file: BinaryIO, info: dict[str, Any], name: str) -> _Statement:
+    file.seek(0)
+    properties = primary_properties(memoryview(file.read()))
+    if any(kind == b"clap" for kind, _ in properties):
+        raise ImageError(
+            f"{name}: an AVIF that cuts off its borders (clap), which is not read. Convert it to PNG."
+        )
     if info.get("icc_profile"):
         return True, info["icc_profile"]
-    file.seek(0)
-    for kind, body in primary_properties(memoryview(file.read())):
-        if kind == b"clap" and info.get("bit_depth") is None:  # pillow-heif cuts by itself
-            raise ImageError(
-                f"{name}: an AVIF with a clean aperture, which is not read. Convert it to PNG."
-            )
+    for kind, body in properties:
         if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 8:
             return True, cicp_profile(*struct.unpack_from(">HH", body, 4), name)
+    tell(
+        name,
+        "states its colours in its stream alone, where they are not read; they are taken as sRGB.",
+    )
     return False, None
+
+
+def _heif(file: BinaryIO, info: dict[str, Any], name: str) -> _Statement:
+    points = info.get("nclx_profile")
+    if info.get("icc_profile") or not points:
+        return False, None
+    return True, cicp_profile(points["color_primaries"], points["transfer_characteristics"], name)
 
 
 def _jpeg2000(file: BinaryIO, info: dict[str, Any], name: str) -> _Statement:
@@ -243,7 +255,7 @@ def _qoi(file: BinaryIO, info: dict[str, Any], name: str) -> _Statement:
 
 _READERS = {
     "PNG": _png,
-    "AVIF": _heif,
+    "AVIF": _avif,
     "HEIF": _heif,
     "JPEG2000": _jpeg2000,
     "BMP": _bmp,
@@ -272,7 +284,7 @@ def boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def primary_properties(data: memoryview) -> list[tuple[bytes, memoryview]]:
-    """The properties of the primary picture of an AVIF or HEIC file; none if the file is damaged."""
+    """The properties of the primary picture of an AVIF file; none if the file is damaged."""
     try:
         meta = dict(boxes(dict(boxes(data))[b"meta"][4:]))
         inner = dict(boxes(meta[b"iprp"]))

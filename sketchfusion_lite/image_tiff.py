@@ -11,6 +11,9 @@ Pillow alone would leave 16-bit and float samples inverted, take signed for unsi
 
 from __future__ import annotations
 
+import io
+import logging
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["read_tiff"]
 
+# What is wrong with a file is raised or warned of from here; tifffile would print it besides.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
 _TILE_PIXELS = 1 << 22  # a tile may be larger than its picture, but then no larger than this
 _MAX_BITS = 256  # a pixel: four channels of 64 bits; memory follows it
 _MAX_SUB_PAGES = 16  # looked at in search of a larger picture
@@ -38,7 +44,8 @@ _CHANNELS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1}
 _CHANNELS |= {_SEPARATED: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
 _SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 # none, LZW, deflate twice, PackBits, LZMA, Zstandard: their size when unpacked is known beforehand
-_LOSSLESS = (1, 5, 8, 32946, 32773, 34925, 50000)
+_LZW = 5
+_LOSSLESS = (1, _LZW, 8, 32946, 32773, 34925, 50000)
 _BY_PILLOW = {2: (1,), 3: (1,), 4: (1,), 7: (8,), 50001: (8,)}  # fax, JPEG, WebP -> bits
 
 
@@ -71,10 +78,55 @@ def read_tiff(file: BinaryIO, name: str, check_size: Callable[[int, int], None])
         if by_pillow:
             nothing = np.empty((0, 0, 1), np.uint8)
             return Samples(nothing, "GRAY", **meaning)
-        stored = page.asarray(squeeze=False)  # (S, 1, H, W, C), one of S and C being 1
+        stored = _unpacked(page, name) if page.compression == _LZW else page.asarray(squeeze=False)
+        # (S, 1, H, W, C), one of S and C being 1
         stored = np.moveaxis(stored[:, 0], 0, -1).reshape(*stored.shape[2:4], -1)  # (H, W, S * C)
         colour, alpha = _meaning(page, stored, name)
     return Samples(colour, _SPACES[colour.shape[2]], alpha, **meaning)
+
+
+def _unpacked(page: TiffPage, name: str) -> np.ndarray:
+    """What ``page.asarray`` returns, LZW being unpacked by libtiff: on damaged data imagecodecs leaves its buffer."""
+    from .image_files import opened
+
+    order, page.compression, page.fillorder = (
+        page.fillorder,
+        1,
+        1,
+    )  # all that is left to do for tifffile
+    stored = np.zeros(page.shaped, page.dtype)
+    parts = int(np.prod(page.chunked))
+    file = page.parent.filehandle
+    for packed, index in file.read_segments(
+        page.dataoffsets, page.databytecounts, length=parts, flat=True
+    ):
+        _, _, (_, rows, width, channels) = page.decode(None, index)
+        # the part's bytes as a grey picture of their own
+        row = -(-width * channels * page.bitspersample // 8)
+        values = {
+            256: row,
+            257: rows,
+            258: 8,
+            259: _LZW,
+            262: 1,
+            266: int(order),
+            273: 8,
+            277: 1,
+            278: rows,
+        }
+        values[279] = len(packed)
+        tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+        wrapped = (
+            struct.pack("<4sI", b"II*\0", 8 + len(packed))
+            + packed
+            + struct.pack("<H", len(values))
+            + tags
+        )
+        with opened(io.BytesIO(wrapped + bytes(4)), wrapped[:8], name) as picture:
+            data, (s, _, y, x, _), _ = page.decode(np.asarray(picture).tobytes(), index)
+        data = data[0, : page.imagelength - y, : page.imagewidth - x]
+        stored[s, 0, y : y + data.shape[0], x : x + data.shape[1]] = data
+    return stored
 
 
 def _refuse_previews(page: TiffPage, name: str) -> None:
@@ -100,6 +152,9 @@ def _refuse_previews(page: TiffPage, name: str) -> None:
 def _refuse_kinds(page: TiffPage, name: str) -> bool:
     """Refuse what has no defined meaning, or none here; return whether Pillow has to decode it."""
 
+    def name_of(value: Any) -> str:
+        return getattr(value, "name", str(value))
+
     def refuse(what: str) -> ImageError:
         return ImageError(
             f"{name}: a TIFF {what}, which is not read. Convert it to PNG, or to a TIFF of RGB."
@@ -109,7 +164,7 @@ def _refuse_kinds(page: TiffPage, name: str) -> bool:
         raise refuse("that does not say what its samples mean (no PhotometricInterpretation)")
     photometric, bits = int(page.photometric), page.bitspersample
     if photometric not in _CHANNELS:
-        raise refuse(f"of photometric interpretation {page.photometric!s}")
+        raise refuse(f"of photometric interpretation {name_of(page.photometric)}")
     if not isinstance(bits, int) or page.imagedepth != 1:
         raise refuse("of unequal bits per sample, or of several layers")
     needed = _CHANNELS[photometric]
@@ -122,7 +177,7 @@ def _refuse_kinds(page: TiffPage, name: str) -> bool:
         raise refuse(f"whose inks run from {dots[0]} to {dots[1]}")
     if page.sampleformat not in (1, 3):
         raise refuse(
-            f"of signed or complex samples (format {page.sampleformat!s}), for which no black is defined"
+            f"of signed or complex samples (format {name_of(page.sampleformat)}), for which no black is defined"
         )
     if page.samplesperpixel * bits > _MAX_BITS:
         raise refuse(f"of {page.samplesperpixel} samples of {bits} bits a pixel")
@@ -139,10 +194,10 @@ def _refuse_kinds(page: TiffPage, name: str) -> bool:
             or photometric in (_CIELAB, _ICCLAB, _SEPARATED)
         ):
             raise refuse(
-                f"of {page.photometric!s} in {bits} bits, compressed as {page.compression!s}"
+                f"of {name_of(page.photometric)} in {bits} bits, compressed as {name_of(page.compression)}"
             )
     elif compression not in _LOSSLESS:
-        raise refuse(f"compressed as {page.compression!s}")
+        raise refuse(f"compressed as {name_of(page.compression)}")
     if page.is_tiled:
         tile = page.tilewidth * page.tilelength
         if tile > max(page.imagewidth * page.imagelength, _TILE_PIXELS):

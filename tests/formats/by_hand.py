@@ -218,9 +218,9 @@ def bmp(
 ) -> bytes:  # fmt: skip
     """A BMP of rows from top to bottom; ``more`` is what headers of more than 40 bytes hold behind those."""
     pixels = b"".join(row + bytes(-len(row) % 4) for row in (rows if top_down else rows[::-1]))
-    head = struct.pack(
-        "<IiiHHIIiiII", size, width, -len(rows) if top_down else len(rows), 1, bits, compression, len(pixels), 0, 0, used, 0
-    )  # fmt: skip
+    height = -len(rows) if top_down else len(rows)
+    head = struct.pack("<IiiHHII", size, width, height, 1, bits, compression, len(pixels))
+    head += struct.pack("<iiII", 0, 0, used, 0)
     head = (head + more).ljust(size, b"\0") + masks + palette
     offset = 14 + len(head)
     return b"BM" + struct.pack("<IHHI", offset + len(pixels), 0, 0, offset) + head + pixels + tail
