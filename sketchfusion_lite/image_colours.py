@@ -46,6 +46,7 @@ _BRADFORD = np.array(
     [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
 )
 _CURVE_POINTS = 4096
+_MAX_PROFILE = 1 << 22  # bytes; printers' have two million
 _SDR_WHITE = 203  # cd/m2 of white paper in HDR pictures, as BT.2408 has it
 
 
@@ -265,6 +266,8 @@ class _Conversion:
     """One profile, ready for use; whether it does anything is measured on a grid of colours."""
 
     def __init__(self, profile: bytes) -> None:
+        if len(profile) > _MAX_PROFILE:
+            raise ValueError(f"{len(profile)} bytes, over {_MAX_PROFILE}")
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         self.space = source.profile.xcolor_space.strip()
         if self.space not in _MODES:

@@ -236,6 +236,39 @@ def with_gif_profile(data: bytes, profile: bytes) -> bytes:
     return data[:at] + b"\x21\xff\x0bICCRGBG1012" + blocks + b"\0" + data[at:]
 
 
+def with_avif_property(data: bytes, box: bytes) -> bytes:
+    """An AVIF whose only picture has one property more, a box whole with its head."""
+    changed = bytearray(data)
+
+    def grow(kind: bytes, by: int) -> int:
+        """Make a box longer; where its body starts."""
+        at = changed.index(kind)
+        size = struct.unpack_from(">I", changed, at - 4)[0]
+        changed[at - 4 : at] = struct.pack(">I", size + by)
+        return at + 4
+
+    extra = len(box) + 1  # the box, and its number among those of the picture
+    for kind in (b"meta", b"iprp"):
+        grow(kind, extra)
+    places = (
+        changed.index(b"iloc") + 4 + 4 + 2 + 2 + 2 + 2 + 2
+    )  # version, widths, count; id, source, extents
+    changed[places : places + 4] = struct.pack(
+        ">I", struct.unpack_from(">I", changed, places)[0] + extra
+    )
+    links = grow(b"ipma", 1) + 4 + 4 + 2  # version, count; id
+    count = changed[links]
+    changed[links] += 1
+    numbers = changed[links + 1 : links + 1 + count]
+    changed[links + 1 + count : links + 1 + count] = bytes(
+        [max(n & 127 for n in numbers) + 1 | 128]
+    )
+    body = grow(b"ipco", len(box))
+    end = body - 8 + struct.unpack_from(">I", changed, body - 8)[0] - len(box)
+    changed[end:end] = box
+    return bytes(changed)
+
+
 def with_jp2_colours(data: bytes, body: bytes) -> bytes:
     """A JP2 whose colour box is another."""
     at, old = data.index(b"jp2h") - 4, data.index(b"colr") - 4

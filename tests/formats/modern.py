@@ -12,6 +12,7 @@ from PIL import Image
 
 from sketchfusion_lite.image_colours import power
 
+from . import by_hand
 from .by_hand import exif, in_webp
 from .cells import (
     ADOBE,
@@ -122,8 +123,6 @@ def _():
     yield Case(_with_code_points(plain, 77, 13), SMOOTH, 3, says="77/13")
     without = plain.replace(b"colrnclx", b"freenclx")
     yield Case(without, imagecodecs.avif_decode(without), 3, says="in its stream alone")
-    at = plain.index(b"pixi")
-    yield Case(plain[:at] + b"clap" + plain[at + 4 :], "cuts off its borders")
 
 
 @cell("AVIF", "HDR (PQ, HLG)")
@@ -140,6 +139,13 @@ def _():
         yield Case(
             _by_pillow("AVIF", quality=100, subsampling="4:4:4", exif=block), upright(SMOOTH), 3
         )
+
+
+@cell("AVIF", "a picture that cuts off its borders")
+def _():
+    height, width = SMOOTH.shape[:2]
+    clap = struct.pack(">I4s8I", 40, b"clap", width - 8, 1, height - 8, 1, 0, 1, 0, 1)
+    yield Case(by_hand.with_avif_property(avif(SMOOTH), clap), "cuts off its borders")
 
 
 @cell("AVIF", "several pictures")
