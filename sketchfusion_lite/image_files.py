@@ -72,9 +72,7 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 _PILLOW_LIMIT_LOCK = threading.Lock()
 _ORIENTATION = 0x0112
-_MAX_SCANS = (
-    100  # encoders write about ten; each costs a pass over the picture, however short it is
-)
+_MAX_SCANS = 100  # encoders write about ten; each costs a pass over the whole picture
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # none of those inside a scan
 _SCAN, _END, _START = 0xDA, 0xD9, 0xD8
 
@@ -212,7 +210,8 @@ def opened(file: BinaryIO, head: bytes, name: str) -> Image.Image:
     Raises:
         ImageError: none of its formats.
     """
-    formats = FORMATS
+    # What is a TIFF by a damaged mark alone would go past the reader of TIFFs.
+    formats = ("TIFF",) if head.startswith(_TIFF) else tuple(f for f in FORMATS if f != "TIFF")
     if _is_heif(head):
         from pillow_heif import register_heif_opener
 

@@ -214,6 +214,7 @@ def test_arrays_and_tensors_of_other_kinds(source):
         (b"\0\0\1\0\1\0\x10\x10", "icon"),
         (bytes(128) + b"DICM", "DICOM"),
         (b"\0\0\0\x18ftypisom\0\0\2\0", "film"),
+        (b"II\0*\x08\0\0\0", "not a picture"),
         (b"P0CMYK\n1 1\n255\n\1\2\3\4", "not a picture"),
         (b"PyRGBA\n1 1\n255\n\1\2\3\4", "not a picture"),
     ],
