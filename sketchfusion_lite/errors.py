@@ -65,6 +65,10 @@ class ImageError(SketchFusionError):
     exit_code = 3
 
 
+class PictureWarning(SketchFusionWarning):
+    """A picture was read, but not all that its file says could be honoured; the message names it and says what."""
+
+
 class OutputError(SketchFusionError):
     """A file could not be written; what was there before is untouched."""
 

@@ -313,11 +313,7 @@ def test_colour_profiles():
         swapped[green : green + 8],
         swapped[red : red + 8],
     )
-    data = encoded(flat, "PNG", icc_profile=bytes(swapped))
-    assert bytes_of(load_image(data))[0, 0].tolist() == [200, 90, 40]  # it calls itself sRGB
-    for coding in ("ascii", "utf-16-be"):
-        swapped = swapped.replace("sRGB".encode(coding), "test".encode(coding))
-    swapped = bytes(swapped)
+    swapped = bytes(swapped)  # and it calls itself sRGB
     loaded = bytes_of(load_image(encoded(flat, "PNG", icc_profile=swapped)))
     assert np.abs(loaded[0, 0].astype(int) - [90, 200, 40]).max() <= 3
     half = flat.copy()

@@ -39,6 +39,7 @@ PARTS = {
     "sweeps": {"sweep"},
     "evaluation": {"peers", "fid"},
     "priors": {"priors"},
+    "image_files": {"peers"},
 }
 
 NOTEBOOK_PACKAGES = (

@@ -44,7 +44,7 @@ def _warnings_as_notes() -> Iterator[None]:
 
         def show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
             if issubclass(category, SketchFusionWarning):
-                note(f"warning: {message}")
+                note(f"warning: {' '.join(str(message).splitlines())}")
             else:
                 others(message, category, *where)
 

@@ -1,0 +1,399 @@
+"""Picture files and PIL images -> samples with their meaning.
+
+    bytes, path --> which kind? --+--> TIFF: image_tiff
+                                  +--> 16-bit PNG, odd JPEG 2000 and BMP: imagecodecs
+                                  +--> everything else: Pillow
+                                  +--> known, but not read: refused by name
+
+Only formats that Pillow decodes by itself are opened: its EPS reader would start Ghostscript. Limits are checked on the
+file's header, before a single pixel is decoded.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from .errors import ImageError
+from .image_colours import Samples, lab_to_srgb, tell
+from .image_statements import orientation_of, stated_profile
+
+__all__ = ["FORMATS", "opened", "read_file", "read_image"]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "QOI")
+CheckSize = Callable[[int, int], None]
+
+_DEVELOP = "Develop it with a raw converter and pass the TIFF, PNG or JPEG."
+_CONVERT = "Convert it to PNG."
+# offset, first bytes, what it is, remedy
+_REFUSED: tuple[tuple[int, bytes, str, str], ...] = (
+    (8, b"CR\x02", "a raw picture of a Canon camera (CR2)", _DEVELOP),
+    (4, b"ftypcrx ", "a raw picture of a Canon camera (CR3)", _DEVELOP),
+    (0, b"FUJIFILM", "a raw picture of a Fujifilm camera (RAF)", _DEVELOP),
+    (0, b"IIRO", "a raw picture of an Olympus camera (ORF)", _DEVELOP),
+    (0, b"IIRS", "a raw picture of an Olympus camera (ORF)", _DEVELOP),
+    (0, b"MMOR", "a raw picture of an Olympus camera (ORF)", _DEVELOP),
+    (0, b"IIU\0", "a raw picture of a Panasonic camera (RW2)", _DEVELOP),
+    (0, b"FOVb", "a raw picture of a Sigma camera (X3F)", _DEVELOP),
+    (0, b"\0MRM", "a raw picture of a Minolta camera (MRW)", _DEVELOP),
+    (0, b"\xff\x0a", "JPEG XL", _CONVERT),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL", _CONVERT),
+    (0, b"II\xbc", "JPEG XR", _CONVERT),
+    (0, b"8BPS", "a Photoshop document", _CONVERT),
+    (0, b"gimp xcf", "a GIMP document", _CONVERT),
+    (0, b"%PDF", "a PDF document", _CONVERT),
+    (0, b"%!PS", "PostScript", _CONVERT),
+    (0, b"\xc5\xd0\xd3\xc6", "PostScript", _CONVERT),
+    (0, b"<svg", "an SVG drawing", _CONVERT),
+    (0, b"\0\0\1\0", "an icon (ICO)", _CONVERT),
+    (0, b"\0\0\2\0", "a cursor (CUR)", _CONVERT),
+    (0, b"DDS ", "a DDS texture", _CONVERT),
+    (0, b"v/1\x01", "OpenEXR", "Map its tones, and store it as PNG."),
+    (0, b"#?RADIANCE", "Radiance HDR", "Map its tones, and store it as PNG."),
+    (0, b"#?RGBE", "Radiance HDR", "Map its tones, and store it as PNG."),
+    (0, b"PF", "a PFM of three colours", "Map its tones, and store it as PNG."),
+    (0, b"P7\n", "a PAM", _CONVERT),
+    (0, b"SIMPLE  =", "a FITS picture", _CONVERT),
+    (128, b"DICM", "a DICOM picture", _CONVERT),
+    (4, b"ftypqt  ", "a film", "Take a picture out of it."),
+    (4, b"ftypisom", "a film", "Take a picture out of it."),
+    (4, b"ftypmp4", "a film", "Take a picture out of it."),
+)
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+_PILLOW_LIMIT_LOCK = threading.Lock()
+_ORIENTATION = 0x0112
+_MAX_SCANS = 100  # encoders write about ten; each costs a pass over the whole picture
+_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # none of those inside a scan
+_SCAN, _END, _START = 0xDA, 0xD9, 0xD8
+
+
+def read_file(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
+    """Read a picture file.
+
+    Args:
+        file: open for reading, and seekable.
+        name: what errors and warnings call it.
+        check_size: raises for a width and height that are too large.
+
+    Raises:
+        ImageError: not a picture, of a kind that is not read, damaged or truncated, over the limit. Parsers of damaged
+            files raise nearly anything besides.
+    """
+    head = file.read(256)
+    _refuse(head, name)
+    file.seek(0)
+    if head.startswith(_TIFF):
+        from .image_tiff import read_tiff
+
+        samples = read_tiff(file, name, check_size)
+        if samples.colour.size:
+            return samples
+        file.seek(0)
+        with opened(file, head, name) as picture:
+            return read_pil(picture, name, check_size, samples.profile)
+    with opened(file, head, name) as picture:
+        check_size(*picture.size)
+        if picture.format in ("JPEG", "MPO"):
+            _check_jpeg(picture, file, name)
+        elif getattr(picture, "is_animated", False):
+            tell(name, "holds several pictures; the first is taken.")
+        profile = stated_profile(picture, file, name)
+        other = _OTHER_READERS.get(picture.format or "")
+        if other is not None and (samples := other(picture, file, head, name)) is not None:
+            return replace(samples, profile=profile, orientation=_orientation(picture))
+        file.seek(0)
+        return read_pil(picture, name, check_size, profile)
+
+
+def read_pil(
+    picture: Image.Image, name: str, check_size: CheckSize, profile: bytes | None
+) -> Samples:
+    """The samples of a PIL image of any mode.
+
+    Args:
+        picture: the image; loaded if it is not yet.
+        name: what errors and warnings call it.
+        check_size: raises for a width and height that are too large.
+        profile: of its colours.
+
+    Raises:
+        ImageError: of a mode without a defined meaning; over the limit.
+    """
+    check_size(*picture.size)
+    picture.load()  # all pixels: a truncated file fails here
+    colour, space, alpha = _pixels(picture, name)
+    return Samples(colour, space, alpha, profile, _orientation(picture))
+
+
+def read_image(picture: Image.Image, name: str, check_size: CheckSize) -> Samples:
+    """The samples of a PIL image that was handed over; one that is still in its file is read from there.
+
+    Raises:
+        ImageError: as for :func:`read_file` and :func:`read_pil`; Pillow decoded it already, in a way that lost its
+            meaning.
+    """
+    if (
+        isinstance(picture, ImageFile.ImageFile)
+        and picture.tile
+        and picture.fp
+        and not picture.tell()
+    ):
+        place = picture.fp.tell()
+        try:
+            picture.fp.seek(0)
+            data = io.BytesIO(picture.fp.read())
+        finally:
+            picture.fp.seek(place)
+        # not where another size or mode was asked for (Image.draft)
+        if picture.format in (*FORMATS, "MPO", "HEIF") and _is_as_in_file(picture, data, name):
+            return read_file(data, name, check_size)
+    tags = getattr(picture, "tag_v2", {})
+    deep = picture.mode.startswith(("I", "F"))
+    if (
+        (deep and tags.get(262) == 0)
+        or tags.get(339, 1) in (2, (2,))
+        or tags.get(254, 0) & 1
+        or 50706 in tags
+    ):
+        raise ImageError(
+            f"{name}: a TIFF that Pillow has decoded already, without regard to its meaning. Pass the path of the file."
+        )
+    return read_pil(picture, name, check_size, stated_profile(picture, None, name))
+
+
+def _is_as_in_file(picture: Image.Image, data: io.BytesIO, name: str) -> bool:
+    with opened(data, data.getvalue()[:256], name) as fresh:
+        same = (fresh.size, fresh.mode, fresh.format) == (
+            picture.size,
+            picture.mode,
+            picture.format,
+        )
+    data.seek(0)
+    return same
+
+
+# --------------------------------------------------------------------------------------------------
+# Opening
+
+
+def _refuse(head: bytes, name: str) -> None:
+    for offset, magic, what, remedy in _REFUSED:
+        if head[offset:].startswith(magic):
+            raise ImageError(f"{name}: {what}, not a picture of a kind that is read. {remedy}")
+    if _is_heif(head) and importlib.util.find_spec("pillow_heif") is None:
+        raise ImageError(
+            f"{name}: a HEIC picture, which the package pillow-heif reads. "
+            "Install it (pip install pillow-heif), or convert the picture to JPEG or PNG."
+        )
+
+
+def _is_heif(head: bytes) -> bool:
+    size = int.from_bytes(head[:4], "big")
+    return head[4:8] == b"ftyp" and any(
+        head[i : i + 4] in _HEIF_BRANDS for i in range(8, min(size, 256), 4)
+    )
+
+
+def opened(file: BinaryIO, head: bytes, name: str) -> Image.Image:
+    """Let Pillow read the header of a file whose first bytes are ``head``.
+
+    Raises:
+        ImageError: none of its formats.
+    """
+    # What is a TIFF by a damaged mark alone would go past the reader of TIFFs.
+    formats = ("TIFF",) if head.startswith(_TIFF) else tuple(f for f in FORMATS if f != "TIFF")
+    if _is_heif(head):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+        formats = ("HEIF",)
+    elif head.startswith((b"P0", b"Py")):  # kinds of PPM that are Pillow's own
+        formats = ()
+    try:
+        # Our limit rules, so Pillow's own (a warning at 89 megapixels, an error at 179) must rest
+        # while it reads the header. The lock keeps two threads from restoring each other's value.
+        with _PILLOW_LIMIT_LOCK:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                return Image.open(file, formats=formats)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+    except UnidentifiedImageError as error:
+        kind = " (or a JPEG of another kind than 8 bits)" if head.startswith(b"\xff\xd8") else ""
+        raise ImageError(
+            f"{name}: not a picture{kind}, or cut off within its first bytes. "
+            f"Pass one of {', '.join((*FORMATS, 'HEIC'))}."
+        ) from error
+
+
+def _check_jpeg(picture: Image.Image, file: BinaryIO, name: str) -> None:
+    """Refuse a JPEG that would take far more time than its size says, or that does not say what its inks mean."""
+    if picture.mode == "CMYK" and "adobe" not in picture.info:
+        raise ImageError(
+            f"{name}: a JPEG of four inks without Adobe's marker, which would say whether 0 is ink or paper. "
+            "Convert it to PNG."
+        )
+    file.seek(0)
+    if _scans(file.read()) > _MAX_SCANS:
+        raise ImageError(
+            f"{name}: a JPEG of more than {_MAX_SCANS} scans, which would take very long. Convert it to PNG."
+        )
+
+
+def _scans(data: bytes) -> int:
+    """Scans of the first picture in a JPEG file; stops counting above ``_MAX_SCANS``."""
+    count, position = 0, 2
+    while count <= _MAX_SCANS and (found := _MARKER.search(data, position)):
+        marker, position = found[1][0], found.end()
+        if marker == _END:
+            break
+        count += marker == _SCAN
+        if marker not in (_START, 0x01):  # all others say how long they are
+            position += max(2, int.from_bytes(data[position : position + 2], "big"))
+    return count
+
+
+# --------------------------------------------------------------------------------------------------
+# What Pillow would cut or take for something else
+
+
+def _png(picture: Image.Image, file: BinaryIO, head: bytes, name: str) -> Samples | None:
+    depth, kind = head[24], head[25]
+    if depth < 16:
+        # the transparent grey is stated in the file's own steps, of which Pillow has made 0 to 255
+        if kind == 0 and depth in (2, 4) and "transparency" in picture.info:
+            picture.info["transparency"] *= 255 // ((1 << depth) - 1)
+        return None
+    import imagecodecs
+
+    file.seek(0)
+    return _with_alpha(imagecodecs.png_decode(file.read()))
+
+
+def _jpeg2000(picture: Image.Image, file: BinaryIO, head: bytes, name: str) -> Samples | None:
+    file.seek(0)
+    data = file.read()
+    at = data.index(b"\xff\x4f\xff\x51") + 40  # SIZ: how many channels, then three bytes each
+    count = struct.unpack_from(">H", data, at)[0]
+    kinds = {struct.unpack_from("3B", data, at + 2 + 3 * i) for i in range(count)}
+    depths = {depth for depth, _, _ in kinds}
+    if depths == {7}:
+        return None  # 8 bits, unsigned
+    depth = next(iter(depths)) + 1
+    if (
+        len(kinds) > 1
+        or kinds != {(depth - 1, 1, 1)}
+        or depth > 16
+        or count > 4
+        or b"pclr" in data[:4096]
+    ):
+        raise ImageError(
+            f"{name}: JPEG 2000 of signed or unequal channels, of more than 16 bits or of a palette in other than 8 "
+            "bits, which is not read. Convert it to PNG."
+        )
+    import imagecodecs
+
+    stored = imagecodecs.jpeg2k_decode(data)
+    white = np.uint8(255) if depth < 8 else np.uint16(65535)
+    return _with_alpha(np.round(stored * (white / ((1 << depth) - 1))).astype(white.dtype))
+
+
+def _bmp(picture: Image.Image, file: BinaryIO, head: bytes, name: str) -> Samples | None:
+    """Pillow takes a palette of two entries, black and white, for a picture of one bit."""
+    bits = struct.unpack_from("<H", head, 28)[0] if head[14] >= 40 else head[24]
+    if picture.mode not in ("1", "L") or picture.mode == {1: "1", 8: "L"}.get(bits):
+        return None
+    width, height = picture.size
+    start, stride = struct.unpack_from("<I", head, 10)[0], width + -width % 4
+    if picture.mode != "1" or bits != 8 or picture.info.get("compression"):
+        raise ImageError(
+            f"{name}: a BMP of {bits} bits with a palette of greys, which is not read. {_CONVERT}"
+        )
+    file.seek(start)
+    rows = np.frombuffer(file.read(stride * height), np.uint8).reshape(height, stride)[:, :width]
+    if struct.unpack_from("<i", head, 22)[0] > 0:
+        rows = rows[::-1]
+    return _with_alpha(np.where(rows > 0, 255, 0).astype(np.uint8))
+
+
+_OTHER_READERS = {"PNG": _png, "JPEG2000": _jpeg2000, "BMP": _bmp}
+
+
+def _with_alpha(stored: np.ndarray) -> Samples:
+    """``(H, W)`` or ``(H, W, 1 to 4)``; the last of an even number of channels is alpha."""
+    stored = stored.reshape(*stored.shape[:2], -1)
+    channels = stored.shape[2]
+    alpha = stored[..., -1] if channels in (2, 4) else None
+    colour = stored[..., : channels - (alpha is not None)]
+    return Samples(colour, "GRAY" if channels < 3 else "RGB", alpha)
+
+
+# --------------------------------------------------------------------------------------------------
+# PIL images
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return orientation_of(picture.getexif().get(_ORIENTATION))
+    except Exception:  # unreadable EXIF says nothing about the pixels, which are fine
+        return 1
+
+
+def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, str, np.ndarray | None]:
+    """Colour ``(H, W, C)``, its space, and alpha ``(H, W)`` or None."""
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        grey = _deep_grey(picture, name)
+        transparent = picture.info.get("transparency")
+        alpha = None
+        if isinstance(transparent, int) and grey.dtype == np.uint16:
+            alpha = np.where(grey[..., 0] == transparent, 0, 65535).astype(np.uint16)
+        return grey, "GRAY", alpha
+    if picture.mode == "LAB":
+        lab = np.asarray(picture)
+        return (
+            lab_to_srgb(np.dstack([lab[..., 0] * (100 / 255), lab[..., 1:].view(np.int8)])),
+            "RGB",
+            None,
+        )
+    if picture.mode == "La":
+        picture = picture.convert("LA")
+    if picture.mode in ("1", "L", "LA") and "transparency" not in picture.info:
+        array = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
+        samples = _with_alpha(array)
+        return samples.colour, "GRAY", samples.alpha
+    if picture.mode == "CMYK":
+        return np.asarray(picture), "CMYK", None
+    grey = picture.mode in ("1", "L", "LA")
+    pixels = np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
+    alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
+    return pixels[..., : 1 if grey else 3], "GRAY" if grey else "RGB", alpha
+
+
+def _deep_grey(picture: Image.Image, name: str) -> np.ndarray:
+    """16-bit, 32-bit integer or float grey -> ``(H, W, 1)`` uint16, or float32 in [0, 1]."""
+    grey = np.asarray(picture)[..., None]
+    low, high = grey.min(), grey.max()
+    if picture.mode == "F":
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # false for NaN too
+            raise ImageError(
+                f"{name}: floating point values run from {low:g} to {high:g}, but must lie in [0, 1] "
+                "and be finite. Divide by 255, clip, or store 8 or 16 bits."
+            )
+        return np.clip(grey, 0, 1).astype(np.float32)
+    if low < 0 or high > 65535:
+        raise ImageError(f"{name}: 32-bit integers have no defined white. Convert it to 16 bit.")
+    if picture.mode == "I" and picture.format is None and 0 < high <= 255:
+        raise ImageError(
+            f"{name}: mode I with values up to {high}: white may be 255 or 65535. Convert it to mode L or I;16."
+        )
+    return grey.astype(np.uint16)

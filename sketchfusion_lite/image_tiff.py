@@ -1,0 +1,345 @@
+"""TIFF by its own specification (TIFF 6.0, its supplements, BigTIFF): tags and raw samples from tifffile, their meaning
+from here.
+
+    tags --> refused by name?   raw files, thumbnails, signed samples, inks of unknown kind ...
+      |
+      +--> samples as stored (tifffile) --> full range, black is 0 --> colour + alpha + profile + orientation
+      +--> compressed by a picture codec (JPEG, fax, WebP) or subsampled: Pillow, whose libtiff reads their 1 and 8 bits
+
+Pillow alone would leave 16-bit and float samples inverted, take signed for unsigned and a preview for the photo.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from .errors import ImageError
+from .image_colours import SRGB_POINTS, Samples, lab_to_srgb, matrix_profile, srgb_curve, tell
+from .image_statements import exif_profile, orientation_of
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
+__all__ = ["read_tiff"]
+
+# What is wrong with a file is raised or warned of from here; tifffile would print it besides.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+
+_TILE_PIXELS = 1 << 22  # a tile may be larger than its picture, but then no larger than this
+_MAX_BITS = 256  # a pixel: four channels of 64 bits; memory follows it
+_MAX_SUB_PAGES = 16  # looked at in search of a larger picture
+_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _CIELAB, _ICCLAB = (
+    *range(4),
+    *(5, 6, 8, 9),
+)
+_RAW_PHOTOMETRICS = (32803, 34892)  # colour filter array, linear raw
+_DNG_VERSION = 50706
+_CHANNELS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1}
+_CHANNELS |= {_SEPARATED: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
+_SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
+# none, LZW, deflate twice, PackBits, LZMA, Zstandard: their size when unpacked is known beforehand
+_LZW = 5
+_LOSSLESS = (1, _LZW, 8, 32946, 32773, 34925, 50000)
+_BY_PILLOW = {2: (1,), 3: (1,), 4: (1,), 7: (8,), 50001: (8,)}  # fax, JPEG, WebP -> bits
+
+
+def read_tiff(file: BinaryIO, name: str, check_size: Callable[[int, int], None]) -> Samples:
+    """Read the first page of a TIFF.
+
+    Args:
+        file: the file.
+        name: what errors and warnings call it.
+        check_size: raises for a width and height that are too large.
+
+    Returns:
+        its samples; without any pixel where Pillow shall decode them, and only profile and orientation count.
+
+    Raises:
+        ImageError: of a kind that is not read, by name, or damaged; over the limit.
+    """
+    from tifffile import TiffFile
+
+    with TiffFile(file) as tiff:
+        page: TiffPage = tiff.pages[0]
+        _refuse_previews(page, name)
+        check_size(page.imagewidth, page.imagelength)
+        by_pillow = _refuse_kinds(page, name)
+        _say_what_is_left(tiff, page, name)
+        meaning = {
+            "profile": _profile(page, name),
+            "orientation": orientation_of(page.tags.valueof(274, 1)),
+        }
+        if by_pillow:
+            nothing = np.empty((0, 0, 1), np.uint8)
+            return Samples(nothing, "GRAY", **meaning)
+        stored = _unpacked(page, name) if page.compression == _LZW else page.asarray(squeeze=False)
+        # (S, 1, H, W, C), one of S and C being 1
+        stored = np.moveaxis(stored[:, 0], 0, -1).reshape(*stored.shape[2:4], -1)  # (H, W, S * C)
+        colour, alpha = _meaning(page, stored, name)
+    return Samples(colour, _SPACES[colour.shape[2]], alpha, **meaning)
+
+
+def _unpacked(page: TiffPage, name: str) -> np.ndarray:
+    """What ``page.asarray`` returns, LZW being unpacked by libtiff: on damaged data imagecodecs leaves its buffer."""
+    from .image_files import opened
+
+    order, page.compression, page.fillorder = (
+        page.fillorder,
+        1,
+        1,
+    )  # all that is left to do for tifffile
+    stored = np.zeros(page.shaped, page.dtype)
+    parts = int(np.prod(page.chunked))
+    file = page.parent.filehandle
+    for packed, index in file.read_segments(
+        page.dataoffsets, page.databytecounts, length=parts, flat=True
+    ):
+        _, _, (_, rows, width, channels) = page.decode(None, index)
+        # the part's bytes as a grey picture of their own
+        row = -(-width * channels * page.bitspersample // 8)
+        values = {
+            256: row,
+            257: rows,
+            258: 8,
+            259: _LZW,
+            262: 1,
+            266: int(order),
+            273: 8,
+            277: 1,
+            278: rows,
+        }
+        values[279] = len(packed)
+        tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
+        wrapped = (
+            struct.pack("<4sI", b"II*\0", 8 + len(packed))
+            + packed
+            + struct.pack("<H", len(values))
+            + tags
+        )
+        with opened(io.BytesIO(wrapped + bytes(4)), wrapped[:8], name) as picture:
+            data, (s, _, y, x, _), _ = page.decode(np.asarray(picture).tobytes(), index)
+        data = data[0, : page.imagelength - y, : page.imagewidth - x]
+        stored[s, 0, y : y + data.shape[0], x : x + data.shape[1]] = data
+    return stored
+
+
+def _refuse_previews(page: TiffPage, name: str) -> None:
+    """Refuse files whose first page is not the photo."""
+    others = list(page.pages[:_MAX_SUB_PAGES]) if page.subifds else []
+    kinds = {int(each.photometric or 0) for each in (page, *others) if hasattr(each, "photometric")}
+    if kinds & set(_RAW_PHOTOMETRICS) or _DNG_VERSION in page.tags:
+        raise ImageError(
+            f"{name}: a camera's raw picture (DNG or alike), not developed yet; what it shows is a preview. "
+            "Develop it with a raw converter and pass the TIFF, PNG or JPEG."
+        )
+    area = page.imagewidth * page.imagelength
+    larger = [
+        each for each in others if not each.is_reduced and each.imagewidth * each.imagelength > area
+    ]
+    if page.is_reduced or page.tags.valueof(255) == 2 or larger:
+        raise ImageError(
+            f"{name}: a TIFF whose first page is a reduced copy of the picture. "
+            "Export the full picture as TIFF, PNG or JPEG."
+        )
+
+
+def _refuse_kinds(page: TiffPage, name: str) -> bool:
+    """Refuse what has no defined meaning, or none here; return whether Pillow has to decode it."""
+
+    def name_of(value: Any) -> str:
+        return getattr(value, "name", str(value))
+
+    def refuse(what: str) -> ImageError:
+        return ImageError(
+            f"{name}: a TIFF {what}, which is not read. Convert it to PNG, or to a TIFF of RGB."
+        )
+
+    if 262 not in page.tags:
+        raise refuse("that does not say what its samples mean (no PhotometricInterpretation)")
+    photometric, bits = int(page.photometric), page.bitspersample
+    if photometric not in _CHANNELS:
+        raise refuse(f"of photometric interpretation {name_of(page.photometric)}")
+    if not isinstance(bits, int) or page.imagedepth != 1:
+        raise refuse("of unequal bits per sample, or of several layers")
+    needed = _CHANNELS[photometric]
+    if page.samplesperpixel < needed:
+        raise refuse(f"of {page.samplesperpixel} samples a pixel where {needed} are needed")
+    if photometric == _SEPARATED and page.tags.valueof(332, 1) != 1:
+        raise refuse("of inks other than CMYK")
+    dots = page.tags.valueof(336)
+    if photometric == _SEPARATED and dots is not None and tuple(dots[:2]) != (0, (1 << bits) - 1):
+        raise refuse(f"whose inks run from {dots[0]} to {dots[1]}")
+    if page.sampleformat not in (1, 3):
+        raise refuse(
+            f"of signed or complex samples (format {name_of(page.sampleformat)}), for which no black is defined"
+        )
+    if page.samplesperpixel * bits > _MAX_BITS:
+        raise refuse(f"of {page.samplesperpixel} samples of {bits} bits a pixel")
+    if photometric in (_CIELAB, _ICCLAB) and (bits not in (8, 16) or page.sampleformat == 3):
+        raise refuse(f"of L*a*b* in {bits} bits")
+    if photometric == _PALETTE and (bits > 16 or page.colormap is None):
+        raise refuse("of a palette that is missing or too large")
+    compression = int(page.compression)
+    if compression in _BY_PILLOW or photometric == _YCBCR:
+        allowed = _BY_PILLOW.get(compression, (8,) if compression in _LOSSLESS else ())
+        if (
+            bits not in allowed
+            or page.sampleformat == 3
+            or photometric in (_CIELAB, _ICCLAB, _SEPARATED)
+        ):
+            raise refuse(
+                f"of {name_of(page.photometric)} in {bits} bits, compressed as {name_of(page.compression)}"
+            )
+    elif compression not in _LOSSLESS:
+        raise refuse(f"compressed as {name_of(page.compression)}")
+    if page.is_tiled:
+        tile = page.tilewidth * page.tilelength
+        if tile > max(page.imagewidth * page.imagelength, _TILE_PIXELS):
+            raise ImageError(
+                f"{name}: tiles of {page.tilewidth}x{page.tilelength} for a picture of "
+                f"{page.imagewidth}x{page.imagelength}. Convert it to PNG."
+            )
+    parts = int(np.prod(page.chunked))
+    if (
+        len(page.dataoffsets) < parts
+        or not all(page.databytecounts[:parts])
+        or not all(page.dataoffsets[:parts])
+    ):
+        raise ImageError(
+            f"{name}: damaged or truncated: parts of its pixels are missing. Fetch a whole copy."
+        )
+    return compression in _BY_PILLOW or photometric == _YCBCR
+
+
+def _say_what_is_left(tiff: Any, page: TiffPage, name: str) -> None:
+    try:
+        second = tiff.pages[1]
+    except IndexError:
+        second = None
+    # a page of another kind may be a smaller copy or a mask
+    if second is not None and not second.tags.valueof(254, 0) & 5:
+        tell(name, "holds several pages; the first is taken.")
+    kinds = _extra_kinds(page)
+    if kinds and not page.extrasamples:
+        tell(name, "does not say what its last channel is; it is taken as transparency.")
+    if left := len(kinds) - (1 in kinds or 2 in kinds):
+        tell(
+            name,
+            f"{left} of its channels are neither its colours nor transparency; they are left out.",
+        )
+
+
+def _extra_kinds(page: TiffPage) -> list[int]:
+    """The channels behind the colours: 0 anything, 1 transparency that is multiplied into them, 2 that is not."""
+    extra = page.samplesperpixel - _CHANNELS[int(page.photometric)]
+    kinds = [int(kind) for kind in page.extrasamples] or ([2] if extra == 1 else [])
+    return (kinds + [0] * extra)[:extra]
+
+
+def _profile(page: TiffPage, name: str) -> bytes | None:
+    """ICC, else primaries and transfer function, else what its EXIF says."""
+    if icc := page.tags.valueof(34675):
+        return bytes(icc)
+    photometric = int(page.photometric)
+    if photometric not in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR):
+        return None
+    points = None
+    white, primaries = page.tags.valueof(318), page.tags.valueof(319)  # rationals
+    try:
+        if white is not None and primaries is not None:
+            values = [*_ratios(primaries), *_ratios(white)]
+            points = list(zip(values[::2], values[1::2], strict=True))
+        if (table := page.tags.valueof(301)) is not None or points is not None:
+            grey = photometric in (_MINISWHITE, _MINISBLACK)
+            curves = (
+                [srgb_curve] if table is None else _curves(np.asarray(table), page.bitspersample)
+            )
+            return matrix_profile(
+                None if grey else points or SRGB_POINTS, *(curves[:1] if grey else curves)
+            )
+    except (ValueError, TypeError, ArithmeticError):
+        tell(name, "its primaries or transfer function are impossible; colours are taken as sRGB.")
+        return None
+    exif = page.tags.valueof(34665)
+    if not isinstance(exif, dict):
+        return None
+    inner = exif.get("InteroperabilityTag")
+    index = inner.get("InteroperabilityIndex") if isinstance(inner, dict) else None
+    return exif_profile(exif.get("ColorSpace"), index, None, None, name)
+
+
+def _ratios(values: tuple[int, ...]) -> list[float]:
+    return [a / b for a, b in zip(values[::2], values[1::2], strict=True)]
+
+
+def _curves(table: np.ndarray, bits: int) -> list[Callable[[np.ndarray], np.ndarray]]:
+    rows = table.reshape(-1, 1 << bits).astype(np.float64) / 65535
+    if len(rows) not in (1, 3) or bits > 16:
+        raise ValueError("transfer function of another size")
+    at = np.linspace(0, 1, 1 << bits)
+    return [lambda value, row=row: np.interp(value, at, row) for row in rows]
+
+
+def _meaning(page: TiffPage, stored: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Samples ``(H, W, S)`` as stored -> colour ``(H, W, 1 | 3 | 4)`` and alpha ``(H, W)``, full range, black is 0."""
+    photometric, bits = int(page.photometric), page.bitspersample
+    channels = _CHANNELS[photometric]
+    kinds = _extra_kinds(page)
+    which = next((i for i, kind in enumerate(kinds) if kind in (1, 2)), None)
+    colour, alpha = stored[..., :channels], None
+    if which is not None:
+        alpha = _full_range(stored[..., channels + which], bits, name)
+    if photometric == _PALETTE:
+        palette = np.asarray(page.colormap)
+        if palette.max() < 256:
+            palette = palette * 257  # written by programs that took it for 8 bits
+        if not (palette % 257).any():
+            palette = (palette // 257).astype(np.uint8)
+        colour = palette.T[colour[..., 0].astype(np.intp)]
+    elif photometric in (_CIELAB, _ICCLAB):
+        colour = lab_to_srgb(_lab(colour, bits, photometric == _ICCLAB))
+    else:
+        colour = _full_range(colour, bits, name)
+        if photometric == _MINISWHITE:
+            colour = _white(colour) - colour
+    if alpha is not None and kinds[which] == 1:
+        share = np.maximum(alpha[..., None].astype(np.float32) / _white(alpha), 1e-6)
+        whole = np.minimum(colour / share, _white(colour))
+        colour = (np.round(whole) if colour.dtype.kind == "u" else whole).astype(colour.dtype)
+    return colour, alpha
+
+
+def _white(samples: np.ndarray) -> int:
+    return np.iinfo(samples.dtype).max if samples.dtype.kind == "u" else 1
+
+
+def _full_range(samples: np.ndarray, bits: int, name: str) -> np.ndarray:
+    """Unsigned integers of any number of bits -> uint8 or uint16, floats -> float32, checked."""
+    if samples.dtype.kind == "f":
+        low, high = float(samples.min()), float(samples.max())
+        if not (low >= -1e-3 and high <= 1 + 1e-3):  # false for NaN too
+            raise ImageError(
+                f"{name}: its samples run from {low:g} to {high:g}, but floats must lie in [0, 1] and be finite, "
+                "0 being black and 1 white. Scale it to that range, or store 8 or 16 bits."
+            )
+        return np.clip(samples, 0, 1).astype(np.float32)
+    if bits in (8, 16):
+        return samples
+    target = np.uint8 if bits < 8 else np.uint16
+    white, scale = (1 << bits) - 1, np.iinfo(target).max
+    return np.round(samples.astype(np.float64) * (scale / white)).astype(target)
+
+
+def _lab(stored: np.ndarray, bits: int, offset: bool) -> np.ndarray:
+    """CIELab has signed a and b, ICCLab adds half their range."""
+    white, step = (1 << bits) - 1, 1 << (bits - 8)
+    lightness = stored[..., :1] * (100 / white)
+    rest = stored[..., 1:]
+    chroma = rest / step - 128 if offset else rest.view(f"i{bits // 8}") / step
+    return np.concatenate([lightness, chroma], axis=-1)
