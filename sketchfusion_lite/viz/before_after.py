@@ -46,7 +46,7 @@ _STYLE = f"""<style>
 .skf-labels .skf-tag-left{{left:6px}}.skf-labels .skf-tag-right{{right:6px}}
 .skf-ba .skf-places{{position:absolute;inset:0;display:flex}}
 .skf-ba .skf-places>*{{flex:1;min-width:0;height:100%;margin:0;opacity:0;cursor:ew-resize}}
-.skf-ba:has(input:focus-visible),.skf-view:focus-visible{{outline:3px solid #0173b2;outline-offset:-3px}}
+.skf-ba:has(input:focus-visible),.skf-ba:has(.skf-places:focus-visible){{outline:3px solid #0173b2;outline-offset:-3px}}
 .widget-box.skf-window{{position:relative;display:grid;min-width:0;min-height:0;overflow:hidden}}
 .skf-window .widget-box.skf-view{{display:grid;overflow:auto;container-type:size;aspect-ratio:var(--ratio);
  max-height:75vh;min-width:0;margin:0}}
@@ -60,7 +60,11 @@ _STYLE = f"""<style>
 _HINT = (
     "Move the pointer over the picture; click to leave the divider there. Arrow keys move it, too."
 )
-_WIDGET_HINT = "The divider follows the pointer. Scroll to move a magnified picture."
+_WIDGET_HINT = (
+    "The divider follows the pointer. Scroll, or press arrow keys, to move a magnified picture."
+)
+# What has the focus scrolls its window by keys; without the last attribute JupyterLab would take them for itself.
+_FOCUS = ' tabindex="0" role="group" aria-label="two pictures" data-lm-suppress-shortcuts="true"'
 _numbers = count(1)  # radio buttons of one frame share a name that no other frame has
 
 
@@ -120,7 +124,7 @@ class BeforeAfter(widgets.VBox):
         # Not widgets.Image: it has no alt text, and Voilà 0.5 loses binary state while a page loads.
         self.before, self.after = widgets.HTML(), widgets.HTML()
         self._labels, self._place, strips = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        strips.value = f'{_STYLE}<span class="skf-line"></span>{_strips("<i></i>" * _PLACES, hint=_WIDGET_HINT)}'
+        strips.value = f'{_STYLE}<span class="skf-line"></span>{_strips("<i></i>" * _PLACES, _FOCUS, _WIDGET_HINT)}'
         frame = widgets.Box([self.before, self.after, self._place, strips])
         view = widgets.Box([frame])
         window = widgets.Box([view, self._labels])
