@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import socket
@@ -27,7 +28,7 @@ from sketchfusion_lite.explorer import parts, widget
 from sketchfusion_lite.explorer.latest import Latest
 from sketchfusion_lite.explorer.model import ExplorerModel
 from sketchfusion_lite.explorer.photos import MAX_UPLOAD_BYTES, WORK_PIXELS, open_photo
-from sketchfusion_lite.explorer.state import Settings, Snapshot, Upload
+from sketchfusion_lite.explorer.state import Settings, Snapshot, Upload, read_bytes
 from sketchfusion_lite.viz.before_after import BeforeAfter, before_after_html
 
 PATIENCE = 300  # seconds; the machine may be busy
@@ -175,9 +176,9 @@ def test_errors_are_shown_and_the_last_picture_stays(model: ExplorerModel):
     model.update()
     good = model.wait(PATIENCE)
     for change, words in (
-        ({"max_bytes": 5}, "needs at least"),
+        ({"max_bytes": 5}, "bay: 5 bytes are too few. This photo needs at least"),
         ({"photo": "nowhere"}, "neither a file nor a sample"),
-        ({"photo": Upload("x.png", b"no picture")}, "not a picture"),
+        ({"photo": Upload("x.png", b"no picture")}, "x.png: not a picture"),
         ({"photo": Upload("x.png", bytes(MAX_UPLOAD_BYTES + 1))}, "an upload may have"),
     ):
         model.update(**change)
@@ -218,6 +219,83 @@ def test_effort_first_shows_what_is_there_then_searches_and_says_how_long(codec,
     model.update(effort=0)
     assert model.wait(PATIENCE).encoded == plain.encoded
     model.close()
+
+
+class Search:
+    """Stands in for a codec's search: after its first step it waits until it may go on."""
+
+    def __init__(self, codec: SketchFusionCodec, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered, self.gate, self.efforts = threading.Event(), threading.Event(), []
+        self._encode = codec.encode
+        monkeypatch.setattr(codec, "encode", self.encode)
+
+    def encode(self, image, max_bytes, effort, on_progress):
+        self.efforts.append(effort)
+        on_progress(0, 2, {"seconds": 9.0})
+        time.sleep(0.01)  # so that a step takes time
+        on_progress(1, 2, {"seconds": 4.5})
+        self.entered.set()
+        assert self.gate.wait(PATIENCE)
+        on_progress(2, 2, {"seconds": 0.0})
+        return self._encode(image, max_bytes=max_bytes)
+
+
+def test_a_search_can_be_stopped_and_nothing_is_lost(
+    model: ExplorerModel, codec, refiner: Slow, monkeypatch
+):
+    search = Search(codec, monkeypatch)
+    model.stop()  # there is none: nothing happens
+    model.update()
+    before, steps = model.wait(PATIENCE), refiner.steps
+    model.update(effort=5)
+    assert search.entered.wait(PATIENCE)
+    during = model.snapshot
+    assert during.searching and during.progress == (1, 2)
+    assert during.refined is before.refined and during.scores == before.scores
+    model.stop()
+    search.gate.set()
+    after = model.wait(PATIENCE)
+    assert (after.effort, after.settings.effort, after.searching, after.error) == (0, 0, False, "")
+    assert after.encoded is before.encoded and after.refined is before.refined
+    assert after.scores == before.scores and refiner.steps == steps, "nothing was done twice"
+
+
+def test_a_search_is_told_in_seconds_beforehand(model: ExplorerModel, codec, monkeypatch):
+    assert model.expected_seconds(5) is None, "nothing was timed"
+    model.update()
+    model.wait(PATIENCE)
+    told = [model.expected_seconds(effort) for effort in (0, 1, 5, 10)]
+    assert told[0] == 0 and told == sorted(told) and len(set(told)) == 4
+    search = Search(codec, monkeypatch)
+    search.gate.set()
+    monkeypatch.setattr(model, "_decoding", 1e9)  # what was guessed no longer counts
+    model.update(effort=5)
+    model.wait(PATIENCE)
+    assert 0 < model.expected_seconds(5) < 600
+
+
+def test_going_back_to_no_search_gives_the_encoders_own_file(
+    model: ExplorerModel, codec, monkeypatch
+):
+    search = Search(codec, monkeypatch)
+    search.gate.set()
+    model.update(effort=2)
+    assert model.wait(PATIENCE).effort == 2
+    model.update(effort=0)
+    last = model.wait(PATIENCE)
+    assert (last.effort, search.efforts) == (0, [2])
+
+
+@pytest.mark.parametrize("text", ["1350", "1,350", " 1 350 ", "1_350"])
+def test_budgets_as_people_write_them(text: str):
+    assert read_bytes(text) == 1350
+
+
+@pytest.mark.parametrize("text", ["-5", "0", "", "lots", "1.5", "1e3", "²", "9" * 5000])
+def test_what_is_no_budget_is_named(text: str):
+    with pytest.raises(ArgumentError) as caught:
+        read_bytes(text)
+    assert repr(text[:40]) in str(caught.value) and len(str(caught.value)) < 150
 
 
 def test_a_setting_that_does_not_exist(model: ExplorerModel):
@@ -270,7 +348,7 @@ def explorer(codec, file: str):
 
 def test_controls_drive_the_picture(explorer: widget.Explorer):
     before = explorer.pictures.after.value
-    assert "data:image/webp" in before and explorer.bytes.value == 864
+    assert "data:image/webp" in before and explorer.bytes.value == "864"
     explorer.stage.value = "sketch"
     assert (
         explorer.pictures.after.value != before and 'alt="sketch"' in explorer.pictures.after.value
@@ -279,8 +357,8 @@ def test_controls_drive_the_picture(explorer: widget.Explorer):
     assert 'alt="AVIF' in explorer.pictures.before.value
     explorer.rate.value = 0.14
     snapshot = explorer.model.wait(PATIENCE)
-    assert snapshot.budget == explorer.bytes.value == int(0.14 * 96 * 144 / 8)
-    explorer.bytes.value = 220
+    assert f"{snapshot.budget:,}" == explorer.bytes.value == str(int(0.14 * 96 * 144 / 8))
+    explorer.bytes.value = "220"
     assert explorer.model.wait(PATIENCE).budget == 220
     assert explorer.rate.value == pytest.approx(220 * 8 / (96 * 144)), "the two follow each other"
     explorer.rate.value = 0.1275  # what a browser makes of it: the next notch of the slider
@@ -315,15 +393,18 @@ def test_what_is_shown_accounts_for_the_file(explorer: widget.Explorer):
     assert repr(explorer).startswith("Explorer(") and len(repr(explorer)) < 200
 
 
-def test_the_file_is_saved_and_a_failure_is_said(explorer: widget.Explorer, tmp_path: Path):
-    explorer.folder = tmp_path
-    explorer.save.click()
-    snapshot = explorer.model.snapshot
-    assert (tmp_path / "bay-864.skf").read_bytes() == snapshot.encoded.data
-    assert "bay-864.skf" in explorer.saved.value
-    explorer.folder = tmp_path / "bay.png"  # no folder
-    explorer.save.click()
-    assert "not saved" in explorer.saved.value
+def test_the_browser_saves_the_file_and_the_page_writes_none(
+    explorer: widget.Explorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    explorer.bytes.value = "700"
+    snapshot = explorer.model.wait(PATIENCE)
+    assert 'download="bay-700.skf"' in explorer.link.value
+    carried = re.search(r"base64,([^\"]+)", explorer.link.value)[1]
+    assert base64.b64decode(carried) == snapshot.encoded.data
+    assert not list(folder.iterdir())
 
 
 def test_text_of_others_is_escaped(explorer: widget.Explorer):
@@ -334,23 +415,74 @@ def test_text_of_others_is_escaped(explorer: widget.Explorer):
     assert "<script" not in parts.save_link(odd)
 
 
-def test_it_opens_on_the_refined_picture_beside_the_preview(explorer: widget.Explorer):
-    assert (explorer.stage.value, explorer.against.value) == ("refined", "the preview")
+def test_it_opens_on_the_refined_picture_beside_the_photo(explorer: widget.Explorer):
+    assert (explorer.stage.value, explorer.against.value) == ("refined", "photo")
     snapshot = explorer.model.snapshot
-    left, right, labels = parts.halves(snapshot, "refined", "preview")
-    assert left is snapshot.decoded.preview and right is snapshot.refined
-    assert labels[0] == "preview" and labels[1].startswith("refined")
+    left, right, labels = parts.halves(snapshot, "refined", "photo")
+    assert left is snapshot.photo.image and right is snapshot.refined
+    assert labels[0].startswith("photo") and labels[1].startswith("refined")
+    left, _, labels = parts.halves(snapshot, "refined", "preview")
+    assert left is snapshot.decoded.preview and labels[0] == "preview"
     left, right, _ = parts.halves(snapshot, "preview", "preview")
     assert left is snapshot.photo.image and right is snapshot.decoded.preview
 
 
 def test_without_a_peer_or_metrics_the_page_says_so(explorer: widget.Explorer):
     bare = replace(explorer.model.snapshot, peer=None, scores={})
-    assert "no file of this photo" in parts.peer_caption(bare)
-    assert "to come" in parts.peer_caption(replace(bare, activity="AVIF"))
-    assert parts.score_table(bare).count('scope="row"') == 2
+    assert "none fits this budget" in parts.score_table(bare)
+    assert "to come" in parts.score_table(replace(bare, activity="making AVIF"))
+    assert parts.score_table(bare).count('scope="row"') == 3
     left, _, labels = parts.halves(replace(bare, refined=None), "refined", "peer")
     assert left is bare.photo.image and "to come" in labels[1]
+
+
+def test_a_number_says_how_far_the_refiner_went(explorer: widget.Explorer):
+    snapshot = explorer.model.snapshot
+    lighter = snapshot.decoded.preview.point(lambda level: min(level + 3, 255))
+    assert "by 3.0 of" in parts.refiner_note(replace(snapshot, refined=lighter))
+    assert "by 0.0 of" in parts.refiner_note(replace(snapshot, refined=snapshot.decoded.preview))
+
+
+def test_what_is_no_budget_stays_in_its_field_with_a_word_on_it(explorer: widget.Explorer):
+    before = explorer.model.wait(PATIENCE)
+    explorer.bytes.value = "-5"
+    assert "-5" in explorer.error.value and 'role="alert"' in explorer.error.value
+    explorer.realism.value = 0.5  # work goes on, and neither word nor field is lost over it
+    after = explorer.model.wait(PATIENCE)
+    assert (after.error, after.budget) == ("", before.budget)
+    assert explorer.bytes.value == "-5" and "-5" in explorer.error.value
+    explorer.bytes.value = " 7 00"
+    assert explorer.model.wait(PATIENCE).budget == 700
+    assert explorer.bytes.value == "700" and explorer.error.value == ""
+
+
+def test_the_bar_is_there_while_steps_are_counted_and_no_longer(
+    explorer: widget.Explorer,
+):
+    assert explorer.progress.layout.visibility == "hidden"
+    seen = []
+    explorer.progress.layout.observe(lambda change: seen.append(change["new"]), "visibility")
+    explorer.steps.value = 4
+    explorer.model.wait(PATIENCE)
+    assert seen[0] == "visible" and explorer.progress.layout.visibility == "hidden"
+    explorer.bytes.value = "5"
+    explorer.model.wait(PATIENCE)
+    assert explorer.error.value and explorer.progress.layout.visibility == "hidden"
+
+
+def test_a_search_is_asked_for_by_its_button_alone(explorer: widget.Explorer, monkeypatch):
+    search = Search(explorer.model.codec, monkeypatch)
+    explorer.effort.value = 7
+    assert explorer.model.wait(PATIENCE).effort == 0
+    assert re.search(r"about \d+ (s|min)", explorer.search_note.value)
+    explorer.search.click()
+    assert search.entered.wait(PATIENCE) and search.efforts == [7]
+    assert explorer.search.description == "Stop"
+    search.gate.set()
+    assert explorer.model.wait(PATIENCE).effort == 7
+    assert explorer.search.description == "Search" and explorer.search.disabled
+    explorer.rate.value = 0.14  # another file, and no search of it that nobody asked for
+    assert explorer.model.wait(PATIENCE).effort == 0 and search.efforts == [7]
 
 
 # before/after ------------------------------------------------------------------------------------
@@ -371,19 +503,22 @@ def test_before_after_needs_no_kernel_and_no_network():
 
 def test_the_widget_keeps_its_divider_while_pictures_change():
     frame = BeforeAfter(30)
-    pictures, divider = frame.children
-    place = pictures.children[3]
+    pictures, divider = frame.children[0].children[0].children[0], frame.divider
+    place = pictures.children[2]
     for colour in ("red", "green"):
         frame.show(Image.new("L", (8, 8)), Image.new("RGB", (8, 8), colour), ("a", colour))
         assert colour in frame.after.value and "--split:30%" in place.value
     divider.value = 60
     assert "--split:60%" in place.value
+    assert "cqw" in place.value, "it fits its window"
+    frame.zoom.value = frame.zoom.options["2:1"]
+    assert "--size:16px" in place.value and "--split:60%" in place.value
     assert "<script" not in str([child.value for child in pictures.children])
 
 
 def test_two_frames_have_two_dividers():
     first, second = (
-        frame.children[0].children[3].value for frame in (BeforeAfter(), BeforeAfter())
+        set(frame.children[0]._dom_classes) for frame in (BeforeAfter(), BeforeAfter())
     )
     assert first != second
     picture = Image.new("RGB", (8, 8))
@@ -401,7 +536,7 @@ def test_the_page_is_the_explorer_on_loopback_with_a_token(tmp_path: Path):
 
     from sketchfusion_lite.explorer import page
 
-    path = page.write_page(tmp_path / "explorer.ipynb", 'odd "name".png', "cpu", str(tmp_path))
+    path = page.write_page(tmp_path / "explorer.ipynb", 'odd "name".png', "cpu")
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     compile(notebook.cells[-1].source, "cell", "exec")
@@ -420,6 +555,15 @@ def test_a_taken_port_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch):
         port = str(taken.getsockname()[1])
         done = CliRunner().invoke(app, ["explore", "--port", port, "--no-browser"])
     assert done.exit_code == 2 and "cannot be used" in done.output
+
+
+def test_an_unusable_photo_is_said_before_anything_is_served(tmp_path: Path):
+    pytest.importorskip("voila", reason="voila is not installed: make install")
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture")
+    for photo, words in ((tmp_path / "none.jpg", "neither a file"), (bad, "not a picture")):
+        done = CliRunner().invoke(app, ["explore", str(photo), "--no-browser"])
+        assert done.exit_code == 3 and photo.name in done.output and words in done.output
 
 
 def test_without_voila_the_command_names_the_extra(monkeypatch: pytest.MonkeyPatch):

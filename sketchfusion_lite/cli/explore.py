@@ -26,9 +26,10 @@ def explore(
         str, typer.Option(help="auto (bfloat16 where it is faster), float32, bfloat16")
     ] = "auto",
 ) -> None:
-    """Explore rate, stages and realism in the browser: sliders, before and after, AVIF beside it.
+    """Explore rate, stages, search and realism in the browser: before and after, AVIF at equal bytes.
 
-    Serves this machine alone (127.0.0.1), with a token in the address, until Ctrl-C.
+    Serves this machine alone (127.0.0.1), with a token in the address, until Ctrl-C. It writes no
+    files: the browser downloads what you want to keep.
     """
     with needs_extra("workbook", "the explorer"):
         from ..explorer.page import serve

@@ -6,5 +6,5 @@ latest   a thread that works on the newest item alone
 model    settings in, snapshots out; no widget
 parts    tables, captions and pictures of a snapshot, as HTML
 widget   controls and display: ``explore("coffee")`` in a notebook
-page     Voilà on loopback: ``sketchfusion explore``
+page     Voilà on loopback: ``sketchfusion explore``; its template is page.html.j2, the looks are in explorer.css
 """

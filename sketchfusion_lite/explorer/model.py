@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
 
+from PIL import Image
 from torch import Tensor
 
 from ..codec import SketchFusionCodec
@@ -26,7 +27,9 @@ from ..evaluation.metrics import Metrics, measure
 from ..evaluation.peers import PeerTrials
 from ..hardware import describe_choice
 from ..images import to_pil
+from ..latent_search import ITERATIONS
 from ..rate_search import Trial, search_rate
+from ..results import Encoded
 from .latest import Latest, Superseded
 from .photos import open_photo
 from .state import Settings, Snapshot, Upload
@@ -34,6 +37,11 @@ from .state import Settings, Snapshot, Upload
 __all__ = ["LIVE_METRICS", "ExplorerModel"]
 
 LIVE_METRICS = ("psnr", "ms_ssim", "lpips_alex")
+# Seconds of a step of the search over those of a refined decode in one step, measured on two cores (600 x 400 and
+# 451 x 300 pixels: 1.8 to 2.3). It serves until a search has been timed.
+_STEP_OVER_DECODE = 2.1
+
+_Dial = tuple[bytes, int, float]  # file, steps, realism
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +78,8 @@ class ExplorerModel:
         self._wanted = Snapshot(settings or Settings())  # newest settings
         self._shown = self._wanted
         self._opened: _Opened | None = None
+        self._refined: tuple[_Dial, Image.Image] | None = None  # the last one, and what it is of
+        self._decoding = self._searching = 0.0  # seconds per pixel of a decode, of a step; 0: none
         self._quick: Latest[Snapshot] = Latest(self._guarded(self._make_preview), "skf-quick")
         self._slow: Latest[Snapshot] = Latest(self._guarded(self._make_rest), "skf-slow")
 
@@ -93,6 +103,21 @@ class ExplorerModel:
             wanted = replace(self._wanted.settings, **changes)
             self._wanted = Snapshot(wanted, self._wanted.version + 1)
             self._quick.submit(self._wanted)
+
+    def stop(self) -> None:
+        """End a search at its next step; the file of before stays. Returns at once."""
+        if self._shown.searching:
+            self.update(effort=self._shown.effort)
+
+    def expected_seconds(self, effort: int) -> float | None:
+        """How long a search for the photo on show would take here, in seconds; None before anything was timed.
+
+        Args:
+            effort: 0 to 10.
+        """
+        pace = self._searching or _STEP_OVER_DECODE * self._decoding
+        photo = self._shown.photo
+        return ITERATIONS[effort] * pace * photo.pixels if pace and photo else None
 
     def wait(self, timeout: float | None = None) -> Snapshot:
         """Block until all is done (or ``timeout`` seconds are over), and return the snapshot."""
@@ -153,6 +178,7 @@ class ExplorerModel:
                 settings=self.settings,
                 version=snapshot.version,
                 activity="",
+                progress=(0, 0),
                 error=message,
             )
         )
@@ -174,19 +200,21 @@ class ExplorerModel:
             self._opened = opened = self._open(wanted)
         budget = settings.max_bytes or int(settings.bpp * opened.photo.pixels / 8)
         if budget < 1:
-            raise ArgumentError(f"a budget of {budget} bytes: give 1 or more.")
+            raise ArgumentError(f"{opened.photo.name}: a budget of {budget} bytes. Give 1 or more.")
         last = self._shown
-        same = (
+        same = (  # a search starts from the file at hand; going back to none makes the file anew
             last.photo is opened.photo
             and last.budget == budget
             and last.decoded is not None
-            and last.effort == settings.effort
+            and (last.effort == settings.effort or settings.effort > 0)
         )
         if same:
             encoded, decoded = last.encoded, last.decoded
         else:
-            encoded = search_rate(opened.trial, budget)
+            encoded = self._encode(opened, budget)
             decoded = self.codec.decode(encoded.data, "preview")
+        effort, refined = last.effort if same else 0, self._known_refined(encoded, settings)
+        kept = refined is not None and refined is last.refined
         snapshot = replace(
             wanted,
             photo=opened.photo,
@@ -194,14 +222,25 @@ class ExplorerModel:
             budget=budget,
             encoded=encoded,
             decoded=decoded,
-            effort=settings.effort if same else 0,
+            effort=effort,
             networks=describe_choice(self.codec.device, self.codec.dtype),
+            refined=refined,
+            steps_done=settings.steps if refined else 0,
             peer=last.peer if same else None,
-            scores={k: v for k, v in last.scores.items() if k != "refined"} if same else {},
-            activity="refining",
-            preview_seconds=perf_counter() - started,
+            scores={k: v for k, v in last.scores.items() if kept or k != "refined"} if same else {},
+            activity="refining" if effort == settings.effort else "searching",
+            preview_seconds=last.preview_seconds if same else perf_counter() - started,
         )
         self._slow.submit(self._publish(snapshot))
+
+    def _encode(self, opened: _Opened, budget: int) -> Encoded:
+        try:
+            return search_rate(opened.trial, budget)
+        except BudgetTooSmall as error:  # whose own words are those of arguments
+            raise ArgumentError(
+                f"{opened.photo.name}: {budget:,} bytes are too few. This photo needs at least "
+                f"{error.needed_bytes:,}: raise the budget, or take a smaller photo."
+            ) from error
 
     def _open(self, wanted: Snapshot) -> _Opened:
         """Open the photo; if it is unusable, the one before stays, so that the sliders keep working."""
@@ -219,21 +258,27 @@ class ExplorerModel:
         self._check(snapshot)
         if snapshot.effort != snapshot.settings.effort:
             snapshot = self._search(snapshot)
-        snapshot = self._refine(snapshot)
+        if snapshot.refined is None:
+            snapshot = self._refine(snapshot)
         if snapshot.peer is None:
-            snapshot = self._publish(replace(snapshot, activity="AVIF"))
+            snapshot = self._publish(replace(snapshot, activity="making AVIF", progress=(0, 0)))
             with suppress(BudgetTooSmall):  # no AVIF of this photo fits; the view says so
                 snapshot = replace(snapshot, peer=self._opened.peers.at_most(snapshot.budget))
             snapshot = self._publish(snapshot)
-        self._publish(replace(self._measure(snapshot), activity=""))
+        self._publish(replace(self._measure(snapshot), activity="", progress=(0, 0)))
 
     def _search(self, snapshot: Snapshot) -> Snapshot:
         """Search a better latent within the same budget; says how long it will take."""
-        effort = snapshot.settings.effort
+        effort, began = snapshot.settings.effort, 0.0
 
         def on_progress(done: int, total: int, numbers: dict[str, float]) -> None:
             activity = f"effort {effort}: step {done} of {total}, {numbers['seconds']:.0f} s left"
-            self._publish(replace(snapshot, activity=activity))
+            nonlocal began
+            if done:
+                self._searching = (perf_counter() - began) / done / snapshot.photo.pixels
+            else:  # the encoder's pass, and perhaps the loading of networks, are over
+                began = perf_counter()
+            self._publish(replace(snapshot, activity=activity, progress=(done, total)))
 
         photo = snapshot.photo.image
         encoded = self.codec.encode(
@@ -241,15 +286,35 @@ class ExplorerModel:
         )
         decoded = self.codec.decode(encoded.data, "preview")
         return self._publish(
-            replace(snapshot, encoded=encoded, decoded=decoded, effort=effort, activity="refining")
+            replace(
+                snapshot,
+                encoded=encoded,
+                decoded=decoded,
+                effort=effort,
+                refined=None,
+                steps_done=0,
+                scores={k: v for k, v in snapshot.scores.items() if k == "AVIF"},
+                activity="refining",
+                progress=(0, 0),
+            )
         )
+
+    def _known_refined(self, encoded: Encoded, settings: Settings) -> Image.Image | None:
+        """The refined picture that was made last, if it is of this file and this dial."""
+        wanted = encoded.data, settings.steps, settings.realism
+        return self._refined[1] if self._refined and self._refined[0] == wanted else None
 
     def _refine(self, snapshot: Snapshot) -> Snapshot:
         """Refine, and show every step."""
-        settings = snapshot.settings
+        settings, began = snapshot.settings, perf_counter()
 
         def on_step(done: int, picture: Tensor) -> None:
-            self._publish(replace(snapshot, refined=to_pil(picture), steps_done=done))
+            if done == 1:
+                self._decoding = (perf_counter() - began) / snapshot.photo.pixels
+            progress = (done, settings.steps)
+            self._publish(
+                replace(snapshot, refined=to_pil(picture), steps_done=done, progress=progress)
+            )
 
         refined = self.codec.decode(
             snapshot.encoded.data,
@@ -258,6 +323,7 @@ class ExplorerModel:
             realism=settings.realism,
             on_step=on_step,
         ).refined
+        self._refined = (snapshot.encoded.data, settings.steps, settings.realism), refined
         return self._publish(replace(snapshot, refined=refined, steps_done=settings.steps))
 
     def _measure(self, snapshot: Snapshot) -> Snapshot:
@@ -274,5 +340,7 @@ class ExplorerModel:
                 self._check(snapshot)
                 found = getattr(measure(snapshot.photo.image, picture, (metric,)), metric)
                 scores[name] = replace(known, **{metric: found})
-            snapshot = self._publish(replace(snapshot, scores=scores, activity="measuring"))
+            snapshot = self._publish(
+                replace(snapshot, scores=scores, activity="measuring", progress=(0, 0))
+            )
         return snapshot

@@ -1,4 +1,4 @@
-"""The explorer as a page of its own: Voilà serves a notebook of three cells to this machine, and to nobody else.
+"""The explorer as a page of its own: Voilà serves a notebook of two cells to this machine, and to nobody else.
 
 serve(photo) --> explorer.ipynb in a temporary folder --> Voilà on 127.0.0.1, with a token --> browser
 """
@@ -6,8 +6,8 @@ serve(photo) --> explorer.ipynb in a temporary folder --> Voilà on 127.0.0.1, w
 from __future__ import annotations
 
 import json
-import os
 import secrets
+import shutil
 import socket
 import tempfile
 import webbrowser
@@ -18,6 +18,7 @@ from traitlets.config import Config
 from voila.app import Voila
 
 from ..errors import ArgumentError
+from .photos import open_photo
 
 __all__ = ["free_port", "serve", "server_config", "write_page"]
 
@@ -25,17 +26,20 @@ HOST = "127.0.0.1"
 MESSAGE_BYTES = (
     64 << 20
 )  # an upload over our own limit shall get our answer, not a closed connection
-# Voilà's template asks a CDN for an icon font. The browser is told to load nothing that this server does not give.
+# The browser is told to load nothing that this server does not give.
 CONTENT_POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; frame-ancestors 'self'"
 )
 
-_TITLE = "# SketchFusion-Lite: explorer\n\nChoose a photo and a budget; move the divider."
+_TITLE = "SketchFusion-Lite: explorer"
+# Of JupyterLab: what shows widgets. Others, made for another version of it, would complain in the console.
+_EXTENSIONS = ["@jupyter-widgets/jupyterlab-manager", "@voila-dashboards/widgets-manager8"]
+_TEMPLATE = Path(__file__).with_name("page.html.j2")
 # Voilà's page fetches the widgets' state while it loads; pictures that change meanwhile get lost. Hence the wait.
 _CELLS = (
     "from sketchfusion_lite.explorer.widget import explore",
-    "explorer = explore({photo!r}, {device!r}, {folder!r}, {dtype!r})\nexplorer.model.wait()\nexplorer",
+    "explorer = explore({photo!r}, {device!r}, {dtype!r})\nexplorer.model.wait()\nexplorer",
 )
 
 
@@ -47,7 +51,7 @@ def serve(
     announce: Callable[[str], None],
     dtype: str = "auto",
 ) -> None:
-    """Serve the explorer until it is interrupted; files are saved where it was started.
+    """Serve the explorer until it is interrupted. It writes nothing: files are saved by the browser.
 
     Args:
         photo: sample name or picture file to begin with.
@@ -59,12 +63,19 @@ def serve(
 
     Raises:
         ArgumentError: the port is taken.
+        ImageError: no such photo, or none that can be read.
+        DependencyMissing: the package of a sample is not installed.
     """
     start = str(Path(photo).resolve()) if Path(photo).is_file() else photo
+    open_photo(start)  # an error belongs here, not on a page without a picture
     port, token = free_port(port), secrets.token_urlsafe(18)
     url = f"http://{HOST}:{port}/?token={token}"
 
     class Page(Voila):
+        def setup_template_dirs(self) -> None:
+            super().setup_template_dirs()
+            self.template_paths.insert(0, folder)
+
         def launch_browser(self) -> None:
             """Called once it listens; Voilà's own would open the page without the token."""
             announce(f"{url}\nServing the explorer to this machine; stop with Ctrl-C.")
@@ -72,7 +83,8 @@ def serve(
                 webbrowser.open(url)
 
     with tempfile.TemporaryDirectory(prefix="sketchfusion-") as folder:
-        notebook = write_page(Path(folder) / "explorer.ipynb", start, device, os.getcwd(), dtype)
+        shutil.copy(_TEMPLATE, Path(folder) / "index.html.j2")
+        notebook = write_page(Path(folder) / "explorer.ipynb", start, device, dtype)
         Page.launch_instance([str(notebook)], config=server_config(port, token))
 
 
@@ -83,6 +95,7 @@ def server_config(port: int, token: str) -> Config:
         "headers": {"Content-Security-Policy": CONTENT_POLICY},
     }
     return Config(
+        VoilaConfiguration={"extension_allowlist": _EXTENSIONS},
         Voila={
             "ip": HOST,
             "port": port,
@@ -91,24 +104,25 @@ def server_config(port: int, token: str) -> Config:
             "open_browser": True,  # that is: call launch_browser
             "tornado_settings": settings,
             "log_level": "WARN",
-        }
+        },
     )
 
 
-def write_page(path: Path, photo: str, device: str, folder: str, dtype: str = "auto") -> Path:
-    """Write the notebook that the page is made of: a title, and the explorer once it has its first answer."""
-    cells = [{"cell_type": "markdown", "id": "title", "metadata": {}, "source": _TITLE}]
+def write_page(path: Path, photo: str, device: str, dtype: str = "auto") -> Path:
+    """Write the notebook that the page is made of: the explorer, once it has its first answer."""
+    cells = []
     for index, source in enumerate(_CELLS):
         cell = {"cell_type": "code", "id": f"cell-{index}", "metadata": {}, "outputs": []}
         cells.append(
             cell
             | {
                 "execution_count": None,
-                "source": source.format(photo=photo, device=device, folder=folder, dtype=dtype),
+                "source": source.format(photo=photo, device=device, dtype=dtype),
             }
         )
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4}
+    metadata = {"kernelspec": kernel, "title": _TITLE}
+    notebook = {"cells": cells, "metadata": metadata, "nbformat": 4}
     path.write_text(json.dumps(notebook | {"nbformat_minor": 5}), "utf-8")
     return path
 

@@ -6,12 +6,13 @@ import base64
 import math
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ..evaluation.metrics import Metrics
 from ..samples import Photo
-from ..viz.figures import MEANING
 from .state import Snapshot
 
 __all__ = [
@@ -19,41 +20,31 @@ __all__ = [
     "describe",
     "file_name",
     "halves",
-    "peer_caption",
+    "refiner_note",
     "save_link",
     "score_table",
+    "search_note",
     "section_table",
+    "summary",
 ]
 
 _COLUMNS = {
     "psnr": ("PSNR dB ↑", 2, max),
     "ms_ssim": ("MS-SSIM ↑", 3, max),
-    "lpips_alex": ("LPIPS-Alex ↓", 3, min),
+    "lpips_alex": ("LPIPS ↓", 3, min),
     "lpips_vgg": ("LPIPS-VGG ↓", 3, min),
     "dists": ("DISTS ↓", 3, min),
 }
 
-STYLE = """<style>
-.skf-explorer{max-width:1180px;gap:10px;overflow:visible}
-.skf-explorer .skf-row{flex-flow:row wrap;gap:6px 18px;overflow:visible;align-items:flex-start}
-.skf-explorer .skf-row>.skf-panel{flex:1 1 340px;min-width:0;overflow:visible}
-.skf-explorer .skf-error{border-left:4px solid #d55e00;padding:4px 10px;background:#fdf1e7;color:#222}
-.skf-explorer .skf-progress{width:100%;height:8px;min-height:8px;margin:2px 0}
-.skf-explorer .skf-progress .progress{height:8px}
-.skf-explorer .skf-status .widget-html-content{line-height:1.4;white-space:normal}
-.skf-explorer .skf-peer img{width:100%;height:auto;display:block}
-.skf-explorer table.skf-table{border-collapse:collapse;width:100%;font-size:12.5px;line-height:1.5}
-.skf-explorer .skf-table caption{text-align:left;font-weight:600;padding:2px 0}
-.skf-explorer .skf-table th,.skf-explorer .skf-table td{padding:2px 5px;text-align:right;
- border-bottom:1px solid rgba(128,128,128,.3);white-space:nowrap}
-.skf-explorer .skf-table th:first-child{text-align:left;font-weight:normal}
-.skf-explorer .skf-table td.skf-bar{width:40%;text-align:left}
-.skf-explorer .skf-bar i{display:block;height:11px;background:#0173b2;border-radius:2px}
-.skf-explorer button:focus-visible,.skf-explorer a:focus-visible,.skf-explorer [role=slider]:focus-visible,
-.skf-explorer .noUi-handle:focus{outline:3px solid #0173b2;outline-offset:1px}
-.skf-explorer a.skf-save{display:inline-block;padding:3px 12px;border:1px solid #0173b2;border-radius:3px;
- color:#0173b2;text-decoration:none;font-size:13px}
-</style>"""
+_WORDS = {
+    "header": "header",
+    "crc": "checksums",
+    "hyper": "where it is busy (hyper)",
+    "structure": "lines (structure)",
+    "tone": "colour, texture (tone)",
+}
+
+STYLE = f"<style>{Path(__file__).with_name('explorer.css').read_text('utf-8')}</style>"
 
 
 def halves(
@@ -78,7 +69,7 @@ def halves(
         return snapshot.decoded.preview, right, ("preview", label)
     if against == "peer" and snapshot.peer is not None:
         return snapshot.peer.image, right, (snapshot.peer.label, label)
-    return photo.image, right, (photo.name, label)
+    return photo.image, right, (f"photo: {photo.name}", label)
 
 
 def describe(snapshot: Snapshot) -> str:
@@ -99,13 +90,51 @@ def describe(snapshot: Snapshot) -> str:
     return " · ".join(parts)
 
 
-def peer_caption(snapshot: Snapshot) -> str:
-    """What stands under the other codec's picture."""
-    if snapshot.peer is not None:
-        return f"{snapshot.peer.label}: {len(snapshot.peer.data):,} bytes of the same budget"
-    if snapshot.activity:
-        return "AVIF within the same budget: to come"
-    return "AVIF makes no file of this photo within the budget, not even at 1/8 size"
+def summary(snapshot: Snapshot) -> str:
+    """The size of the file in large figures, as HTML."""
+    size = len(snapshot.encoded.data)
+    return (
+        f'<p class="skf-figure"><b>{size:,}</b> bytes</p>'
+        f'<p class="skf-note">{snapshot.encoded.bpp:.4f} bits per pixel, '
+        f"{3 * snapshot.photo.pixels / size:,.0f} times compressed</p>"
+    )
+
+
+def search_note(snapshot: Snapshot, effort: int, seconds: float | None) -> str:
+    """What a search of this effort would cost, or what became of the last one.
+
+    Args:
+        effort: that stands on the dial.
+        seconds: that it would take, None where nobody knows yet.
+    """
+    if snapshot.searching:
+        return "Searching. Stop keeps the file of before."
+    if snapshot.encoded is not None and effort == snapshot.effort:
+        return (
+            f"This file was searched with effort {effort}." if effort else "The encoder's own file."
+        )
+    if not effort:
+        return "Back to the encoder's own file, at once."
+    if seconds is None:
+        return "The first picture will tell how long a search takes here."
+    return f"Searches a better file of this size: about {_duration(seconds)} here."
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{max(1, round(seconds, -1 if seconds > 30 else 0)):.0f} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+    )
+
+
+def refiner_note(snapshot: Snapshot) -> str:
+    """How far the refiner went from the preview: a small number says why the two look alike."""
+    if snapshot.refined is None:
+        return "The refined picture is to come."
+    pictures = (snapshot.refined, snapshot.decoded.preview)
+    levels = np.abs(np.subtract(*(np.asarray(p, np.float32) for p in pictures))).mean()
+    return f"It changed the preview by {levels:.1f} of 255 levels (mean)."
 
 
 def section_table(snapshot: Snapshot) -> str:
@@ -113,7 +142,7 @@ def section_table(snapshot: Snapshot) -> str:
     sections = snapshot.decoded.info.section_bytes
     total = sum(sections.values())
     rows = "".join(
-        f'<tr><th scope="row">{MEANING[name]}</th><td>{size:,} B</td><td>{size / total:.1%}</td>'
+        f'<tr><th scope="row">{_WORDS[name]}</th><td>{size:,} B</td><td>{size / total:.0%}</td>'
         f'<td class="skf-bar"><i style="width:{100 * size / total:.1f}%"></i></td></tr>'
         for name, size in sections.items()
     )
@@ -134,8 +163,11 @@ def score_table(snapshot: Snapshot) -> str:
         + "</tr>"
         for name, size in sizes.items()
     )
+    if snapshot.peer is None:
+        lacking = "to come" if snapshot.activity else "none fits this budget, not even at 1/8 size"
+        rows += f'<tr><th scope="row">AVIF</th><td colspan="{1 + len(shown)}">{lacking}</td></tr>'
     return (
-        '<table class="skf-table"><caption>At equal bytes (bold: best)</caption>'
+        '<table class="skf-table"><caption>Nearness to the photo (bold: best)</caption>'
         f'<tr><th></th><th scope="col">bytes</th>{head}</tr>{rows}</table>'
     )
 
@@ -155,7 +187,7 @@ def file_name(snapshot: Snapshot) -> str:
 
 
 def save_link(snapshot: Snapshot) -> str:
-    """A link that downloads the file; it carries the bytes, so it works without the server, too."""
+    """A link by which the browser saves the file; it carries the bytes, so it works without the server, too."""
     data = base64.b64encode(snapshot.encoded.data).decode("ascii")
     name = escape(file_name(snapshot))
     return (

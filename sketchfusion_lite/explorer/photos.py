@@ -33,7 +33,7 @@ def open_photo(source: str | Upload) -> tuple[Photo, str]:
                 f"{source.name}: {len(source.data):,} bytes; an upload may have "
                 f"{MAX_UPLOAD_BYTES:,}. Downscale it, or store it as a JPEG."
             )
-        image = to_pil(load_image(source.data, MAX_UPLOAD_PIXELS))
+        image = to_pil(load_image(source.data, MAX_UPLOAD_PIXELS, source.name))
         photo = Photo(_file_name(source.name), image)
     else:
         photo = load_photo(source)

@@ -8,12 +8,29 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from ..conditioning import DEFAULT_REALISM, DEFAULT_STEPS
+from ..errors import ArgumentError
 from ..evaluation.metrics import Metrics
 from ..evaluation.peers import PeerFile
 from ..results import Decoded, Encoded
 from ..samples import Photo
 
-__all__ = ["Settings", "Snapshot", "Upload"]
+__all__ = ["Settings", "Snapshot", "Upload", "read_bytes"]
+
+MAX_DIGITS = 9  # of a budget in bytes
+
+
+def read_bytes(text: str) -> int:
+    """A budget in bytes as a person writes it: digits, perhaps grouped by commas, spaces or underscores.
+
+    Raises:
+        ArgumentError: anything else, or less than 1; says what to write.
+    """
+    digits = "".join(text.replace(",", "").replace("_", "").split())
+    if not (digits.isdecimal() and len(digits) <= MAX_DIGITS and int(digits)):
+        raise ArgumentError(
+            f"bytes: {text[:40]!r} is no budget. Write a whole number from 1, such as 1350."
+        )
+    return int(digits)
 
 
 @dataclass(frozen=True)
@@ -62,6 +79,7 @@ class Snapshot:
         scores: ``"preview"``, ``"refined"``, ``"AVIF"`` -> metrics, as far as they are there.
         steps_done: of the refiner.
         activity: what is being worked on; empty when all is done.
+        progress: steps of the activity that are done, and all of them; ``(0, 0)`` where they are not counted.
         error: why there is nothing new to show, or empty. The pictures are then those of before.
         preview_seconds: from the change of a setting to the preview.
         networks: where they run and in which numbers.
@@ -80,9 +98,15 @@ class Snapshot:
     scores: Mapping[str, Metrics] = field(default_factory=dict)
     steps_done: int = 0
     activity: str = ""
+    progress: tuple[int, int] = (0, 0)
     error: str = ""
     preview_seconds: float = 0.0
     networks: str = ""
+
+    @property
+    def searching(self) -> bool:
+        """Whether a search that was asked for is not over yet."""
+        return bool(self.activity) and self.effort != self.settings.effort
 
     def stage(self, name: str) -> Image.Image | None:
         """The picture of stage ``"sketch"``, ``"preview"`` or ``"refined"``, None if it is not there yet."""

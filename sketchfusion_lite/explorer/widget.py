@@ -10,39 +10,40 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
-from pathlib import Path
 
 import ipywidgets as widgets
 from IPython.display import HTML
 
 from ..codec import SketchFusionCodec, load_codec
-from ..errors import SketchFusionError
+from ..errors import ArgumentError
 from ..latent_search import MAX_EFFORT
 from ..sampler import MAX_STEPS
 from ..samples import SAMPLES
-from ..viz.before_after import BeforeAfter, before_after, picture_html
+from ..viz.before_after import BeforeAfter, before_after
 from .model import ExplorerModel
 from .parts import (
     STYLE,
     describe,
-    file_name,
     halves,
-    peer_caption,
+    refiner_note,
     save_link,
     score_table,
+    search_note,
     section_table,
+    summary,
 )
 from .photos import MAX_UPLOAD_BYTES
-from .state import Settings, Snapshot, Upload
+from .state import Settings, Snapshot, Upload, read_bytes
 
 __all__ = ["Explorer", "explore", "static_view"]
 
 LEAST_BPP, MOST_BPP, BPP_STEP = 0.02, 0.15, 0.0025
 STAGES = ("sketch", "preview", "refined")
-_AGAINST = {"the preview": "preview", "the photo": "photo", "AVIF": "peer"}
+_AGAINST = {"photo": "photo", "preview": "preview", "AVIF": "peer"}
+USUAL_EFFORT = 5  # that the dial begins with; nothing is searched before it is asked for
 
 
 class Explorer(widgets.VBox):
@@ -52,7 +53,6 @@ class Explorer(widgets.VBox):
         codec: to explore; None loads the shipped one.
         settings: to begin with.
         device, dtype: where it runs and in which numbers, if it is loaded here.
-        folder: where the button puts files.
     """
 
     def __init__(
@@ -60,30 +60,18 @@ class Explorer(widgets.VBox):
         codec: SketchFusionCodec | None = None,
         settings: Settings | None = None,
         device: str = "auto",
-        folder: str | Path = ".",
         dtype: str = "auto",
     ) -> None:
-        self.folder = Path(folder)
         settings = settings or Settings()
         codec = codec or load_codec(device=device, dtype=dtype)
         self.model = ExplorerModel(codec, settings, self._show)
         self._setter = 0  # thread that sets controls on our behalf, not the user's
         self._echo = math.inf  # rate that we set, until the user chooses one
+        self._complaint = ""  # about what stands in a field; the model works on without it
         self._drawn: tuple[object, ...] = ()
-        self._drawn_peer: object = None
         self._make_controls(settings)
         self._make_display()
-        super().__init__(
-            [
-                widgets.HTML(STYLE),
-                _row(self.photo, self.upload, self.rate, self.bytes, self.effort),
-                self.error,
-                _row(self.stage, self.against, self.steps, self.realism),
-                _row(_panel(self.pictures, self.status, self.progress), self.peer_panel),
-                _row(_panel(self.sections), _panel(self.scores)),
-                _row(self.save, self.link, self.saved),
-            ]
-        )
+        super().__init__([widgets.HTML(STYLE), self._arranged()])
         self.add_class("skf-explorer")
         self.model.update()
 
@@ -100,8 +88,7 @@ class Explorer(widgets.VBox):
             widgets.FileUpload(
                 accept="image/*",
                 description="Upload a photo",
-                layout=widgets.Layout(width="auto"),
-                tooltip=f"a picture file of up to {MAX_UPLOAD_BYTES // 1_000_000} MB",
+                tooltip=f"a picture file of up to {MAX_UPLOAD_BYTES // 1_000_000} MB; it stays on this machine",
             ),
             "upload",
         )
@@ -110,58 +97,56 @@ class Explorer(widgets.VBox):
             widgets.FloatSlider, "Bits per pixel", rate, LEAST_BPP, MOST_BPP, BPP_STEP, "rate"
         )
         self.rate.readout_format = ".4f"
+        # Not a field for numbers: it would put a number of its own in the place of what it cannot read.
         self.bytes = _named(
-            widgets.BoundedIntText(
-                settings.max_bytes, 0, 1_000_000, 10, description="Budget, bytes"
-            ),
-            "bytes",
+            widgets.Text(description="or in bytes", continuous_update=False), "bytes"
         )
-        self.effort = _slider(
-            widgets.IntSlider, "Effort", settings.effort, 0, MAX_EFFORT, 1, "effort"
-        )
-        self.effort.continuous_update = False  # each value is a search of many seconds
-        self.effort.tooltip = "search a better latent for this photo: slow for the sender alone"
-        self.steps = _slider(
-            widgets.IntSlider, "Refiner steps", settings.steps, 1, MAX_STEPS, 1, "steps"
-        )
+        effort = settings.effort or USUAL_EFFORT
+        self.effort = _slider(widgets.IntSlider, "Effort", effort, 0, MAX_EFFORT, 1, "effort")
+        self.search = _named(widgets.Button(description="Search"), "search")
+        self.steps = _slider(widgets.IntSlider, "Steps", settings.steps, 1, MAX_STEPS, 1, "steps")
         self.steps.tooltip = "each is a pass of the refiner's network; one is the default"
         self.realism = _slider(
             widgets.FloatSlider, "Realism", settings.realism, 0.0, 1.0, 0.05, "realism"
         )
         self.realism.tooltip = "0: the most faithful refined picture, 1: the most realistic one"
-        self.stage = _named(
-            widgets.ToggleButtons(options=STAGES, value="refined", description="Stage"), "stage"
-        )
-        self.against = _named(
-            widgets.ToggleButtons(options=list(_AGAINST), description="Left half"), "against"
-        )
+        self.against = _choice("Left", list(_AGAINST), "photo", "against")
+        self.stage = _choice("Right", STAGES, "refined", "stage")
         for control in (self.stage, self.against):
-            control.style.button_width = "92px"
             control.observe(lambda _: self._draw(self.model.snapshot), "value")
-        self.photo.observe(self._on("photo"), "value")
+        self.photo.observe(self._on("photo", effort=0), "value")
         self.upload.observe(self._on_upload, "value")
         self.rate.observe(self._on_rate, "value")
-        self.bytes.observe(self._on("max_bytes"), "value")
-        self.effort.observe(self._on("effort"), "value")
+        self.bytes.observe(self._on_bytes, "value")
+        self.effort.observe(lambda _: self._say(self.model.snapshot), "value")
+        self.search.on_click(self._on_search)
         self.steps.observe(self._on("steps"), "value")
         self.realism.observe(self._on("realism"), "value")
 
     def _make_display(self) -> None:
         self.pictures = BeforeAfter()
-        self.status, self.error = widgets.HTML(), _named(widgets.HTML(), "error")
-        self.error.layout.display = "none"
-        self.status.add_class("skf-status")
-        self.progress = widgets.IntProgress(0, 0, MAX_STEPS)
-        self.progress.add_class("skf-progress")
-        self.progress.tooltip = "steps of the refiner"
-        self.peer, self.peer_caption = widgets.HTML(), widgets.HTML()
-        self.peer_panel = _panel(self.peer, self.peer_caption)
-        self.peer_panel.add_class("skf-peer")
-        self.sections, self.scores = widgets.HTML(), widgets.HTML()
-        self.save = _named(widgets.Button(description="Save .skf", icon="save"), "store")
-        self.save.on_click(self._on_save)
-        self.save.disabled = True
-        self.link, self.saved = widgets.HTML(), _named(widgets.HTML(), "saved")
+        self.error = _named(widgets.HTML(), "error")
+        self.status = _named(widgets.HTML(), "status")
+        self.progress = _named(widgets.IntProgress(0, 0, 1), "progress")
+        self.summary, self.search_note, self.refiner_note = (widgets.HTML() for _ in "abc")
+        self.sections, self.scores, self.link = (widgets.HTML() for _ in "abc")
+
+    def _arranged(self) -> widgets.Box:
+        """The picture in the middle, what is chosen and what came of it at its side."""
+        title = widgets.HTML("<h2>SketchFusion-Lite</h2>")
+        bar = _box("choices", self.against, self.stage, title)
+        main = _box("main", bar, self.error, self.pictures, self.progress, self.status)
+        search = _box("line-up", self.effort, self.search)
+        side = _box(
+            "side",
+            _box("group", _box("line-up", self.photo, self.upload)),
+            _box("group", _heading("File size"), self.summary, self.rate, self.bytes, self.link),
+            _box("group", _heading("The sender may search"), search, self.search_note),
+            _box("group", _heading("The receiver may refine"), self.steps, self.realism, self.refiner_note),
+            _box("group", self.sections),
+            _box("group", self.scores),
+        )  # fmt: skip
+        return _box("page", main, side)
 
     # ----------------------------------------------------------------------------------------------
 
@@ -184,8 +169,20 @@ class Explorer(widgets.VBox):
     def _on_rate(self, change: dict) -> None:
         """A browser moves a slider that we set to its next notch, and tells us so: no wish of the user."""
         if abs(change["new"] - self._echo) > BPP_STEP / 2:
-            self._echo = math.inf
-            self._on("bpp", max_bytes=0)(change)
+            self._echo, self._complaint = math.inf, ""
+            self._on("bpp", max_bytes=0, effort=0)(change)
+
+    def _on_bytes(self, change: dict) -> None:
+        """Search what fits the bytes that were typed; nonsense stays in its field, with a word on it."""
+        if self._setter == threading.get_ident():
+            return
+        try:
+            budget, self._complaint = read_bytes(change["new"]), ""
+        except ArgumentError as error:
+            self._complaint = str(error)
+            self._say(self.model.snapshot)
+        else:
+            self.model.update(max_bytes=budget, effort=0)
 
     def _on_upload(self, change: dict) -> None:
         if not change["new"]:
@@ -194,16 +191,13 @@ class Explorer(widgets.VBox):
         upload = Upload(file["name"], bytes(file["content"]))
         self.upload.value = ()  # so that the same file can be chosen again
         self._choose(upload)
-        self.model.update(photo=upload)
+        self.model.update(photo=upload, effort=0)
 
-    def _on_save(self, _: widgets.Button) -> None:
-        snapshot = self.model.snapshot
-        try:
-            path = snapshot.encoded.save(self.folder / file_name(snapshot))
-            text = f"saved as {path}"
-        except (SketchFusionError, OSError) as error:
-            text = f"not saved: {error}"
-        self.saved.value = f'<div role="status">{escape(text)}</div>'
+    def _on_search(self, _: widgets.Button) -> None:
+        if self.model.snapshot.searching:
+            self.model.stop()
+        else:
+            self.model.update(effort=self.effort.value)
 
     def _choose(self, photo: str | Upload) -> None:
         """Select a photo in the list: samples, the one we began with, and one of the user's own."""
@@ -214,30 +208,39 @@ class Explorer(widgets.VBox):
 
     def _show(self, snapshot: Snapshot) -> None:
         """Bring everything in step with a snapshot; called from the model's threads."""
-        self.error.value = (
-            f'<div role="alert">{escape(snapshot.error)}</div>' if snapshot.error else ""
-        )
-        self.error.layout.display = None if snapshot.error else "none"
-        self.status.value = f'<div role="status">{escape(describe(snapshot))}</div>'
-        self.progress.max, self.progress.value = snapshot.settings.steps, snapshot.steps_done
         self._set_controls(snapshot)
+        self._say(snapshot)
         if snapshot.decoded is None:
             return
         self._draw(snapshot)
+        self.summary.value = summary(snapshot)
         self.sections.value = section_table(snapshot)
         self.scores.value = score_table(snapshot)
-        if file_name(snapshot) not in self.saved.value:
-            self.saved.value = ""  # it spoke of another file
-        self.link.value, self.save.disabled = save_link(snapshot), False
-        self.save.tooltip = (
-            f"write {file_name(snapshot)} into the folder {self.folder.resolve().name}"
+        self.refiner_note.value = _note(refiner_note(snapshot))
+        self.link.value = save_link(snapshot)
+
+    def _say(self, snapshot: Snapshot) -> None:
+        """What is wrong, what is being done, and what a search would take."""
+        error = self._complaint or snapshot.error
+        self.error.value = f'<div role="alert">{escape(error)}</div>' if error else ""
+        self.error.layout.display = None if error else "none"
+        self.status.value = f'<div role="status">{escape(describe(snapshot))}</div>'
+        done, total = snapshot.progress
+        self.progress.max, self.progress.value = max(total, 1), done
+        self.progress.layout.visibility = "visible" if total else "hidden"
+        searching, effort = snapshot.searching, self.effort.value
+        self.search.description = "Stop" if searching else "Search"
+        self.search.disabled = not searching and (
+            snapshot.encoded is None or effort == snapshot.effort
         )
+        seconds = self.model.expected_seconds(effort)
+        self.search_note.value = _note(search_note(snapshot, effort, seconds))
 
     def _set_controls(self, snapshot: Snapshot) -> None:
         """Bytes and rate follow each other; the photo is the one before where a new one was unusable."""
         with self._quietly():
-            if snapshot.budget and not snapshot.error:
-                self.bytes.value = snapshot.budget
+            if snapshot.budget and not snapshot.error and not self._complaint:
+                self.bytes.value = f"{snapshot.budget:,}"
             if snapshot.settings.max_bytes and snapshot.photo:
                 rate = snapshot.budget * 8 / snapshot.photo.pixels
                 self._echo = self.rate.value = min(max(rate, LEAST_BPP), MOST_BPP)
@@ -246,26 +249,22 @@ class Explorer(widgets.VBox):
 
     def _draw(self, snapshot: Snapshot) -> None:
         """The pictures, and only those that changed."""
+        for dial in (self.steps, self.realism):  # the other stages do not hear them
+            dial.disabled = self.stage.value != "refined"
         if snapshot.decoded is None:
             return
         left, right, labels = halves(snapshot, self.stage.value, _AGAINST[self.against.value])
         if self._drawn != (left, right, labels):
             self._drawn = (left, right, labels)
             self.pictures.show(left, right, labels)
-        self.peer_caption.value = escape(peer_caption(snapshot))
-        if snapshot.peer is not None and self._drawn_peer is not snapshot.peer:
-            self._drawn_peer = snapshot.peer
-            self.peer.value = picture_html(snapshot.peer.image, peer_caption(snapshot))
 
 
-def explore(
-    photo: str = "coffee", device: str = "auto", folder: str | Path = ".", dtype: str = "auto"
-) -> Explorer:
+def explore(photo: str = "coffee", device: str = "auto", dtype: str = "auto") -> Explorer:
     """The explorer with the shipped codec, to be the last line of a notebook's cell."""
-    return Explorer(settings=Settings(photo), device=device, folder=folder, dtype=dtype)
+    return Explorer(settings=Settings(photo), device=device, dtype=dtype)
 
 
-def static_view(snapshot: Snapshot, stage: str = "refined", against: str = "preview") -> HTML:
+def static_view(snapshot: Snapshot, stage: str = "refined", against: str = "photo") -> HTML:
     """What the explorer shows, as HTML that needs no kernel: pictures with a divider, and both tables."""
     left, right, labels = halves(snapshot, stage, against)
     frame = before_after(left, right, labels, describe(snapshot), width=720).data
@@ -281,26 +280,26 @@ def _name(photo: str | Upload) -> str:
 
 
 def _slider(kind: type, text: str, value: float, low: float, high: float, step: float, name: str):
-    layout = widgets.Layout(width="340px")
-    slider = kind(value=value, min=low, max=high, step=step, description=text, layout=layout)
-    return _named(slider, name)
+    return _named(kind(value=value, min=low, max=high, step=step, description=text), name)
+
+
+def _choice(text: str, options: Sequence[str], value: str, name: str) -> widgets.ToggleButtons:
+    return _named(widgets.ToggleButtons(options=options, value=value, description=text), name)
 
 
 def _named(control: widgets.DOMWidget, name: str) -> widgets.DOMWidget:
-    """A class for style sheets and tests, and room for the description."""
+    """A class for style sheets and tests."""
     control.add_class(f"skf-{name}")
-    if hasattr(control, "style") and hasattr(control.style, "description_width"):
-        control.style.description_width = "96px"
     return control
 
 
-def _row(*children: widgets.Widget) -> widgets.Box:
-    row = widgets.Box(children)
-    row.add_class("skf-row")
-    return row
+def _box(name: str, *children: widgets.Widget) -> widgets.Box:
+    return _named(widgets.Box(children), name)
 
 
-def _panel(*children: widgets.Widget) -> widgets.VBox:
-    panel = widgets.VBox(children)
-    panel.add_class("skf-panel")
-    return panel
+def _heading(text: str) -> widgets.HTML:
+    return widgets.HTML(f"<h3>{text}</h3>")
+
+
+def _note(text: str) -> str:
+    return f'<p class="skf-note">{escape(text)}</p>'

@@ -25,6 +25,7 @@ from ..errors import ArgumentError
 __all__ = ["BeforeAfter", "before_after", "before_after_html", "picture_html"]
 
 _PLACES = 51  # of the divider: every 2 percent
+_ZOOMS = {"fit": 0, "1:1": 1, "2:1": 2, "4:1": 4}  # pixels of the page for each of the picture
 _RULES = "".join(
     f".skf-ba:has(.skf-places>:nth-child({n + 1}):{state}){{--split:{100 * n / (_PLACES - 1):g}%}}"
     for state in ("checked", "hover")  # the later rule wins
@@ -35,22 +36,35 @@ _STYLE = f"""<style>
 .skf-ba>*{{grid-area:1/1;margin:0;height:auto;width:auto;min-width:0;max-width:none}}
 .skf-ba img{{display:block;width:100%;height:auto;max-width:none;margin:0}}
 .skf-ba .skf-after{{clip-path:inset(0 0 0 var(--split));transition:clip-path .1s}}
-.skf-ba .skf-cover{{position:absolute;inset:0;height:auto;width:auto;overflow:hidden}}
-.skf-ba .skf-labels{{pointer-events:none}}
-.skf-ba .skf-cover .widget-html-content{{height:100%}}
+.skf-cover{{position:absolute;inset:0;height:auto;width:auto;overflow:hidden}}
+.skf-labels{{pointer-events:none}}
+.skf-cover .widget-html-content{{height:100%}}
 .skf-ba .skf-line{{position:absolute;top:0;bottom:0;left:var(--split);width:0;border-left:3px solid #fff;
  outline:1px solid #000;pointer-events:none;transition:left .1s}}
-.skf-ba .skf-tag{{position:absolute;top:6px;padding:3px 7px;background:rgba(255,255,255,.88);color:#111;
+.skf-labels .skf-tag{{position:absolute;top:6px;padding:3px 7px;background:rgba(255,255,255,.88);color:#111;
  font:12px/1.3 sans-serif;border-radius:3px;max-width:46%;box-sizing:border-box}}
-.skf-ba .skf-tag-left{{left:6px}}.skf-ba .skf-tag-right{{right:6px}}
+.skf-labels .skf-tag-left{{left:6px}}.skf-labels .skf-tag-right{{right:6px}}
 .skf-ba .skf-places{{position:absolute;inset:0;display:flex}}
 .skf-ba .skf-places>*{{flex:1;min-width:0;height:100%;margin:0;opacity:0;cursor:ew-resize}}
-.skf-ba:has(input:focus-visible){{outline:3px solid #0173b2;outline-offset:-3px}}
+.skf-ba:has(input:focus-visible),.skf-ba:has(.skf-places:focus-visible){{outline:3px solid #0173b2;outline-offset:-3px}}
+.widget-box.skf-window{{position:relative;display:grid;min-width:0;min-height:0;overflow:hidden}}
+.skf-window .widget-box.skf-view{{display:grid;overflow:auto;container-type:size;aspect-ratio:var(--ratio);
+ max-height:75vh;min-width:0;margin:0}}
+.skf-window .widget-box.skf-ba{{display:grid;width:var(--size);margin:auto;align-content:start}}
+.skf-window>.skf-cover{{position:absolute;inset:0;width:auto;height:auto;margin:0}}
+.skf-window .skf-ba img{{aspect-ratio:var(--ratio);image-rendering:var(--pixels)}}
+.skf-handles{{display:flex;flex-wrap:wrap;gap:4px 20px;overflow:visible}}
+.skf-handles .skf-divider{{flex:1 1 200px;width:auto}}.skf-handles .skf-zoom{{width:auto}}
 {_RULES}
 </style>"""
 _HINT = (
     "Move the pointer over the picture; click to leave the divider there. Arrow keys move it, too."
 )
+_WIDGET_HINT = (
+    "The divider follows the pointer. Scroll, or press arrow keys, to move a magnified picture."
+)
+# What has the focus scrolls its window by keys; without the last attribute JupyterLab would take them for itself.
+_FOCUS = ' tabindex="0" role="group" aria-label="two pictures" data-lm-suppress-shortcuts="true"'
 _numbers = count(1)  # radio buttons of one frame share a name that no other frame has
 
 
@@ -98,7 +112,9 @@ def before_after(
 
 
 class BeforeAfter(widgets.VBox):
-    """A before/after frame whose pictures change while the divider stays where it is.
+    """A before/after frame whose pictures change while the divider, and the magnified place, stay where they are.
+
+    Fitted to its window, or magnified; then both pictures scroll together: by wheel, by touch, by arrow keys.
 
     Args:
         position: of the divider, 0 to 100 percent from the left.
@@ -108,31 +124,48 @@ class BeforeAfter(widgets.VBox):
         # Not widgets.Image: it has no alt text, and Voilà 0.5 loses binary state while a page loads.
         self.before, self.after = widgets.HTML(), widgets.HTML()
         self._labels, self._place, strips = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        strips.value = f'{_STYLE}<span class="skf-line"></span>{_strips("<i></i>" * _PLACES)}'
-        frame = widgets.Box([self.before, self.after, self._labels, self._place, strips])
-        self._class = f"skf-frame-{next(_numbers)}"
+        strips.value = f'{_STYLE}<span class="skf-line"></span>{_strips("<i></i>" * _PLACES, _FOCUS, _WIDGET_HINT)}'
+        frame = widgets.Box([self.before, self.after, self._place, strips])
+        view = widgets.Box([frame])
+        window = widgets.Box([view, self._labels])
+        self._class, self._size = f"skf-frame-{next(_numbers)}", (3, 2)
         named = {frame: "skf-ba", self.before: "skf-before", self.after: "skf-after"}
-        named |= {self._labels: "skf-labels"}
+        named |= {view: "skf-view", window: "skf-window", strips: "skf-cover"}
         for widget, name in named.items():
             widget.add_class(name)
-        for cover in (self._labels, strips):
-            cover.add_class("skf-cover")
-        frame.add_class(self._class)
+        for name in ("skf-cover", "skf-labels"):
+            self._labels.add_class(name)
+        for widget in (frame, window):
+            widget.add_class(self._class)
         self.divider = widgets.IntSlider(position, 0, 100, 2, description="Divider", readout=False)
-        self.divider.layout.width = "100%"
         self.divider.add_class("skf-divider")
-        self.divider.observe(self._move, "value")
-        self._move({"new": position})
-        super().__init__([frame, self.divider])
+        self.zoom = widgets.ToggleButtons(options=_ZOOMS, description="Zoom")
+        self.zoom.add_class("skf-zoom")
+        for control in (self.divider, self.zoom):
+            control.observe(self._arrange, "value")
+        self._arrange()
+        handles = widgets.Box([self.divider, self.zoom])
+        handles.add_class("skf-handles")
+        super().__init__([window, handles])
 
-    def _move(self, change: dict) -> None:
-        self._place.value = f"<style>.skf-ba.{self._class}{{--split:{change['new']}%}}</style>"
+    def _arrange(self, _: object = None) -> None:
+        """Style sheets of this frame alone: where the divider is, and how large the pictures are."""
+        (width, height), zoom = self._size, self.zoom.value
+        size = f"{width * zoom}px" if zoom else f"min(100cqw,100cqh*{width / height:.4f})"
+        self._place.value = (
+            f"<style>.skf-ba.{self._class}{{--split:{self.divider.value}%;--size:{size};"
+            f"--pixels:{'pixelated' if zoom > 1 else 'auto'}}}"
+            f".skf-window.{self._class}{{--ratio:{width}/{height}}}</style>"
+        )
 
     def show(
         self, before: Image.Image, after: Image.Image, labels: tuple[str, str] = ("", "")
     ) -> None:
         """Change the pictures (of one size) and what is written in their corners."""
         _check(before, after, 0)
+        if self._size != before.size:
+            self._size = before.size
+            self._arrange()
         for widget, image, label in zip(
             (self.before, self.after), (before, after), labels, strict=True
         ):
@@ -176,5 +209,5 @@ def _divider(position: int) -> str:
     return f'<span class="skf-line"></span>{_strips(places, role)}'
 
 
-def _strips(strips: str, role: str = "") -> str:
-    return f'<div class="skf-places" title="{_HINT}"{role}>{strips}</div>'
+def _strips(strips: str, role: str = "", hint: str = _HINT) -> str:
+    return f'<div class="skf-places" title="{hint}"{role}>{strips}</div>'
