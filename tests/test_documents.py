@@ -54,7 +54,7 @@ def test_the_examples_of_use_run_from_top_to_bottom(tmp_path, monkeypatch):
     activate = tmp_path / ".venv" / "bin" / "activate"
     activate.parent.mkdir(parents=True)
     activate.write_text(f'PATH="{Path(sys.executable).parent}:$PATH"\nPYTHONPATH="{ROOT}"\n')
-    lines = shell.replace('w("holiday")', 'w("holiday", 144)').splitlines()
+    lines = shell.replace('w("holiday")', 'w("holiday", 128)').splitlines()
     ours = [line for line in lines if line.startswith("sketchfusion ")]
     others = [line for line in lines if line not in ours]
     assert lines == others + ours and others[0].startswith("source .venv/bin/activate")
