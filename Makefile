@@ -12,6 +12,7 @@ RECIPE   ?= codec
 TARGET   ?= parse
 ARGS     ?=
 
+PLAY  := playground
 BIN   := $(VENV)/bin
 PY    := $(BIN)/python
 comma := ,
@@ -29,7 +30,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Variables: EXTRAS=$(EXTRAS) NOTEBOOK=$(NOTEBOOK) RECIPE=$(RECIPE) ARGS='options of the command'"
 
-install: $(STAMP)  ## virtual environment in .venv with the package and all it needs (about 5 GB)
+install: $(STAMP)  ## virtual environment in .venv with the package and all it needs (6.4 GB)
 
 # Some launchers exist without their Python, and some Pythons lack venv: only running one tells.
 $(STAMP): pyproject.toml
@@ -67,9 +68,20 @@ workbook: install fetch  ## execute the tour notebook; says where it and its HTM
 book: $(STAMP)  ## build the book, pages that open from disk, out of the committed notebooks
 	@$(PY) tools/make_book.py $(ARGS)
 
+# Open a copy: JupyterLab saves what is run, and a checkout shall stay as it was. Its folder lies where the notebooks'
+# does, so that their relative paths lead to the same files. Another notebook than ours is opened where it is.
+COPY = $(if $(filter notebooks/%,$(NOTEBOOK)),$(PLAY)/$(notdir $(NOTEBOOK)),$(NOTEBOOK))
+
 # An upload above the explorer's limit shall get its answer; by default the connection would be cut at 10 MB.
-lab: install fetch  ## open JupyterLab at the tour notebook (this machine only, with a token)
-	$(BIN)/jupyter lab --ServerApp.tornado_settings="{'websocket_max_message_size': 67108864}" $(ARGS) $(NOTEBOOK)
+lab: install fetch  ## open JupyterLab at a copy of the tour notebook (this machine only, with a token)
+	@mkdir -p $(PLAY)
+	@for each in notebooks/*.ipynb; do \
+	  copy="$(PLAY)/$${each##*/}"; \
+	  if [ ! -e "$$copy" ]; then cp "$$each" "$$copy.part" && mv "$$copy.part" "$$copy"; \
+	  elif [ "$$each" -nt "$$copy" ]; then echo "$$copy: kept, and older than $$each"; fi; \
+	done
+	@echo "Your copies of the notebooks lie in $(PLAY)/; git ignores them. For a fresh one, remove yours and run make lab again."
+	$(BIN)/jupyter lab --ServerApp.tornado_settings="{'websocket_max_message_size': 67108864}" $(ARGS) $(COPY)
 
 explore: install fetch  ## open the explorer as a page of its own
 	$(BIN)/sketchfusion explore $(ARGS)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -109,3 +112,24 @@ def test_the_terminal_shows_what_is_under_way_and_what_failed(tmp_path):
 
 def test_clock():
     assert [clock(s) for s in (0.4, 65, 3600, 36_061)] == ["0:00", "1:05", "1:00:00", "10:01:01"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file descriptors of POSIX")
+def test_a_sweep_needs_no_home_no_locale_no_input_and_no_place_for_temporary_files(tmp_path):
+    """As under a scheduler of jobs, where little is set; the folder's name is long and has all that quoting is for."""
+    folder = tmp_path / f"{'long ' * 20}é\"'{{x}}"
+    folder.mkdir()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "HOME": "/nonexistent",
+        "LC_ALL": "C",
+        "TMPDIR": "/nonexistent",
+    }
+    command = [sys.executable, "-m", "sketchfusion_lite.cli", "sweep", write_grid(folder)]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, preexec_fn=lambda: os.close(0)
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = read_results(folder / "out")
+    assert row["status"] == "ok" and row["metric.folder"] == str(folder)

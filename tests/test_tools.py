@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -134,3 +139,58 @@ def test_figures_of_the_page_carry_the_notebooks_alt_texts(tmp_path: Path) -> No
     html = '<img alt="No description has been provided for this image">' * 2
     page = run_workbook.with_alt_texts(html, tmp_path / "book.ipynb")
     assert page == '<img alt="a &quot;red&quot; line"><img alt="two dots">'
+
+
+# make lab -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Makefile and two notebooks, with a stand-in for an environment that is installed already."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "notebooks").mkdir()
+    for name in ("00_tour", "01_cues"):
+        (tmp_path / "notebooks" / f"{name}.ipynb").write_text(name)
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    (programs / "python").symlink_to(sys.executable)
+    for name in ("jupyter", "sketchfusion"):
+        (programs / name).write_text('#!/bin/sh\necho "$@" >"$0.called"\n')
+        (programs / name).chmod(0o755)
+    (extras,) = re.findall(r"^EXTRAS\s*\?=\s*(\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    (tmp_path / ".venv" / f".installed-{extras.replace(',', '-')}").touch()
+    return tmp_path
+
+
+def make_lab(checkout: Path, *arguments: str) -> tuple[str, str]:
+    """What it says, and which notebook it opens."""
+    command = ["make", "-C", str(checkout), "lab", *arguments]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout, (checkout / ".venv/bin/jupyter.called").read_text().split()[-1]
+
+
+def test_lab_opens_a_copy_that_stays(checkout: Path) -> None:
+    said, opened = make_lab(checkout)
+    assert opened == "playground/00_tour.ipynb" and "playground/; git ignores" in said
+    assert "\n/playground/\n" in (ROOT / ".gitignore").read_text()
+    (checkout / opened).write_text("played")
+    (checkout / "playground" / "01_cues.ipynb").unlink()
+    said, opened = make_lab(checkout, "NOTEBOOK=notebooks/01_cues.ipynb")
+    assert opened == "playground/01_cues.ipynb" and (checkout / opened).read_text() == "01_cues"
+    assert (checkout / "playground" / "00_tour.ipynb").read_text() == "played"
+    assert (checkout / "notebooks" / "00_tour.ipynb").read_text() == "00_tour"
+    assert "kept" not in said
+    os.utime(checkout / "notebooks" / "00_tour.ipynb", (2e9, 2e9))
+    assert "playground/00_tour.ipynb: kept, and older" in make_lab(checkout)[0]
+    assert sorted(p.name for p in (checkout / "playground").iterdir()) == [
+        "00_tour.ipynb",
+        "01_cues.ipynb",
+    ]
+
+
+def test_lab_opens_another_notebook_where_it_is(checkout: Path) -> None:
+    (checkout / "mine.ipynb").touch()
+    assert make_lab(checkout, "NOTEBOOK=mine.ipynb")[1] == "mine.ipynb"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +16,7 @@ from sketchfusion_lite.errors import ArgumentError, WorkersError
 from sketchfusion_lite.workers import open_client, spread
 
 from .clusters import started_cluster
+from .sweep_notebooks import write_grid
 from .worker_tasks import (
     die_always,
     die_at_first,
@@ -183,6 +187,45 @@ def test_other_releases_are_refused(tmp_path):
             open_client(scheduler=cluster.address),
         ):
             pass
+
+
+SCRIPT = """\
+from sketchfusion_lite.{module} import {name}
+{call}
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "call"),
+    [
+        ("workers", "open_client", "with open_client(1): pass"),
+        ("sweeps", "run", "run('grid.yaml')"),
+    ],
+)
+def test_a_script_that_its_workers_import_is_told_so(tmp_path, module, name, call):
+    write_grid(tmp_path)
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(module=module, name=name, call=call))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, env=environment, cwd=tmp_path
+    )
+    *lines, last = done.stderr.splitlines()
+    assert done.returncode == 1 and len(lines) < 30
+    for word in ("WorkersError", str(script), 'if __name__ == "__main__":'):
+        assert word in last
+
+
+def test_workers_that_do_not_start_here_are_an_error_of_ours(monkeypatch):
+    def fail(**options):
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("distributed.LocalCluster", fail)
+    with (
+        pytest.raises(WorkersError, match=r"Nanny failed to start.*temporary files"),
+        open_client(),
+    ):
+        pass
 
 
 def test_no_scheduler(tmp_path):

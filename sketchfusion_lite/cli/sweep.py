@@ -44,6 +44,14 @@ def sweep(
             show_default=False,
         ),
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Time limit of a run, instead of the grid's; a run over it is ended and has failed.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -69,9 +77,10 @@ def sweep(
 
         engine.require_packages()
     needed = _parse_resources(resources)
-    loaded = load_grid(grid, out=out)
+    loaded = load_grid(grid, out=out, timeout=timeout)
     if dry_run:
         checked = engine.Sweep(plan(loaded))
+        checked.check(note, is_here=scheduler is None)
         checked.load(note, retry_failed)
         _list_runs(checked)
         return
@@ -134,4 +143,6 @@ def _list_runs(checked: Sweep) -> None:
     common = {k: v for k, v in runs[0].parameters.items() if k not in names}
     if common:
         say("in all runs: " + ", ".join(f"{name}={value!r}" for name, value in common.items()))
+    if checked.plan.grid.timeout is not None:
+        say(f"time limit of a run: {checked.plan.grid.timeout:g} s")
     say(f"{checked.out}  {len(runs)} runs  {len(missing)} to do")

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import secrets
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,9 +24,10 @@ from filelock import FileLock, Timeout
 
 from ..errors import ArgumentError, DependencyMissing, OutputError, SweepError
 from ..files import atomic_write_bytes
-from ..workers import open_client, spread
+from ..workers import open_client, refuse_while_imported, spread
 from . import table
 from .grid import Grid, load_grid
+from .notebooks import missing_modules
 from .plan import Plan, Run, plan
 from .progress import Silent, Watcher
 from .table import FAILED, LOST, Row
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Sweep", "run"]
 
 Report = Callable[[str], None]
+
+MIN_FREE_BYTES = 16 << 20  # of the disk of the results, for a first run's notebook
 
 
 def run(
@@ -69,16 +75,18 @@ def run(
         missing.
 
     Raises:
-        SweepError: the grid makes no sense for its notebook, another sweep writes the folder, or there are results
-            although ``resume`` is False.
+        SweepError: the grid makes no sense for its notebook, the notebook imports what is not there, another sweep
+            writes the folder, or there are results although ``resume`` is False.
         ResultsError: the table is damaged.
-        WorkersError: no scheduler answers, or it has no workers.
+        WorkersError: no scheduler answers, it has no workers, or none can be started here.
         ArgumentError: ``workers`` or ``resources`` out of range.
-        OutputError: the folder of results cannot be written.
+        OutputError: the folder of results cannot be written, or its disk is full.
         DependencyMissing: a package of the extra ``sweep`` is not installed.
     """
     require_packages()
+    refuse_while_imported()
     sweep = Sweep(plan(grid if isinstance(grid, Grid) else load_grid(grid)))
+    sweep.check(report, is_here=scheduler is None)
     if dry_run:
         sweep.load(report, retry_failed)
         return sweep.finished()
@@ -93,6 +101,8 @@ def run(
         sweep.write()
         if sweep.missing():
             with open_client(workers, scheduler, resources=resources) as client:
+                if scheduler is not None:
+                    sweep.check_modules(client)
                 sweep.run(client, resources, watcher or Silent())
     return sweep.finished()
 
@@ -129,6 +139,40 @@ class Sweep:
         self._again: set[str] = set()  # rows that count for nothing
         self._stale: list[Path] = []  # and their files
         self._table = table.table_path(self.out, planned.grid.table)
+
+    # what a run needs ----------------------------------------------------------------------------
+
+    def check(self, report: Report | None = None, is_here: bool = True) -> None:
+        """Would runs fail for what can be told now? Writes nothing.
+
+        Args:
+            report: receives what is done in another way than the notebook asks for.
+            is_here: the runs are executed on this machine, by this Python.
+
+        Raises:
+            SweepError: the notebook imports modules that are not there.
+            OutputError: the folder of results cannot be written, or its disk is full.
+        """
+        report = report or (lambda line: None)
+        for note in self.plan.notebook.notes:
+            report(note)
+        _check_room(self.out)
+        notebook = self.plan.notebook
+        if is_here and (missing := missing_modules(notebook.modules, notebook.path.parent)):
+            raise _missing(notebook.path, missing, "here")
+
+    def check_modules(self, client: Client) -> None:
+        """Have all workers what the notebook imports?
+
+        Raises:
+            SweepError: one has not.
+        """
+        notebook = self.plan.notebook
+        folder = notebook.path.resolve().parent
+        found = client.run(missing_modules, notebook.modules, folder)
+        for worker, missing in found.items():
+            if missing:
+                raise _missing(notebook.path, missing, f"on the worker {worker}")
 
     # what is there -------------------------------------------------------------------------------
 
@@ -208,7 +252,7 @@ class Sweep:
                 f"{self.out}: another sweep is writing it. Wait for its end, or choose another folder."
             ) from error
         except OSError as error:
-            raise OutputError(f"{self.out}: cannot be written ({error.strerror}).") from error
+            raise _unwritable(self.out, error.strerror) from error
         try:
             yield
         finally:
@@ -261,11 +305,42 @@ class Sweep:
             for path in self._stale:
                 path.unlink(missing_ok=True)
         except OSError as error:
-            raise OutputError(f"{self.out}: cannot be written ({error.strerror}).") from error
+            raise _unwritable(self.out, error.strerror) from error
         atomic_write_bytes(copy, nbformat.writes(notebook.node).encode())
         folder = notebook.path.resolve().parent
         stamp = {"notebook": notebook.path.name, **git_state(folder)}
-        return [Unit(r, copy, folder, self.out / "runs" / r.name, stamp, topic) for r in runs]
+        seconds, rows = self.plan.grid.timeout, self.out / "runs"
+        return [Unit(r, copy, folder, rows / r.name, stamp, topic, seconds) for r in runs]
+
+
+def _check_room(out: Path) -> None:
+    """Could the folder be written? It need not be there yet."""
+    if re.search("[\ud800-\udfff]", str(out)):
+        raise _unwritable(out, "its name is no Unicode, which the notebook's parameter must be")
+    try:
+        there = next(path for path in (out, *out.parents) if path.exists())
+        free = shutil.disk_usage(there).free
+    except OSError as error:
+        raise _unwritable(out, error.strerror) from error
+    if not there.is_dir():
+        raise _unwritable(out, f"{there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unwritable(out, f"no right to write to {there}")
+    if free < MIN_FREE_BYTES:
+        raise _unwritable(out, f"{free >> 20} MB are free on its disk")
+
+
+def _unwritable(out: Path, reason: str | None) -> OutputError:
+    return OutputError(
+        f"{out}: cannot be written ({reason}). Mend that, or choose another folder: `out` of the grid, or --out."
+    )
+
+
+def _missing(notebook: Path, modules: list[str], where: str) -> SweepError:
+    return SweepError(
+        f"{notebook}: imports {', '.join(modules)}, not installed {where}. Install what is missing with the same "
+        "Python, or import it below a condition."
+    )
 
 
 def _read_row(path: Path, report: Report) -> Row | None:

@@ -8,6 +8,7 @@
       no_gate: {gate: false}
     grid: {rate: [0.03, 0.07]}             # every combination of these
     seeds: [0, 1, 2]                       # fills the parameter seed
+    timeout: 3600                          # seconds of a run; one that takes longer is ended and has failed
     table: parquet                         # or csv
 
 Every variant is run with every combination and every seed. A parameter is set in one place only. Nothing here looks
@@ -31,10 +32,11 @@ __all__ = ["Grid", "combinations", "load_grid"]
 
 MAX_RUNS = 10_000
 MAX_BYTES = 1 << 20  # of the YAML file
+MAX_SECONDS = 366 * 86_400  # of a run
 MAX_NODES = 100_000  # values in a grid, nested ones counted, aliases expanded
 DEFAULT_VARIANT = "default"
 
-_KEYS = ("notebook", "out", "fixed", "variants", "grid", "seeds", "table")
+_KEYS = ("notebook", "out", "fixed", "variants", "grid", "seeds", "timeout", "table")
 _TABLES = ("parquet", "csv")
 _VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")  # becomes part of a folder's name
 
@@ -52,6 +54,7 @@ class Grid:
         variants: name -> parameters.
         axes: parameter -> the values it takes, in every combination.
         seeds: values of the parameter ``seed``; empty leaves it alone.
+        timeout: seconds of wall time that a run may take, the kernel's start included; None for any number.
         table: ``"parquet"`` or ``"csv"``.
         name: what messages call the grid.
     """
@@ -62,6 +65,7 @@ class Grid:
     variants: Mapping[str, Parameters] = field(default_factory=lambda: {DEFAULT_VARIANT: {}})
     axes: Mapping[str, list[Any]] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
+    timeout: float | None = None
     table: str = "parquet"
     name: str = "grid"
 
@@ -72,13 +76,19 @@ class Grid:
         return len(self.variants) * math.prod(lengths) * max(1, len(self.seeds))
 
 
-def load_grid(source: str | Path | Mapping[str, Any], *, out: str | Path | None = None) -> Grid:
+def load_grid(
+    source: str | Path | Mapping[str, Any],
+    *,
+    out: str | Path | None = None,
+    timeout: float | None = None,
+) -> Grid:
     """Read a grid and check all that can be told without its notebook.
 
     Args:
         source: a YAML file, whose relative paths start at its folder; or the same keys as a mapping, whose relative
             paths start at the current folder.
         out: folder of the results instead of the grid's, relative to the current folder.
+        timeout: seconds that a run may take, instead of the grid's.
 
     Raises:
         SweepError: unreadable, an unknown or a missing key, a value of the wrong kind, a parameter set twice, or more
@@ -97,6 +107,8 @@ def load_grid(source: str | Path | Mapping[str, Any], *, out: str | Path | None 
     _check_plain(content, name)
     if out is not None:
         content["out"] = str(Path(out).absolute())
+    if timeout is not None:
+        content["timeout"] = timeout
     table = content.get("table", "parquet")
     if table not in _TABLES:
         raise SweepError(f"{name}: table is {table!r}; it can be {' or '.join(_TABLES)}.")
@@ -107,6 +119,7 @@ def load_grid(source: str | Path | Mapping[str, Any], *, out: str | Path | None 
         variants=_variants(content.get("variants"), name),
         axes=_axes(content.get("grid"), name),
         seeds=_seeds(content.get("seeds"), name),
+        timeout=_timeout(content.get("timeout"), name),
         table=table,
         name=name,
     )
@@ -176,10 +189,16 @@ def _check_plain(content: Any, name: str) -> None:
             for key in value:
                 if not isinstance(key, str):
                     raise SweepError(f"{name}: the key {key!r} is no text; quote it.")
+            waiting += value.keys()
             waiting += value.values()
         elif isinstance(value, list):
             waiting += value
-        elif not isinstance(value, str | int | float | bool | Path | None):
+        elif isinstance(value, str):
+            if re.search("[\ud800-\udfff]", value):
+                raise SweepError(
+                    f"{name}: {value!r} is no Unicode, which a notebook must be. Write it anew."
+                )
+        elif not isinstance(value, int | float | bool | Path | None):
             raise SweepError(
                 f"{name}: {value!r} is a {type(value).__name__}; parameters are text, numbers, true, false, null, "
                 "or lists and mappings of those. Quote it if it is text."
@@ -194,7 +213,12 @@ def _path(content: Mapping[str, Any], key: str, base: Path, name: str) -> Path:
     value = content.get(key)
     if not isinstance(value, str | Path) or not str(value):
         raise SweepError(f"{name}: {key} is {value!r}; give a path.")
-    return Path(os.path.normpath(base / Path(value).expanduser()))
+    try:
+        return Path(os.path.normpath(base / Path(value).expanduser()))
+    except RuntimeError as error:
+        raise SweepError(
+            f"{name}: {key} is {str(value)!r}, and there is no such home folder. Write the whole path."
+        ) from error
 
 
 def _parameters(value: Any, where: str, name: str) -> Parameters:
@@ -241,6 +265,17 @@ def _seeds(value: Any, name: str) -> tuple[int, ...]:
     if not is_list or not all(type(seed) is int and seed >= 0 for seed in value):
         raise SweepError(f"{name}: seeds is {value!r}; give a list of whole numbers from 0 on.")
     return tuple(value)
+
+
+def _timeout(value: Any, name: str) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS:
+        raise SweepError(
+            f"{name}: timeout is {value!r}; give the seconds that a run may take, above 0 and up to {MAX_SECONDS}, "
+            "or leave it out."
+        )
+    return float(value)
 
 
 def _check_set_once(grid: Grid) -> None:

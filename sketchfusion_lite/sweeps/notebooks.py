@@ -1,27 +1,42 @@
-"""What a notebook says about itself: its parameters, which of them its code reads, and a hash of its code.
+"""What a notebook says about itself: its parameters, what its code reads and imports, and a hash of its code.
 
-The cell tagged ``parameters`` is read as Python, not by papermill's inspection, which goes line by line: a ``:`` or
-``=`` inside a string or a comment misleads it, and ``int | None`` is invisible to it.
+    any .ipynb --> normal form: nbformat 4.5, Python, one cell tagged `parameters` --> Notebook --> a run executes it
+
+Whatever program wrote a notebook, papermill meets the same form. The cell tagged ``parameters`` is read as Python, not
+by papermill's inspection, which goes line by line: a ``:`` or ``=`` inside a string or a comment misleads it, and
+``int | None`` is invisible to it.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import importlib.util
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import SweepError
 
-__all__ = ["Notebook", "Parameter", "read_notebook"]
+__all__ = ["Notebook", "Parameter", "missing_modules", "read_notebook"]
 
 MAX_BYTES = 64 << 20
 
-_TAG = "parameters"
+_TAG, _INJECTED = "parameters", "injected-parameters"
+_RAISES, _SKIPPED = "raises-exception", "skip-execution"
 _LOOKUPS = ("eval", "exec", "get_ipython", "globals", "locals", "vars")
+_PYTHON = re.compile(r"i?python\d*", re.IGNORECASE)
+_OUR_KERNELS = ("", "python", "python3")  # what everybody calls the kernel of the Python at hand
+_FOREIGN = re.compile(
+    r"(ir|julia|bash|scala|matlab|octave|java|deno|sparkr?kernel|xc(pp)?\d*|\.net-\w+)\b.*",
+    re.IGNORECASE,
+)
+_KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
+# After code with one of these words a module may be found that is not there now.
+_MAY_INSTALL = re.compile(r"\b(pip\d?|conda|mamba|uv|apt|install|cd|chdir|run|system|sys\.path)\b")
 
 
 @dataclass(frozen=True)
@@ -49,9 +64,11 @@ class Notebook:
 
     Attributes:
         path: of the file.
-        node: its content as nbformat has it, outputs removed.
+        node: its cells in a form that papermill executes as they are meant, without outputs.
         parameters: by name, in the notebook's order.
         unread: names of parameters that no later code reads: setting them would change nothing.
+        modules: top-level modules that it is certain to import.
+        notes: what is done in another way than its file asks for, each one line.
         digest: sha256 of the code, in hexadecimal; the same after a change of prose or outputs.
     """
 
@@ -59,6 +76,8 @@ class Notebook:
     node: Any
     parameters: dict[str, Parameter]
     unread: frozenset[str]
+    modules: frozenset[str]
+    notes: tuple[str, ...]
     digest: str
 
 
@@ -66,59 +85,149 @@ def read_notebook(path: str | Path) -> Notebook:
     """Read a notebook.
 
     Raises:
-        SweepError: missing, no notebook, without parameters, or with parameters that are not literals.
+        SweepError: missing, no notebook, in another language than Python, without one cell of parameters, with
+            parameters that are not literals, or with a cell that is meant to fail.
     """
     path = Path(path)
-    node = _load(path)
+    node, notes = _load(path)
     code = [cell for cell in node.cells if cell.cell_type == "code"]
-    tagged = [i for i, cell in enumerate(code) if _TAG in cell.metadata.get("tags", ())]
+    tagged = [i for i, cell in enumerate(code) if _TAG in cell.metadata.tags]
     if len(tagged) != 1:
         raise SweepError(
-            f"{path}: {len(tagged)} code cells are tagged {_TAG!r}; a notebook to sweep over has one."
+            f"{path}: {len(tagged)} code cells are tagged {_TAG!r}; a notebook to sweep over has one. Tag the cell "
+            "that holds the defaults (in JupyterLab: Property Inspector, Cell Tags)."
         )
+    _check_cells(node.cells, path)
     parameters = _declared(code[tagged[0]].source, path)
-    later = "\n".join(_without_magics(cell.source) for cell in code[tagged[0] + 1 :])
+    run = [i for i, cell in enumerate(code) if _SKIPPED not in cell.metadata.tags]
+    statements = {i: _parsed(_without_magics(code[i].source), f"{path}: its code") for i in run}
     digest = hashlib.sha256()
     for number, cell in enumerate(code):
         digest.update(f"{number}:{number == tagged[0]}:{len(cell.source)}:".encode())
-        digest.update(cell.source.encode("utf-8", "surrogatepass"))
-    read = _read_names(later, set(parameters), path)
-    return Notebook(path, node, parameters, frozenset(set(parameters) - read), digest.hexdigest())
+        digest.update(cell.source.encode())
+    later = [each for i in run if i > tagged[0] for each in statements[i]]
+    unread = frozenset(set(parameters) - _read_names(later, set(parameters)))
+    modules = frozenset(_imports(each for i in run for each in statements[i]))
+    return Notebook(path, node, parameters, unread, modules, notes, digest.hexdigest())
 
 
-def _load(path: Path) -> Any:
+# --------------------------------------------------------------------------------------------------
+# The file
+
+
+def _load(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """The notebook's normal form, and what is left out of it or done otherwise."""
     import nbformat
 
-    if not path.is_file():
-        raise SweepError(f"{path}: no such notebook.")
-    if path.stat().st_size > MAX_BYTES:
+    try:
+        if not path.is_file():
+            what = "is a folder. Name a notebook in it." if path.is_dir() else "no such notebook."
+            raise SweepError(f"{path}: {what}")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SweepError(f"{path}: cannot be read ({error.strerror}). Check its rights.") from error
+    if len(data) > MAX_BYTES:
         raise SweepError(f"{path}: over {MAX_BYTES >> 20} MB. Clear its outputs.")
     try:
-        node = nbformat.read(path, as_version=4)
-        for cell in node.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
+        # UTF-8, -16 or -32, with a byte order mark or without.
+        text = data.decode(json.detect_encoding(data))
+        node = nbformat.convert(nbformat.reader.reads(text), 4)
+        notes = _notes(node.get("metadata"), path)
+        cells = [_normal(cell, number) for number, cell in enumerate(node.cells)]
+    except UnicodeDecodeError as error:
+        raise SweepError(
+            f"{path}: is no text in UTF-8 (byte {error.start}). Save it as UTF-8, as every notebook is."
+        ) from error
+    except SweepError:
+        raise
     except Exception as error:  # nbformat and its JSON schema raise many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SweepError(f"{path}: is no readable notebook ({reason}).") from error
-    return node
+        raise SweepError(
+            f"{path}: is no readable notebook ({reason}). Open it in Jupyter, and save it there."
+        ) from error
+    if any(_INJECTED in cell.metadata.tags for cell in cells):
+        cells = [cell for cell in cells if _INJECTED not in cell.metadata.tags]
+        notes.append(f"{path.name}: the parameters that papermill left in it are not used")
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": _KERNELSPEC}), tuple(notes)
+
+
+def _notes(metadata: Any, path: Path) -> list[str]:
+    """What its kernel asks for and does not get.
+
+    Raises:
+        SweepError: another language than Python.
+    """
+    parts = metadata if isinstance(metadata, Mapping) else {}
+    spec, info = (
+        part if isinstance(part, Mapping) else {}
+        for part in (parts.get("kernelspec"), parts.get("language_info"))
+    )
+    kernel = str(spec.get("name") or "")
+    told = kernel if _FOREIGN.fullmatch(kernel) else "python"
+    language = str(spec.get("language") or info.get("name") or told)
+    if not _PYTHON.fullmatch(language):
+        raise SweepError(
+            f"{path}: is in {language}, by its kernel {kernel!r}; a sweep runs notebooks in Python. If it is in "
+            "Python, choose a Python kernel in Jupyter and save it."
+        )
+    if kernel in _OUR_KERNELS:
+        return []
+    return [f"{path.name}: asks for the kernel {kernel!r}; runs use the workers' own Python"]
+
+
+def _normal(cell: Any, number: int) -> Any:
+    """A cell of nbformat 4.5 with what an execution needs: its source, its tags, pictures of its prose."""
+    from nbformat import v4
+
+    tags = (cell.get("metadata") or {}).get("tags") or []
+    tags = [tags] if isinstance(tags, str) else [str(tag) for tag in tags]
+    source = "".join(cell.source)
+    source.encode()  # half of a surrogate pair cannot be written again
+    if cell.cell_type == "code":
+        return v4.new_code_cell(source, metadata={"tags": tags}, id=f"cell-{number}")
+    # Of two cells tagged `parameters` papermill takes the first, be it prose, and the defaults would win.
+    tags = [tag for tag in tags if tag not in (_TAG, _INJECTED)]
+    make = {"markdown": v4.new_markdown_cell, "raw": v4.new_raw_cell}[cell.cell_type]
+    pictures = {"attachments": cell.attachments} if cell.get("attachments") else {}
+    return make(source, metadata={"tags": tags}, id=f"cell-{number}", **pictures)
+
+
+def _check_cells(cells: Iterable[Any], path: Path) -> None:
+    for number, cell in enumerate(cells, start=1):
+        if cell.cell_type == "code" and _RAISES in cell.metadata.tags:
+            raise SweepError(
+                f"{path}: its cell {number} is tagged {_RAISES!r}, but an error ends a run whatever its tags. Catch "
+                "the error in the cell, or remove the tag."
+            )
 
 
 # --------------------------------------------------------------------------------------------------
 # Parameters
 
 
-def _declared(source: str, path: Path) -> dict[str, Parameter]:
+def _parsed(source: str, what: str) -> list[ast.stmt]:
     try:
-        statements = ast.parse(source).body
-    except SyntaxError as error:
-        raise SweepError(f"{path}: its cell of parameters is no Python ({error}).") from error
+        return ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "text", None)
+        at = f": {line.strip()!r:.80}" if line else ""
+        raise SweepError(
+            f"{what} is no Python ({getattr(error, 'msg', error)}{at}). Write magics with %."
+        ) from error
+
+
+def _declared(source: str, path: Path) -> dict[str, Parameter]:
     parameters: dict[str, Parameter] = {}
-    for statement in statements:
+    for statement in _parsed(_without_magics(source), f"{path}: its cell of parameters"):
+        if isinstance(statement, ast.AnnAssign) and statement.value is None:
+            raise SweepError(
+                f"{path}: the parameter `{ast.unparse(statement)}` has no value. Give it a default."
+            )
         for name, value, annotation in _assignments(statement):
             try:
                 default = ast.literal_eval(value)
-            except (ValueError, TypeError, SyntaxError) as error:
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
                 raise SweepError(
                     f"{path}: the parameter {name} = {ast.unparse(value)} is no literal, so it would not follow "
                     "when a sweep sets others. Compute it in a later cell."
@@ -138,7 +247,7 @@ def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr, ast.expr 
 
 
 # --------------------------------------------------------------------------------------------------
-# What is read
+# What is read, and what is imported
 
 
 def _without_magics(source: str) -> str:
@@ -148,20 +257,48 @@ def _without_magics(source: str) -> str:
     return TransformerManager().transform_cell(source)
 
 
-def _read_names(code: str, wanted: set[str], path: Path) -> set[str]:
+def _read_names(statements: Iterable[ast.stmt], wanted: set[str]) -> set[str]:
     """Those of the wanted names that are read before they are assigned anew."""
-    try:
-        statements = ast.parse(code).body
-    except SyntaxError as error:
-        raise SweepError(
-            f"{path}: its code is no Python ({error.msg}: {error.text!r:.80})."
-        ) from error
     read: set[str] = set()
     lost: set[str] = set()
     for statement in statements:
         read |= (_names_in(statement) & wanted) - lost
         lost |= {name for name, _, _ in _assignments(statement)} & wanted
     return read
+
+
+def _imports(statements: Iterable[ast.stmt]) -> set[str]:
+    """Top-level modules whose absence ends a run: imported by no condition, and before anything can install them."""
+    found: set[str] = set()
+    for statement in statements:
+        if isinstance(statement, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in statement.names}
+        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+            found.add(statement.module.partition(".")[0])
+        elif _MAY_INSTALL.search(ast.unparse(statement)):
+            break
+    return found
+
+
+def missing_modules(modules: Iterable[str], folder: Path) -> list[str]:
+    """Those that this process's Python cannot import, sorted.
+
+    Args:
+        modules: top-level names.
+        folder: where the notebook runs; modules may lie there.
+    """
+    return sorted(
+        name
+        for name in modules
+        if not (folder / name).is_dir() and not any(folder.glob(f"{name}.*")) and not _found(name)
+    )
+
+
+def _found(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # it is loaded, and does not say from where
+        return True
 
 
 def _names_in(statement: ast.stmt) -> set[str]:

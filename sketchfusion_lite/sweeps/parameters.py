@@ -6,6 +6,7 @@ papermill itself only warns of a parameter that a notebook does not have, and ru
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -99,7 +100,8 @@ def _accepts(kind: ast.expr, value: Any) -> bool:
         case ast.Constant(value=None):
             return value is None
         case ast.Constant(value=str(text)):  # "int | None" in quotes
-            return _accepts(ast.parse(text, mode="eval").body, value)
+            with contextlib.suppress(SyntaxError, ValueError):
+                return _accepts(ast.parse(text, mode="eval").body, value)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
             return _accepts(left, value) or _accepts(right, value)
         case ast.Name(id="float"):
@@ -114,7 +116,8 @@ def _accepts(kind: ast.expr, value: Any) -> bool:
             return type(value) is dict and all(_accepts(inner, each) for each in value.values())
         case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
             allowed = choices.elts if isinstance(choices, ast.Tuple) else [choices]
-            return any(_same(ast.literal_eval(each), value) for each in allowed)
+            with contextlib.suppress(ValueError):  # names of constants
+                return any(_same(ast.literal_eval(each), value) for each in allowed)
     return True  # a type that we do not know: let the notebook judge
 
 

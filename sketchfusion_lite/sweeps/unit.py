@@ -1,12 +1,12 @@
 """One run, on a worker: papermill executes the notebook, and a row says what came out of it.
 
     Unit --> kernel in the notebook's folder, one thread, local sockets --> OUT/runs/NAME/notebook.ipynb
-                  |                                                         OUT/runs/NAME/results.json
+                  |  (killed when the time limit is over)                   OUT/runs/NAME/results.json
                   v                                                                 |
              ok or failed --> row --> OUT/runs/NAME/row.json  <---------------------+
 
-A notebook that fails is a row with its error. The row is on the disk before anybody hears of it; a run without one was
-cut off, and is repeated.
+A notebook that fails, or takes too long, is a row with its error. The row is on the disk before anybody hears of it;
+a run without one was cut off, and is repeated.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import os
 import site
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -43,8 +44,9 @@ MAX_ERROR = 2000  # characters
 # Papermill rewrites its output in place after every cell; under the final name it must be whole.
 _UNDER_WAY = ".notebook.ipynb"
 
-_KERNEL = "python3"  # that of the worker's own Python
-_START_SECONDS = 300  # for a kernel on a busy machine
+_KERNEL = "python3"
+_WAIT_SECONDS = 300  # for a kernel's start, or for the last of a cell's outputs, on a busy machine
+_KILL_SECONDS = 0.5  # between attempts to end a kernel that has used up its time
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -59,6 +61,7 @@ class Unit:
         folder: of the run.
         stamp: columns that are the same for all runs of the sweep.
         topic: of Dask's events, where the start is announced.
+        timeout: seconds after which the run is ended; None for never.
     """
 
     run: Run
@@ -67,6 +70,7 @@ class Unit:
     folder: Path
     stamp: Mapping[str, Any]
     topic: str
+    timeout: float | None = None
 
 
 class _NoResult(Exception):
@@ -120,32 +124,48 @@ def _run_notebook(unit: Unit, results: Path) -> str:
     """Execute; returns what went wrong, empty if nothing did."""
     import nbformat
     import papermill
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # of what it warns, we have refused
     output = unit.folder / _UNDER_WAY
-    with _kernel_config() as config, environment(_variables()):
+    begun: list[str] = []  # first lines of the cells
+
+    def note_cell(cell: Any, cell_index: int) -> None:
+        begun.append(cell.source.strip().splitlines()[0])
+
+    with (
+        _kernel_home() as (folder, config),
+        environment(_variables(folder)),
+        _ended_after(unit.timeout, folder) as is_over,
+    ):
         try:
             papermill.execute_notebook(
                 nbformat.read(unit.notebook, as_version=4),
                 str(output).replace("{", "{{").replace("}", "}}"),  # papermill fills in braces
                 parameters={**unit.run.parameters, RESULTS: str(results)},
                 kernel_name=_KERNEL,
+                language="python",
                 cwd=str(unit.cwd),
                 progress_bar=False,
-                start_timeout=_START_SECONDS,
+                start_timeout=_WAIT_SECONDS,
+                on_cell_execute=note_cell,
                 config=config,
             )
         except papermill.PapermillExecutionError as error:
             where = f" (cell {error.exec_count})" if error.exec_count else ""
-            return _shortened(f"{error.ename}: {error.evalue}{where}")
+            reason = f"{error.ename}: {error.evalue}{where}"
+        except (OSError, MemoryError):
+            raise  # of the machine, not of the notebook: another attempt may do better
         except DeadKernelError:
-            return "DeadKernelError: the kernel died (out of memory, killed, or crashed in native code)"
-        except (CellExecutionError, CellTimeoutError) as error:
-            return _shortened(f"{type(error).__name__}: {error}")
-        except RuntimeError as error:  # the kernel did not come up
-            return _shortened(f"the notebook could not be executed: {error}")
-    return ""
+            reason = "DeadKernelError: the kernel died (out of memory, killed, or crashed in native code)"
+        except Exception as error:  # papermill, nbclient and jupyter_client raise many kinds
+            reason = f"the notebook could not be executed: {type(error).__name__}: {error}"
+        else:
+            return ""
+        if is_over.is_set():
+            where = f"in cell {len(begun)}: {begun[-1]}" if begun else "before its first cell"
+            reason = f"TimeLimit: over {unit.timeout:g} s, the grid's timeout, {where}"
+        return _shortened(reason)
 
 
 def _shortened(text: str) -> str:
@@ -189,34 +209,101 @@ def _flat(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _kernel_config() -> Iterator[Any]:
-    """Kernels talk through local sockets: there are no ports that two could race for."""
+def _kernel_home() -> Iterator[tuple[Path, Any]]:
+    """A folder for the kernel's connection, with this Python as its kernel, and the settings for it.
+
+    Kernels talk through local sockets where those work: there are no ports that two could race for.
+    """
+    from ipykernel.kernelspec import get_kernel_dict
     from traitlets.config import Config
 
     config = Config()
     # A failed kernel is interrupted before it is shut down, and would say so on the terminal.
     config.NotebookClient.extra_arguments = ["--IPKernelApp.log_level=CRITICAL"]
-    if os.name != "posix":
-        yield config
-        return
-    # A socket's path has at most 107 bytes, and the temporary folder may have a long name.
-    base = tempfile.gettempdir()
-    base = base if len(os.fsencode(base)) < 60 else "/tmp"
-    with tempfile.TemporaryDirectory(prefix="skf-", dir=base, ignore_cleanup_errors=True) as folder:
-        config.KernelManager.transport = "ipc"
-        config.KernelManager.connection_file = str(Path(folder) / "kernel.json")
-        yield config
+    config.NotebookClient.iopub_timeout = _WAIT_SECONDS
+    with contextlib.ExitStack() as stack:
+
+        def make(base: str) -> Path:
+            folder = tempfile.TemporaryDirectory(
+                prefix="skf-", dir=base, ignore_cleanup_errors=True
+            )
+            return Path(stack.enter_context(folder))
+
+        for base in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/dev/shm")):
+            if os.access(base, os.W_OK | os.X_OK) and _has_sockets(folder := make(base)):
+                config.KernelManager.transport = "ipc"
+                break
+        else:
+            folder = make(tempfile.gettempdir())
+        config.KernelManager.connection_file = str(folder / "kernel.json")
+        (folder / "kernels" / _KERNEL).mkdir(parents=True)
+        (folder / "kernels" / _KERNEL / "kernel.json").write_text(json.dumps(get_kernel_dict()))
+        yield folder, config
 
 
-def _variables() -> dict[str, str]:
+def _has_sockets(folder: Path) -> bool:
+    """Not so on some file systems, nor where the path has over 107 bytes."""
+    if not hasattr(socket, "AF_UNIX"):
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.bind(str(folder / "kernel-ipc-99"))
+        except OSError:
+            return False
+    return True
+
+
+def _variables(folder: Path) -> dict[str, str]:
     """What kernels inherit: one thread, unless the worker was started with more, and the library that we are."""
     settings = {name: value for name, value in ONE_THREAD.items() if name not in os.environ}
     settings["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else kernels warn on the terminal
+    # The first place where kernels are looked for: elsewhere another Python may have taken the name of ours.
+    settings["JUPYTER_PATH"] = _path_list(str(folder), os.environ.get("JUPYTER_PATH"))
     installed = [*site.getsitepackages(), site.getusersitepackages()]
     if str(_PACKAGE.parent) not in installed:
-        paths = [str(_PACKAGE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-        settings["PYTHONPATH"] = os.pathsep.join(paths)
+        settings["PYTHONPATH"] = _path_list(str(_PACKAGE.parent), os.environ.get("PYTHONPATH"))
     return settings
+
+
+def _path_list(*paths: str | None) -> str:
+    return os.pathsep.join(filter(None, paths))
+
+
+@contextlib.contextmanager
+def _ended_after(seconds: float | None, folder: Path) -> Iterator[threading.Event]:
+    """Kill the kernel that is connected in a folder when its time is over; the event says that it is.
+
+    By its process, not by its consent: a cell that holds the interpreter, or ignores interrupts, ends as well.
+    """
+    is_over, is_done = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        if is_done.wait(seconds):
+            return
+        is_over.set()
+        _kill_kernels(folder)
+        while not is_done.wait(_KILL_SECONDS):  # it was about to start
+            _kill_kernels(folder)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    if seconds is not None:
+        watcher.start()
+    try:
+        yield is_over
+    finally:
+        is_done.set()
+
+
+def _kill_kernels(folder: Path) -> None:
+    """Those of this process whose connection is in a folder, and all that they have started."""
+    import psutil
+
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any(str(folder) in part for part in child.cmdline()):
+                for process in (*child.children(recursive=True), child):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
 
 
 # --------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +24,17 @@ from ..errors import ArgumentError, DependencyMissing, WorkersError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = ["ONE_THREAD", "environment", "open_client", "require_distributed"]
+__all__ = [
+    "ONE_THREAD",
+    "environment",
+    "open_client",
+    "refuse_while_imported",
+    "require_distributed",
+]
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 ONE_THREAD = dict.fromkeys(_THREADS, "1")
+_GUARD = 'put what it does below the line `if __name__ == "__main__":`.'
 
 
 def require_distributed() -> None:
@@ -60,10 +69,12 @@ def open_client(
 
     Raises:
         ArgumentError: no worker asked for.
-        WorkersError: no scheduler at the address, no worker connected, or another release of the library there.
+        WorkersError: no scheduler at the address, no worker connected, or another release of the library there; no
+            worker could be started here.
         DependencyMissing: dask.distributed is not installed.
     """
     require_distributed()
+    refuse_while_imported()
     import dask
     from distributed import Client, LocalCluster
 
@@ -84,7 +95,7 @@ def open_client(
     if workers < 1:
         raise ArgumentError(f"workers={workers}: give at least one.")
     with dask.config.set(settings):
-        with environment(ONE_THREAD):
+        with environment(ONE_THREAD), _failure_explained():
             cluster = LocalCluster(
                 n_workers=workers,
                 threads_per_worker=1,
@@ -97,6 +108,44 @@ def open_client(
             )
         with cluster, Client(cluster) as client:
             yield client
+
+
+def refuse_while_imported() -> None:
+    """End a process that is about to be a worker, and imports a script which would start workers itself.
+
+    Call it first where workers are about to be started, before anything is done twice. The script's own process goes
+    on to say what is wrong.
+
+    Raises:
+        SystemExit: the main script is being imported anew by a process that it has started.
+    """
+    # What multiprocessing itself asks before it refuses to start a process.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(f"a worker imports this script, which starts workers: {_GUARD}")
+
+
+@contextmanager
+def _failure_explained() -> Iterator[None]:
+    """Dask says no more than that its nanny failed."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        remedy = "Look for memory, and for room in the folder of temporary files."
+        if script := _unguarded_script():
+            remedy = f"Workers import the script that starts them, {script}: {_GUARD}"
+        raise WorkersError(f"no worker could be started here ({error}). {remedy}") from None
+
+
+def _unguarded_script() -> str:
+    """The main script, if workers import it and it does not tell itself from them; else empty."""
+    main = sys.modules["__main__"]
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if file is None or (spec is not None and spec.name.endswith("__main__")):
+        return ""  # a notebook, or a package
+    try:
+        return "" if "__main__" in Path(file).read_text(errors="replace") else file
+    except OSError:
+        return ""
 
 
 @contextmanager
