@@ -31,6 +31,8 @@ OTHERS = RESULTS / "other_photos.csv"
 ALL_RATES = (0.02, 0.03, 0.045, 0.07, 0.10, 0.15)
 RATES = (0.03, 0.045, 0.07, 0.10)
 STAGES = ("preview", "refined")
+DIAL = ("refined:realism=0", "refined:realism=0.5")  # and 1, the default
+STEPS = ("refined:steps=2", "refined:steps=4", "refined:steps=8")
 QUICK = ("psnr", "ms_ssim", "lpips_alex")
 FULL_AT = 0.045
 SIZES = ("", "/2", "/auto")  # native, half, and the largest size that fits
@@ -39,6 +41,8 @@ PARTS = {
     "stages": (STAGES, ALL_RATES),
     "sketch": (("sketch",), (FULL_AT,)),
     "lines": (("lines",), (0.02, 0.03)),  # it has no tone to spend more on
+    "dial": (DIAL, (FULL_AT,)),
+    "steps": (STEPS, (FULL_AT,)),
     "bfloat16": (("refined:dtype=bfloat16",), (FULL_AT,)),
     "peers": (tuple(name + size for name in PEER_NAMES for size in SIZES), RATES),
     "searched": (("refined:effort=5",), (FULL_AT,)),  # slow

@@ -27,6 +27,8 @@ STAGES = {
     "refined:effort=5": "refined, effort 5",
     "lines": "lines only",
 }
+DIAL = {"refined:realism=0": "0, faithful", "refined:realism=0.5": "0.5", "refined": "1, realistic"}
+STEPS = {"refined": "1"} | {f"refined:steps={n}": str(n) for n in (2, 4, 8)}
 PEERS = {f"{name}/auto": label for name, label in PEER_NAMES.items()}
 ANCHOR = "vvc/auto"
 
@@ -156,5 +158,7 @@ SUMMARIES = {
     "bd_rates": bd,
     "lines": lines,
     "precision": precision,
+    "dial": lambda: means(DIAL, (FULL_AT,), "realism"),
+    "steps": lambda: means(STEPS, (FULL_AT,), "steps"),
     "others": others,
 }
