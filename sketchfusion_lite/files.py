@@ -13,6 +13,7 @@ import os
 import secrets
 from pathlib import Path
 
+from . import checks
 from .errors import ImageError, OutputError
 
 __all__ = ["IMAGE_SUFFIXES", "atomic_write_bytes", "list_images"]
@@ -39,15 +40,17 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | bytearray | m
         ``path`` as a :class:`~pathlib.Path`.
 
     Raises:
+        ArgumentError: ``path`` is no path, or ``data`` are no bytes.
         OutputError: the folder is missing or read-only, ``path`` is a folder, or the disk is full.
     """
-    path = Path(path)
+    path = checks.path("path", path)
+    checks.kind("data", data, (bytes, bytearray, memoryview), "bytes")
     target = Path(os.path.realpath(path))  # replace what a link points at, not the link
-    if target.is_dir():
+    if os.path.isdir(target):
         raise OutputError(f"{path}: is a folder. Name a file inside it.")
     # Through the unresolved path: what /dev/stdout resolves to need not exist as a path.
-    is_device = path.exists() and not path.is_file()
-    if not is_device and not target.parent.is_dir():
+    is_device = os.path.exists(path) and not os.path.isfile(path)
+    if not is_device and not os.path.isdir(target.parent):
         raise OutputError(f"{path}: the folder {path.parent} does not exist. Create it first.")
     try:
         if is_device:
@@ -90,10 +93,11 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
         recursive: look into subfolders too.
 
     Raises:
+        ArgumentError: ``folder`` is no path.
         ImageError: ``folder`` is no folder.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    folder = checks.path("folder", folder)
+    if not os.path.isdir(folder):
         raise ImageError(f"{folder}: no such folder. Check the path.")
     return sorted(
         path

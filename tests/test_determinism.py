@@ -177,7 +177,7 @@ def test_a_stream_of_the_other_shipped_model_says_which_weights(codecs):
     )
     entry = next(entry for entry in CURRENT if entry["model_id"] == lines)
     data = (tool.STREAMS / entry["file"]).read_bytes()
-    with pytest.raises(ModelMismatch, match="--weights lines"):
+    with pytest.raises(ModelMismatch, match="weights='lines'"):
         codecs[base].decode(data, "preview")
     assert codecs[lines].decode(data, "preview").image.size == (entry["width"], entry["height"])
 
