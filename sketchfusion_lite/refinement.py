@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import (
@@ -226,3 +227,6 @@ _OUTPUT: dict[str, Callable[[Tensor], Any]] = {
     "np": VaeImageProcessor.pt_to_numpy,
     "pt": lambda images: images,
 }
+
+# DiffusionPipeline.from_pretrained looks a folder's class up among diffusers' own; there is no registry to enter it in.
+diffusers.RefinementPipeline = RefinementPipeline
