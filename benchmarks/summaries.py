@@ -129,6 +129,8 @@ def others() -> list[dict[str, str]]:
 
 def _why(note: str) -> str:
     """A short reason for a missing BD-rate."""
+    if "overlap in" in note:
+        return "too little overlap"
     if "overlap" in note:
         return "no overlap"
     return "bends back" if "every bit" in note else "too few points"

@@ -41,7 +41,7 @@ from .results import (
     stream_of,
 )
 from .tiling import DEFAULT_TILE, check_tile, run_tiled
-from .weights_io import load_codec_weights, part, save_weights, without_integers
+from .weights_io import load_codec_weights, part, save_weights, stored, without_integers
 
 if TYPE_CHECKING:
     from .entropy import EntropyModel
@@ -403,12 +403,13 @@ def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -
 
     Raises:
         ArgumentError: an argument of another type.
+        WeightsError: a weight is no number, or too large for float16; nothing is written.
         OutputError: the file cannot be written.
     """
     checks.kind("model", model, SketchFusionModel, "a SketchFusionModel")
     checks.kind("training", training, dict, "a dict")
     path = checks.path("path", path)
-    tensors = dict(model.state_dict())
+    tensors = stored(model.state_dict(), path)
     integers = export_entropy_model(model.entropy)
     tensors |= {f"integer.{name}": t for name, t in integers.items()}
     save_weights(path, tensors, {"model": model.config.to_dict(), "training": training})

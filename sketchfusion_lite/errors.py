@@ -21,6 +21,8 @@
     ├── SweepError               a sweep's grid makes no sense, or some of its runs failed
     └── WorkersError             no workers to spread work over
 
+Beside them stands :class:`SketchFusionWarning`, for work that goes on without a part of what it was given.
+
 ``except SketchFusionError`` catches them all. Each message names the file or field and what to do.
 Each class carries ``exit_code``, the status with which the command line ends on it; the codes are
 part of the interface and never change meaning. 1 stands for anything unforeseen, 2 is also what the
@@ -45,6 +47,10 @@ class SketchFusionError(Exception):
     """
 
     exit_code: ClassVar[int] = 1
+
+
+class SketchFusionWarning(UserWarning):
+    """Something was left out, or a number is doubtful; the work goes on. The command line shows it on stderr."""
 
 
 class ArgumentError(SketchFusionError, ValueError):

@@ -11,17 +11,29 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from . import checks
-from .errors import ImageError, OutputError
+from .errors import ImageError, OutputError, SketchFusionError, SketchFusionWarning
 
-__all__ = ["IMAGE_SUFFIXES", "atomic_write_bytes", "list_images"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "atomic_write_bytes",
+    "list_files",
+    "list_images",
+    "text_of",
+    "warn_left_out",
+]
 
+# What is taken for a picture in a folder; one that cannot be read then fails by name.
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff"}
-    | {".bmp", ".gif", ".ppm", ".pgm", ".jp2", ".qoi"}
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif"}
+    | {".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".gif", ".qoi"}
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
 )
+_NAMED = 3  # files that a line names for each reason; the others it counts
 
 _O_BINARY = getattr(os, "O_BINARY", 0)  # Windows would translate line ends without it
 
@@ -86,7 +98,9 @@ def _write_and_rename(target: Path, data: bytes | bytearray | memoryview) -> Non
 
 
 def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:
-    """Picture files of a folder by their suffix (``IMAGE_SUFFIXES``), sorted; hidden ones left out.
+    """Picture files of a folder by their suffix (``IMAGE_SUFFIXES``), sorted.
+
+    What is left out is said, see :func:`list_files`.
 
     Args:
         folder: where to look.
@@ -94,15 +108,87 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
 
     Raises:
         ArgumentError: ``folder`` is no path.
-        ImageError: ``folder`` is no folder.
+        ImageError: ``folder`` is no folder, or cannot be read.
+    """
+    other = "of no picture format that is read here"
+    return list_files(folder, IMAGE_SUFFIXES, other, ImageError, recursive)
+
+
+def list_files(
+    folder: str | os.PathLike[str],
+    suffixes: Collection[str],
+    other: str,
+    unusable: type[SketchFusionError],
+    recursive: bool = False,
+    ours: Collection[str] = (),
+) -> list[Path]:
+    """Files of a folder by their suffix, sorted; whatever else is there is named in one warning, with the reason.
+
+    A link that leads nowhere is listed: reading it fails, by name. Hidden files and folders are left out, and named
+    only where their suffix is one of those asked for.
+
+    Args:
+        folder: where to look.
+        suffixes: lower case, with the dot.
+        other: what a file with another suffix is.
+        unusable: raised for the folder.
+        recursive: look into subfolders too.
+        ours: names of files that this library writes into such folders, left out without a word.
+
+    Raises:
+        ArgumentError: ``folder`` is no path.
+        unusable: ``folder`` is no folder, or cannot be read.
     """
     folder = checks.path("folder", folder)
     if not os.path.isdir(folder):
-        raise ImageError(f"{folder}: no such folder. Check the path.")
-    return sorted(
-        path
-        for path in folder.glob("**/*" if recursive else "*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
-    )
+        raise unusable(f"{folder}: no such folder. Check the path.")
+    found: list[Path] = []
+    left_out: dict[str, list[str]] = {}
+
+    def unreadable(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise unusable(
+                f"{folder}: cannot be read ({error.strerror}). Check its permissions."
+            ) from error
+        name = str(Path(error.filename).relative_to(folder))
+        left_out.setdefault("a folder that cannot be read", []).append(name)
+
+    for place, folders, names in os.walk(folder, onerror=unreadable):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if not recursive and folders:
+            left_out["folders inside: name them one by one"] = [*folders]
+            folders.clear()
+        for name in sorted(names):
+            path = Path(place, name)
+            hidden, fits = name.startswith("."), path.suffix.lower() in suffixes
+            if fits and not hidden and (path.is_file() or not path.exists()):
+                found.append(path)
+            elif fits or not (hidden or name in ours):
+                # To read from a pipe would be to wait for ever.
+                reason = "hidden" if hidden else "no plain file" if fits else other
+                left_out.setdefault(reason, []).append(str(path.relative_to(folder)))
+    warn_left_out(folder, left_out)
+    return sorted(found)
+
+
+def warn_left_out(place: str | os.PathLike[str], left_out: Mapping[str, Sequence[str]]) -> None:
+    """Say in one line what was not taken of a user's files; nothing if nothing was.
+
+    Args:
+        place: where it lies.
+        left_out: reason -> names.
+    """
+    parts = []
+    for reason, names in left_out.items():
+        if not names:
+            continue
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        parts.append(f"{', '.join(names[:_NAMED])}{more} ({reason})")
+    if parts:
+        line = " ".join(text_of(f"left out of {place}: {'; '.join(parts)}").splitlines())
+        warnings.warn(line, SketchFusionWarning, stacklevel=3)
+
+
+def text_of(name: str) -> str:
+    r"""A file name as text that any file can hold: bytes that are no UTF-8 become ``\udcXX``."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -42,7 +42,7 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         OutputError: it cannot be written; the file is as it was before.
     """
-    data = line.encode()
+    data = _bytes(line)
     try:
         # One write to a file opened for appending: lines of several processes do not mix.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -95,7 +95,7 @@ def rewrite(path: Path, rows: Iterable[Any]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    atomic_write_bytes(path, "".join(map(_line, rows)).encode())
+    atomic_write_bytes(path, _bytes("".join(map(_line, rows))))
 
 
 @contextlib.contextmanager
@@ -131,3 +131,8 @@ def damaged(path: Path, reason: str) -> ResultsError:
 
 def _line(row: Any) -> str:
     return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8; what no UTF-8 can hold, as of a file name in Latin-1, becomes the escape that JSON reads back."""
+    return text.encode("utf-8", "backslashreplace")

@@ -25,7 +25,7 @@ from .files import atomic_write_bytes
 from .hardware import choose_device, choose_dtype
 from .refiner import RefinerConfig, RefinerUNet
 from .sampler import FlowRefiner
-from .weights_io import MAX_BYTES
+from .weights_io import MAX_BYTES, stored
 
 __all__ = ["load_refiner", "refiner_config", "save_refiner", "shipped_refiner"]
 
@@ -116,11 +116,12 @@ def save_refiner(unet: RefinerUNet, folder: str | Path, training: dict) -> None:
     Raises:
         ArgumentError: an argument of another type.
         OutputError: it cannot be written.
+        WeightsError: a weight is no number, or too large for float16.
     """
     checks.kind("unet", unet, RefinerUNet, "a RefinerUNet")
     checks.kind("training", training, dict, "a dict")
     folder = checks.path("folder", folder)
-    tensors = {k: t.detach().cpu().half().contiguous() for k, t in unet.state_dict().items()}
+    tensors = stored(unet.state_dict(), folder)
     config = _WRITER | {"_class_name": "RefinerModel"} | unet.config.to_dict()
     texts = {
         "model_index.json": _INDEX,

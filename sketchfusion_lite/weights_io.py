@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -76,14 +77,33 @@ def folder_stamp(folder: str | Path | None) -> tuple[tuple[str, int, int], ...]:
     return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)
 
 
+def stored(tensors: Mapping[str, Tensor], file: str | Path) -> dict[str, Tensor]:
+    """Tensors as files hold them: floating-point ones in float16, on the CPU.
+
+    Raises:
+        WeightsError: a value is no number, or too large for float16: nothing may be saved of such a training.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        half = tensor.half() if tensor.is_floating_point() else tensor
+        if half.is_floating_point() and not half.isfinite().all():
+            raise WeightsError(
+                f"{file}: {name} holds values that are no numbers, or too large for float16; nothing was written. The "
+                "training diverged: take an earlier checkpoint, or train with lower learning rates."
+            )
+        found[name] = half.detach().cpu().contiguous()
+    return found
+
+
 def save_weights(path: str | Path, tensors: dict[str, Tensor], config: dict) -> None:
-    """Write a weights file; floating-point tensors become float16."""
-    stored = {
-        name: (t.half() if t.is_floating_point() else t).detach().cpu().contiguous()
-        for name, t in tensors.items()
-    }
+    """Write a weights file.
+
+    Raises:
+        WeightsError: see :func:`stored`.
+        OutputError: it cannot be written.
+    """
     metadata = {"format": FORMAT, "config": json.dumps(config, sort_keys=True)}
-    atomic_write_bytes(Path(path), save(stored, metadata))
+    atomic_write_bytes(Path(path), save(stored(tensors, path), metadata))
 
 
 def load_weights(path: str | Path | None = None) -> tuple[dict[str, Tensor], dict]:

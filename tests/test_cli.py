@@ -51,7 +51,6 @@ def pictures(tmp_path: Path, photo: torch.Tensor) -> Path:
     save_image(photo, folder / "a.png")
     (folder / "b.jpg").write_bytes(b"\xff\xd8 this is no picture")
     save_image(photo[..., :17, :33], folder / "c.d.jpg")
-    (folder / "notes.txt").write_text("not for encoding")
     return folder
 
 
@@ -159,6 +158,34 @@ def test_folder_goes_on_after_a_broken_picture(
     assert "b.jpg" in result.stderr
 
 
+def test_a_folder_as_a_phone_leaves_it(
+    pictures: Path, tmp_path: Path, tiny_weights: Path, photo: torch.Tensor
+) -> None:
+    """What is not encoded is named, a link to nothing and clashing names fail, and the others go on."""
+    (pictures / "b.jpg").rename(pictures / "e.jfif")
+    save_image(photo, pictures / "x.png").rename(pictures / "f.jpe")
+    save_image(photo, pictures / "a.webp")
+    (pictures / "day2").mkdir()
+    (pictures / "notes.txt").write_text("not for encoding")
+    (pictures / "gone.jpg").symlink_to("nowhere.jpg")
+    latin = pictures / os.fsdecode(b"b\xe4r.png")
+    save_image(photo, pictures / "x.png").rename(latin)
+    options = ("--quality", 2, "--weights", tiny_weights)
+    for _ in range(2):  # the second time, what is done is done
+        result = invoke("encode", pictures, tmp_path / "streams", *options)
+        assert result.exit_code == 2, "that of the first error"
+        assert files_in(tmp_path / "streams") == [os.fsdecode(b"b\xe4r.skf"), "c.d.skf", "f.skf"]
+        for name in ("a.png and a.webp would both become a.skf", "e.jfif", "gone.jpg"):
+            assert any(name in line for line in result.stderr.splitlines() if "error" in line)
+        assert "day2 (folders inside" in result.stderr and "notes.txt" in result.stderr
+    assert "skipped: 3 of 5 are done" in result.stderr
+    decoded = invoke("decode", tmp_path / "streams", tmp_path / "back", "--weights", tiny_weights)
+    assert decoded.exit_code == 0 and decoded.stderr == "", "the manifest is ours, and no news"
+    (tmp_path / "streams" / "a.png").touch()
+    decoded = invoke("decode", tmp_path / "streams", tmp_path / "back", "--weights", tiny_weights)
+    assert "a.png (not named .skf)" in decoded.stderr
+
+
 def test_folder_skips_what_is_there(pictures: Path, tmp_path: Path, tiny_weights: Path) -> None:
     (pictures / "b.jpg").unlink()
     out = tmp_path / "streams"
@@ -169,16 +196,6 @@ def test_folder_skips_what_is_there(pictures: Path, tmp_path: Path, tiny_weights
     assert (out / "a.skf").read_bytes() == b"precious"
     assert result.stderr.startswith("skipped: a.png")
     assert files_in(out) == ["a.skf", "c.d.skf"]
-
-
-def test_clashing_names_are_refused_before_any_work(
-    pictures: Path, tmp_path: Path, photo: torch.Tensor
-) -> None:
-    save_image(photo, pictures / "a.webp")
-    result = invoke("encode", pictures, tmp_path / "streams", "--weights", "never-read")
-    assert result.exit_code == 2
-    assert "a.png and a.webp would both become a.skf" in result.stderr
-    assert not (tmp_path / "streams").exists()
 
 
 def test_empty_folder_and_file_as_output_folder(tmp_path: Path, pictures: Path) -> None:

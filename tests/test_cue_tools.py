@@ -82,6 +82,32 @@ def test_the_curve_holds_the_best_score_and_all_others():
     assert (curve.recall.diff() <= 0).all(), "a higher threshold cannot find more"
 
 
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda x: x * 255, r"outside of \[0, 1\]"),
+        (lambda x: x * torch.nan, r"outside of \[0, 1\]"),
+        (lambda x: x.byte(), "uint8"),
+        (lambda x: x[0], r"give \(1, 1, H, W\)"),
+        (lambda x: x[..., :0], r"give \(1, 1, H, W\)"),
+        (lambda x: x[..., :30], "sizes .* differ"),
+        (lambda x: x[0, 0].numpy(), "ndarray"),
+    ],
+)
+def test_maps_are_checked(spoil, words: str):
+    truth = torch.zeros(1, 1, 40, 60)
+    truth[..., 20, 10:50] = 1.0
+    for pair in ((spoil(truth), truth), (truth, spoil(truth))):
+        with pytest.raises(ArgumentError, match=words):
+            boundary_curve([pair])
+
+
+@pytest.mark.parametrize("pairs", [[], [(torch.ones(1, 1, 9, 9), torch.zeros(1, 1, 9, 9))]])
+def test_nothing_marked_is_no_score_of_zero(pairs: list):
+    with pytest.raises(ArgumentError, match="marked nothing"):
+        boundary_f_measure(pairs)
+
+
 # --------------------------------------------------------------------------------------------------
 # Lesions
 

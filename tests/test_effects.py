@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sketchfusion_lite.errors import SweepError
+from sketchfusion_lite.errors import SketchFusionWarning, SweepError
 from sketchfusion_lite.sweeps.effects import effects, ranks
 
 
@@ -37,6 +37,26 @@ def test_with_one_variant_the_interval_is_students():
     student = ttest_ind(a, base).confidence_interval(0.95)
     assert row["low"] == pytest.approx(student.low, abs=0.02)
     assert row["high"] == pytest.approx(student.high, abs=0.02)
+
+
+def test_runs_that_failed_are_named_not_forgotten():
+    runs = runs_of({"base": 20.0, "a": 21.0, "b": 19.0}, 3, 0.1)
+    runs.loc[(runs["variant"] == "a") & (runs["seed"] > 0), "psnr"] = None
+    with pytest.warns(SketchFusionWarning, match=r"psnr: 2 of a \(runs without a value\)"):
+        assert list(effects(runs, "psnr", "base")["runs"]) == [1, 3]
+    runs.loc[runs["variant"] == "b", "psnr"] = float("inf")
+    for function in (lambda: effects(runs, "psnr", "base"), lambda: ranks(runs, ["psnr"])):
+        with (
+            pytest.warns(SketchFusionWarning),
+            pytest.raises(SweepError, match="infinite in a run of b"),
+        ):
+            function()
+
+
+def test_without_any_spread_there_is_no_certainty():
+    (row,) = effects(runs_of({"base": 20.0, "a": 21.0}, 2, 0.0), "psnr", "base").to_dict("records")
+    assert np.isnan([row["low"], row["high"], row["p"]]).all() and not row["separated"]
+    assert row["effect"] == 1
 
 
 def test_large_effects_separate_and_none_at_all_rarely_does():

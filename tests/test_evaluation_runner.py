@@ -33,7 +33,9 @@ from sketchfusion_lite.evaluation.comparison import Comparison
 from sketchfusion_lite.evaluation.measuring import PhotoTask
 from sketchfusion_lite.evaluation.metrics import measure
 from sketchfusion_lite.evaluation.operating import parse_codec, parse_rates
+from sketchfusion_lite.evaluation.parcels import parcels
 from sketchfusion_lite.evaluation.peers import PEERS
+from sketchfusion_lite.evaluation.realism import kept_sets
 from sketchfusion_lite.evaluation.runner import evaluate
 from sketchfusion_lite.evaluation.table import COLUMNS, read_table, write_table
 from sketchfusion_lite.images import save_image, to_pil
@@ -411,6 +413,67 @@ def test_other_settings_photos_or_weights_are_refused(photos, tmp_path, tiny_wei
     save_image(1 - photo, photos / "a.png")
     with pytest.raises(ResultsError, match="have image_sha256"):
         quick(photos, out, ["jpeg"], [2.0])
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv"])
+def test_a_photo_that_cannot_be_read_is_a_row(photos, tmp_path, photo, name):
+    """Gone, damaged, or named in Latin-1: the others go on, and what was mended is measured."""
+    (photos / "gone.png").symlink_to("nowhere.png")
+    (photos / "damaged.png").write_bytes(b"no picture")
+    latin = photos / os.fsdecode(b"b\xe4r.png")
+    (photos / "b.png").rename(latin)
+    out = tmp_path / name
+    rows = {
+        row["image"]: row for row in quick(photos, out, ["jpeg"], [2.0], pictures=tmp_path / "p")
+    }
+    assert {n: r["status"] for n, r in rows.items()} == {
+        "a.png": "ok",
+        "b\\udce4r.png": "ok",
+        "damaged.png": "failed",
+        "gone.png": "failed",
+    }
+    assert rows["gone.png"]["message"] and rows["gone.png"]["image_sha256"] == ""
+    assert read_table(out) == list(rows.values())
+    (photos / "gone.png").unlink()
+    for mended in ("gone.png", "damaged.png"):
+        save_image(photo, photos / mended)
+    done: list = []
+    options = {"pictures": tmp_path / "p", "on_row": lambda row, *_: done.append(row["image"])}
+    rows = quick(photos, out, ["jpeg"], [2.0], **options)
+    assert {row["status"] for row in rows} == {"ok"}
+    assert done == ["damaged.png", "gone.png"], "what was measured is not measured again"
+    (found,) = kept_sets(photos, rows, tmp_path / "p")
+    assert latin in [original for original, _ in found.pairs]
+
+
+def test_a_photo_that_vanishes_meanwhile_is_a_row(photos, tmp_path):
+    def vanish(row, done, total):
+        (photos / "b.png").unlink(missing_ok=True)
+
+    first, second = quick(photos, tmp_path / "t.csv", ["jpeg"], [2.0], on_row=vanish)
+    assert first["status"] == "ok" and second["status"] == "failed"
+    assert "b.png: no such file" in second["message"]
+    options = [
+        "--codec",
+        "jpeg",
+        "--rates",
+        "2",
+        "--metrics",
+        "psnr",
+        "--out",
+        str(tmp_path / "t.csv"),
+    ]
+    result = CliRunner().invoke(app, ["evaluate", str(photos), *options])
+    assert "has rows of photos that are not in the folder (b.png)" in result.stderr
+
+
+def test_photos_that_cannot_be_sent_are_named_to_the_caller(photos, tmp_path):
+    (photos / "b.png").unlink()
+    points = ((parse_codec("jpeg"), 2.0),)
+    tasks = [PhotoTask(photos / name, points) for name in ("a.png", "b.png")]
+    unreadable: list = []
+    sent = [parcel.path.name for parcel in parcels(tasks, unreadable.append)]
+    assert sent == ["a.png"] and unreadable == [tasks[1]]
 
 
 def test_two_runs_do_not_share_a_table(photos, tmp_path):

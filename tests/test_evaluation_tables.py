@@ -6,7 +6,12 @@ import sys
 
 import pytest
 
-from sketchfusion_lite.errors import ArgumentError, DependencyMissing, ResultsError
+from sketchfusion_lite.errors import (
+    ArgumentError,
+    DependencyMissing,
+    ResultsError,
+    SketchFusionWarning,
+)
 from sketchfusion_lite.evaluation import published
 from sketchfusion_lite.evaluation.curves import (
     Curve,
@@ -99,6 +104,34 @@ def test_equal_bytes():
         equal_bytes(ROWS, "refined", metric="psnr")
 
 
+def test_a_mean_is_over_all_its_photos_or_undefined():
+    rows = [r | {"ms_ssim": 0.9} if r["image"] == "a" else r for r in ROWS]
+    line = {line["codec"]: line for line in mean_rows(rows)}["refined"]
+    assert line["ms_ssim"] is None and line["note"] == "ms_ssim of 1 of 2 pictures"
+    assert line["psnr"] == 25 and mean_rows(ROWS)[-1]["note"] == ""
+    rows = [
+        r | {"lpips_alex": None} if r["codec"] == "avif/2" and r["image"] == "b" else r
+        for r in ROWS
+    ]
+    (half,) = equal_bytes(rows, "refined", ["avif/2"], (0.04,))
+    assert half["ratio"] is half["wins"] is half["lpips_alex_theirs"] is None
+    assert "lpips_alex of 3 of 4" in half["note"] and half["d_psnr"] == pytest.approx(-0.25)
+    assert kindest([half]) == []
+
+
+def test_what_divides_by_zero_is_undefined_and_stays_in_the_table():
+    rows = [r | {"lpips_alex": 0.0} if r["codec"] == "avif/2" else r for r in ROWS]
+    (line,) = equal_bytes(rows, "refined", ["avif/2"], (0.04,))
+    assert line["ratio"] is None and line["wins"] == 0
+    assert kindest([line])[0]["codec"] == "avif/2", "a peer without any fault is no peer to hide"
+
+
+@pytest.mark.parametrize("function", [mean_rows, lambda rows: equal_bytes(rows, "refined")])
+def test_a_photo_counts_once(function):
+    with pytest.raises(ArgumentError, match=r"two rows of a with avif at 0\.04 bpp"):
+        function([*ROWS, ROWS[4]])
+
+
 def test_the_size_that_suits_a_peer_best_counts():
     more = [row("avif", "b", 0.04, 24.0, 0.10), row("jpegxl", "a", 0.04, 24.0, 0.9)]
     rows = [r for r in ROWS if (r["codec"], r["image"]) != ("avif", "b")] + more
@@ -138,6 +171,46 @@ def test_distances_of_a_distance_keep_their_sign():
     half = Curve("half", "lpips_alex", tuple(b / 2 for b in BPP), base.values)
     assert bd_rate(base, half) == pytest.approx(-50)
     assert overlap(base.quality, better.quality) == pytest.approx(0.2 / 0.4)
+
+
+@pytest.mark.parametrize(
+    ("shift", "rate", "words"),
+    [
+        (3.99, 10.0, "0.13% of their quality"),
+        (3.0, 10.0, "14.29% of"),
+        (0.1, 3.9, "0.92% of their log-rate"),
+    ],
+)
+def test_a_number_that_rests_on_little_says_so(shift, rate, words):
+    base = Curve("base", "psnr", BPP, PSNR)
+    far = Curve("far", "psnr", tuple(b * rate for b in BPP), tuple(p + shift for p in PSNR))
+    function = bd_metric if "rate" in words else bd_rate
+    with pytest.warns(SketchFusionWarning, match=words):
+        function(base, far)
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.99, 4.5])
+def test_a_table_has_no_number_for_a_sliver(shift):
+    rows = [
+        row(codec, "a", bpp, psnr + more, 0.1, bpp=bpp)
+        for codec, more in (("vvc", 0.0), ("avif", shift))
+        for bpp, psnr in zip(BPP, PSNR, strict=True)
+    ]
+    (line,) = bd_table(rows, "vvc", metrics=("psnr",))
+    assert (line["bd_rate"] is None) == (shift > 3) == ("overlap" in line["note"])
+    assert line["bd_metric"] == pytest.approx(shift)
+
+
+def test_an_infinite_value_is_named_and_never_in_a_curve():
+    rows = [row("vvc", image, bpp, 20 + 100 * bpp, 0.1) for image in "ab" for bpp in BPP]
+    rows[-1] |= {"psnr": float("inf")}
+    with pytest.raises(ArgumentError, match=r"psnr of vvc at 0\.12 bpp is inf for b"):
+        measured_curve(rows, "vvc", "psnr")
+    assert mean_rows(rows)[-1]["psnr"] == float("inf")
+    (line,) = equal_bytes(
+        [*rows, *(r | {"codec": "refined"} for r in rows)], "refined", rates=(0.12,)
+    )
+    assert line["d_psnr"] is None and line["psnr_wins"] == 0
 
 
 def test_what_is_no_curve():

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sketchfusion_lite.errors import ImageError, OutputError
-from sketchfusion_lite.files import atomic_write_bytes, list_images
+from sketchfusion_lite.errors import ImageError, OutputError, SketchFusionWarning
+from sketchfusion_lite.files import atomic_write_bytes, list_images, text_of
 
 
 def test_writes_and_replaces(tmp_path):
@@ -132,6 +132,43 @@ def test_list_images(tmp_path):
     ]
     with pytest.raises(ImageError, match="no such folder"):
         list_images(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "reason"),
+    [
+        ("e.dng", "file", "of no picture format that is read here"),
+        ("notes.txt", "file", "of no picture format that is read here"),
+        ("day2", "folder", "folders inside"),
+        ("looks like.jpg", "folder", "folders inside"),
+        (".hidden.jpg", "file", "hidden"),
+        ("pipe.jpg", "pipe", "no plain file"),
+        ("b\udce4r.raw", "file", "of no picture format that is read here"),
+    ],
+)
+def test_what_a_listing_leaves_out_is_said(tmp_path, name, make, reason):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    {"file": Path.touch, "folder": Path.mkdir, "pipe": os.mkfifo}[make](tmp_path / name)
+    with pytest.warns(SketchFusionWarning) as said:
+        assert [path.name for path in list_images(tmp_path)] == ["a.jpg"]
+    (line,) = (str(each.message) for each in said)
+    assert f"{text_of(name)} ({reason}" in line and line.encode() and "\n" not in line
+
+
+@pytest.mark.parametrize("name", ["a.jfif", "b.jpe", "c.HEIC", "d.JPG", "gone.png"])
+def test_photos_by_their_names(tmp_path, name, recwarn):
+    """A link to nothing is listed, so that reading it fails by name."""
+    (tmp_path / name).symlink_to("nowhere") if name == "gone.png" else (tmp_path / name).touch()
+    (tmp_path / ".DS_Store").touch()
+    assert [path.name for path in list_images(tmp_path)] == [name]
+    assert not recwarn.list
+
+
+def test_a_long_list_of_what_is_left_out_is_counted(tmp_path):
+    for number in range(9):
+        (tmp_path / f"{number}.mov").touch()
+    with pytest.warns(SketchFusionWarning, match=r"0\.mov, 1\.mov, 2\.mov and 6 more \(of no"):
+        list_images(tmp_path)
 
 
 def test_a_pipe_behind_dev_stdout_receives_the_bytes():

@@ -21,20 +21,14 @@ import typer
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..errors import (
-    ArgumentError,
-    DependencyMissing,
-    OutputError,
-    SketchFusionError,
-    WeightsError,
-)
-from ..files import atomic_write_bytes
+from ..errors import ArgumentError, OutputError, SketchFusionError, WeightsError
+from ..files import atomic_write_bytes, text_of
 from ..folders import Decoding, Encoding, Item, Made, Manifest, Verdict, attempt
 from ..workers import Finished, open_client, spread
 from .console import note, progress_bar, report, say, show
 from .pipes import check_stdout, is_stdin, is_stdout
 
-_HOPELESS = (ArgumentError, DependencyMissing, WeightsError)  # would hit every other file too
+_HOPELESS = (ArgumentError, WeightsError)  # would hit every other file too
 
 Doing = Callable[
     [Iterator[Item]], Iterator[Finished]
@@ -57,7 +51,8 @@ class Plan:
         jobs: what to do; one job if the input is a file.
         is_folder: whether the input is a folder.
         skipped: how many jobs were left out because their output is there.
-        refused: jobs whose output is there and is not what this run would take for its own, with the reason.
+        refused: jobs that are not done, with the reason: several would become the same output, or what is there is
+            not what this run would take for its own.
     """
 
     jobs: tuple[Job, ...]
@@ -85,7 +80,6 @@ def make_plan(
         unusable: raised when there is nothing at ``source``.
 
     Raises:
-        ArgumentError: two inputs of a folder would become the same output.
         OutputError: the output file exists already, or cannot exist.
     """
     if not (is_stdin(source) or os.path.exists(source)):
@@ -96,17 +90,21 @@ def make_plan(
     sources = find(source)
     if not sources:
         raise unusable(f"{source}: nothing to do, the folder holds no file of the right kind.")
-    jobs: dict[str, Job] = {}
+    jobs: dict[str, list[Job]] = {}
     for path in sources:
         job = Job(path, target / f"{path.stem}{suffix}")
-        other = jobs.setdefault(os.path.normcase(job.target), job)
-        if other is not job:
-            raise ArgumentError(
-                f"{other.source.name} and {path.name} would both become {job.target.name}. "
-                "Rename one of them."
-            )
+        jobs.setdefault(os.path.normcase(job.target), []).append(job)
     _make_folder(target)
-    return Plan(tuple(jobs.values()), is_folder=True)
+    single = tuple(alike[0] for alike in jobs.values() if not alike[1:])
+    clashes = tuple((job, _clash(alike)) for alike in jobs.values() if alike[1:] for job in alike)
+    return Plan(single, is_folder=True, refused=clashes)
+
+
+def _clash(alike: list[Job]) -> ArgumentError:
+    """The error for inputs of which only one could be kept: none is chosen."""
+    *names, last = [job.source.name for job in alike]
+    become = f"would {'all' if names[1:] else 'both'} become {alike[0].target.name}"
+    return ArgumentError(f"{', '.join(names)} and {last} {become}. Rename all but one of them.")
 
 
 def leave_out(plan: Plan, force: bool, manifest: Manifest | None = None) -> Plan:
@@ -127,7 +125,7 @@ def leave_out(plan: Plan, force: bool, manifest: Manifest | None = None) -> Plan
     if done := found[Verdict.DONE]:
         note(f"skipped: {len(done)} of {len(plan.jobs)} are done, as {manifest.path} says")
     kept = set(done)
-    refused: list[tuple[Job, SketchFusionError]] = []
+    refused = [*plan.refused]
     if not force:
         if otherwise := found[Verdict.OTHERWISE]:
             raise manifest.otherwise([job.target for job in otherwise])
@@ -138,7 +136,8 @@ def leave_out(plan: Plan, force: bool, manifest: Manifest | None = None) -> Plan
             refused.append((job, OutputError(text)))
         kept.update(found[Verdict.UNKNOWN], found[Verdict.CHANGED])
     jobs = tuple(job for job in plan.jobs if job not in kept)
-    return replace(plan, jobs=jobs, skipped=len(kept) - len(refused), refused=tuple(refused))
+    changed = len(refused) - len(plan.refused)
+    return replace(plan, jobs=jobs, skipped=len(kept) - changed, refused=tuple(refused))
 
 
 def check_target(target: Path, force: bool) -> None:
@@ -242,7 +241,7 @@ def run_plan(
 
         def items() -> Iterator[Item]:
             for name, job in jobs.items():
-                bar.update(task, description=job.source.name)
+                bar.update(task, description=text_of(job.source.name))
                 try:
                     item = Item(name, read(job.source), str(job.target))
                 except SketchFusionError as error:

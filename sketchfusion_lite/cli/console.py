@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
-from ..errors import DependencyMissing, SketchFusionError
+from ..errors import DependencyMissing, SketchFusionError, SketchFusionWarning
 
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as 130 is 128 + SIGINT
 
@@ -32,7 +33,8 @@ class ErrorReportingGroup(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the command."""
         try:
-            return super().invoke(ctx)
+            with _warnings_as_notes():
+                return super().invoke(ctx)
         except SketchFusionError as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
@@ -41,6 +43,23 @@ class ErrorReportingGroup(TyperGroup):
         except KeyboardInterrupt as error:
             note("interrupted")
             raise typer.Exit(130) from error
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Our warnings become lines on stderr like all others; those of other packages stay what they are."""
+    with warnings.catch_warnings():
+        others = warnings.showwarning
+
+        def show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, SketchFusionWarning):
+                note(f"warning: {message}")
+            else:
+                others(message, category, *where)
+
+        warnings.simplefilter("always", SketchFusionWarning)
+        warnings.showwarning = show_warning
+        yield
 
 
 class Command(TyperCommand):

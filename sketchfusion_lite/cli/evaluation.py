@@ -89,7 +89,9 @@ def evaluate(
     """Measure codecs over a folder of photos: real files within the same budgets, decoded from their bytes.
 
     One row per photo, codec and rate. Stop it at any moment and start it again to go on. A codec that
-    is not installed, and a photo that does not fit a budget, are rows too; means are over what fits.
+    is not installed, and a photo that does not fit a budget or cannot be read, are rows too. Means are over
+    what fits; there is none where a photo is too small for a metric. Files of other kinds and folders inside
+    are left out, and named.
     """
     from ..evaluation.metrics import METRICS
     from ..evaluation.runner import evaluate as run
@@ -151,7 +153,7 @@ def _summary(means: list[dict[str, Any]]) -> Table:
         remark = "" if row["status"] == "ok" else row["status"]
         if row["needed_bpp"] is not None:
             remark += f" needs {row['needed_bpp']:.3f} bpp"
-        table.add_row(*values, remark.strip())
+        table.add_row(*values, f"{remark} {row['note']}".strip())
     return table
 
 

@@ -16,8 +16,9 @@ from rich.progress import TaskProgressColumn, TimeRemainingColumn
 from .. import bitstream
 from ..downloads import sha256_of
 from ..errors import ArgumentError, ImageError, StreamError, WeightsError
-from ..files import IMAGE_SUFFIXES, list_images
+from ..files import IMAGE_SUFFIXES, list_files, list_images
 from ..folders import Decoding, Encoding, Item, Made, Manifest, Networks, read_photo
+from ..folders.manifest import NAME as MANIFEST
 from ..results import read_stream
 from .batch import doing, leave_out, make_plan, run_plan
 from .console import note, progress_bar, say
@@ -126,8 +127,9 @@ def encode(
     """Compress a photo, or every photo of a folder, to .skf files of a few kilobytes.
 
     Prints one line per photo: name, size in pixels, bytes, bits per pixel, quality and seconds.
-    In a folder, a bad picture is reported and the others go on; the exit status tells. A folder's manifest.jsonl
-    says what was made of which photo and how: start a run that was cut off again, and it goes on.
+    In a folder, a bad picture is reported and the others go on; the exit status tells. Files of other kinds and
+    folders inside are left out, and named. A folder's manifest.jsonl says what was made of which photo and how: start
+    a run that was cut off again, and it goes on.
     """
     if sum(value is not None for value in (bpp, max_bytes, quality)) > 1:
         raise ArgumentError(
@@ -221,7 +223,7 @@ def decode(
 
     A truncated stream decodes to what arrived, with a warning and exit status 0; a damaged one is an error, or with
     --keep-going decodes without its damage. In a folder, a bad stream is reported and the others go on; the exit
-    status tells.
+    status tells. Other files and folders inside are left out, and named.
     """
     piped = is_stdout(target) and not target.suffix
     is_file = not os.path.isdir(source)
@@ -351,8 +353,4 @@ def _effort_bar(
 
 
 def _list_streams(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() == ".skf" and not path.name.startswith(".") and path.is_file()
-    )
+    return list_files(folder, (".skf",), "not named .skf", StreamError, ours=(MANIFEST,))

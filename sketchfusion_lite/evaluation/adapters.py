@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from PIL import Image
 
 from ..downloads import sha256_of
-from ..errors import ArgumentError, DependencyMissing, WeightsError
+from ..errors import ArgumentError, DependencyMissing, PeerError, WeightsError
 from ..images import load_image, to_pil
 from ..weights_io import shipped_weights
 from .operating import OURS, PEER_NAMES, CodecSpec
@@ -260,11 +260,24 @@ class _Pics:
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
         from .pics import decode_pics, encode_pics
 
-        beside = picture.path.with_suffix(".txt")
-        caption = beside.read_text("utf-8").strip() if beside.is_file() else ""
+        caption = _caption(picture.path.with_suffix(".txt"))
         started = time.perf_counter()
         stream = encode_pics(picture.image, caption, self.detector, max_bytes=max_bytes)
         encoded = time.perf_counter()
         image = to_pil(decode_pics(stream.data, self.pipeline, **self.options))
         decode_s = time.perf_counter() - encoded
         return Coded(stream.data, image, stream.threshold, 1.0, encoded - started, decode_s)
+
+
+def _caption(path: Path) -> str:
+    """A person's words about a photo; empty where there are none.
+
+    Raises:
+        PeerError: the file cannot be read, or is no text.
+    """
+    try:
+        return path.read_text("utf-8").strip() if path.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise PeerError(
+            f"{path}: no caption in UTF-8 ({error}). Save it as one, or remove it."
+        ) from error

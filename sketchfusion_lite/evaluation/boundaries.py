@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..cues import gaussian_blur
+from ..errors import ArgumentError
 
 THRESHOLDS = torch.linspace(0.02, 0.98, 49)
 
@@ -91,7 +92,8 @@ class BoundaryCurve:
     """Agreement with people at every threshold, over a whole set.
 
     Attributes:
-        thresholds, precision, recall, f_measure: ``(T,)`` each; all but the thresholds in [0, 1].
+        thresholds, precision, recall, f_measure: ``(T,)`` each; all but the thresholds in [0, 1]. Where nothing is
+            drawn, precision is undefined and given as 0, and so is the F-measure.
     """
 
     thresholds: Tensor
@@ -111,14 +113,22 @@ def boundary_curve(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -
     """Compare predictions with human boundary maps at every threshold.
 
     Args:
-        pairs: ``(prediction, human)`` maps, each ``(1, 1, H, W)`` in [0, 1]; ``human`` is the mean over annotators.
-        tolerance: pixels.
+        pairs: ``(prediction, human)`` maps, each ``(1, 1, H, W)`` of floats in [0, 1]; ``human`` is the mean over
+            annotators. At least one of these marks something.
+        tolerance: pixels, 0 or more.
+
+    Raises:
+        ArgumentError: maps of another shape, type or range, a pair of unlike sizes, or nothing that people marked:
+            then nothing can be found.
     """
+    if not isinstance(tolerance, int) or tolerance < 0:
+        raise ArgumentError(f"tolerance={tolerance!r}: give a whole number of pixels, 0 or more.")
     right = torch.zeros(len(THRESHOLDS))
     drawn = torch.zeros(len(THRESHOLDS))
     found = torch.zeros(len(THRESHOLDS))
     marked = 0.0
-    for prediction, human in pairs:
+    for number, (prediction, human) in enumerate(pairs, start=1):
+        _check_maps(prediction, human, f"pair {number}")
         ridges = thin(prediction)
         truth = human > 0
         near_truth = dilate(truth, tolerance) > 0
@@ -128,10 +138,30 @@ def boundary_curve(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -
         drawn += count_above(ridges)
         right += count_above(ridges[near_truth])
         found += count_above(reach[truth])
+    if not marked:
+        raise ArgumentError(
+            "pairs: people marked nothing in any of them. Give maps with boundaries."
+        )
     precision = right / drawn.clamp_min(1)
-    recall = found / max(marked, 1.0)
+    recall = found / marked
     f = 2 * precision * recall / (precision + recall).clamp_min(1e-9)
     return BoundaryCurve(THRESHOLDS, precision, recall, f)
+
+
+def _check_maps(prediction: Tensor, human: Tensor, name: str) -> None:
+    for what, each in (("prediction", prediction), ("human", human)):
+        if not isinstance(each, Tensor) or not each.is_floating_point():
+            kind = each.dtype if isinstance(each, Tensor) else type(each).__name__
+            raise ArgumentError(f"{name}: {what} is {kind}; give a tensor of floats in [0, 1].")
+        if each.ndim != 4 or each.shape[:2] != (1, 1) or min(each.shape[2:]) < 2:
+            raise ArgumentError(f"{name}: {what} is {tuple(each.shape)}; give (1, 1, H, W).")
+        if not (each.min() >= 0 and each.max() <= 1):  # false for NaN too
+            raise ArgumentError(
+                f"{name}: {what} has values outside of [0, 1]. Divide by 255, or clip."
+            )
+    if prediction.shape != human.shape:
+        sizes = " and ".join(f"{each.shape[3]}x{each.shape[2]}" for each in (prediction, human))
+        raise ArgumentError(f"{name}: sizes {sizes} differ.")
 
 
 def boundary_f_measure(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -> BoundaryScore:

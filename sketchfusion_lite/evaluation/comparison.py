@@ -10,6 +10,7 @@ of them are those of the original. Values are exactly those of :func:`.metrics.m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
@@ -17,10 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError
-from ..images import ImageSource, load_image, to_uint8
+from ..errors import EvaluationError
+from ..images import ImageSource
 from . import metrics
-from .metrics import METRICS, MIN_SIDE, Metrics
+from .metrics import METRICS, MIN_SIDE, Metrics, check_metrics, eight_bit
 
 __all__ = ["Comparison"]
 
@@ -50,13 +51,9 @@ class Comparison:
         only: Iterable[str] = METRICS,
         device: str | torch.device = "cpu",
     ) -> None:
-        self.only = tuple(only)
-        if unknown := set(self.only) - set(METRICS):
-            raise ArgumentError(
-                f"unknown metrics {sorted(unknown)}; there are: {', '.join(METRICS)}"
-            )
+        self.only = check_metrics(only)
         self.device = str(device)
-        self.reference = to_uint8(load_image(reference)).to(device)  # (1, 3, H, W)
+        self.reference = eight_bit(reference).to(device)  # (1, 3, H, W)
         for name in ("lpips_alex", "lpips_vgg", "dists"):
             if name in self.only:
                 _network(name, self.device)[1].forget()
@@ -66,14 +63,20 @@ class Comparison:
 
         Raises:
             ArgumentError: another size.
+            ImageError: no usable picture.
+            EvaluationError: a metric is no number.
         """
-        second = to_uint8(load_image(image)).to(self.device)
-        if second.shape != self.reference.shape:
-            sizes = [f"{t.shape[-1]}x{t.shape[-2]}" for t in (self.reference, second)]
-            raise ArgumentError(f"the pictures differ in size: {sizes[0]} and {sizes[1]}.")
+        second = eight_bit(image, self.reference)
         side = min(self.reference.shape[-2:])
         chosen = [name for name in self.only if side >= MIN_SIDE[name]]
-        return Metrics(**{name: self._value(name, second) for name in chosen})
+        found = Metrics(**{name: self._value(name, second) for name in chosen})
+        for name in chosen:
+            value = getattr(found, name)
+            if not (math.isfinite(value) or (name == "psnr" and value == math.inf)):
+                raise EvaluationError(
+                    f"{name} is {value}: its network does not work on {self.device}. Try device='cpu'."
+                )
+        return found
 
     @torch.no_grad()
     def _value(self, name: str, second: Tensor) -> float:

@@ -5,8 +5,10 @@
                                   Curve of the anchor--+
 
 The logarithm of the rate is interpolated over quality piecewise by cubics (``pchip``, or ``akima`` [2]) and the
-difference integrated where both curves have points; nothing is extrapolated. Measured and published points are never
-put into one number: photos, colour conversion and metric code differ in ways that published tables do not say.
+difference integrated where both curves have points; nothing is extrapolated. Where they share less than half of their
+range, a warning says so; where less than a tenth, a table has no number: it would speak of a sliver. Measured and
+published points are never put into one number: photos, colour conversion and metric code differ in ways that published
+tables do not say.
 
 References
     [1] Bjontegaard, "Calculation of average PSNR differences between RD-curves", VCEG-M33, 2001.
@@ -16,13 +18,14 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
-from ..errors import ArgumentError, DependencyMissing
+from ..errors import ArgumentError, DependencyMissing, SketchFusionWarning
 from .metrics import METRICS
 from .summary import mean_points
 from .table import Row
@@ -31,6 +34,8 @@ __all__ = ["Curve", "bd_metric", "bd_rate", "bd_table", "measured_curve", "publi
 
 _UP = ("psnr", "ms_ssim")  # of the others, less is better
 METHODS = ("pchip", "akima")
+GOOD_OVERLAP = 0.5  # below it a warning says what a number rests on
+MIN_OVERLAP = 0.1  # below it a table, where nobody sees warnings, has none
 
 
 @dataclass(frozen=True)
@@ -116,25 +121,25 @@ def published_curve(points: Iterable[Mapping[str, Any]], method: str, metric: st
 def bd_rate(anchor: Curve, test: Curve, method: str = "pchip") -> float:
     """Mean difference in rate at equal quality, in percent: -50 means half the bytes.
 
+    Warns where the curves share less than half of their range of quality.
+
     Raises:
         ArgumentError: published against measured, other photos or metrics, or no overlap.
         DependencyMissing: bjontegaard is not installed.
     """
-    _check_pair(anchor, test, method, overlap(anchor.quality, test.quality))
-    sides = (anchor.bpp, anchor.quality, test.bpp, test.quality)
-    return float(_bjontegaard().bd_rate(*sides, method, False, min_overlap=0))
+    return _bd("rate", anchor, test, method, _warn)
 
 
 def bd_metric(anchor: Curve, test: Curve, method: str = "pchip") -> float:
     """Mean difference of the metric at equal rate, in its unit and with its sign.
 
+    Warns where the curves share less than half of their range of log-rate.
+
     Raises:
         ArgumentError: as :func:`bd_rate`.
         DependencyMissing: bjontegaard is not installed.
     """
-    _check_pair(anchor, test, method, overlap(anchor.bpp, test.bpp))
-    sides = (anchor.bpp, anchor.values, test.bpp, test.values)
-    return float(_bjontegaard().bd_psnr(*sides, method, False, min_overlap=0))
+    return _bd("metric", anchor, test, method, _warn)
 
 
 def overlap(first: Sequence[float], second: Sequence[float]) -> float:
@@ -161,7 +166,7 @@ def bd_table(
 
     Returns:
         Per codec and metric: ``bd_rate`` in percent, ``bd_metric``, ``overlap`` of the qualities, ``points`` of the
-        codec's curve, and ``note``, which says why a number is None.
+        codec's curve, and ``note``, which says why a number is None: as where the curves overlap in less than a tenth.
 
     Raises:
         ArgumentError: the anchor has no curve.
@@ -183,14 +188,17 @@ def _compare(rows: list[Row], codec: str, base: Curve, method: str) -> dict[str,
         curve = measured_curve(rows, codec, base.metric)
         found["points"] = len(curve.bpp)
         found["overlap"] = overlap(base.quality, curve.quality)
-        found["bd_metric"] = bd_metric(base, curve, method)
-        found["bd_rate"] = bd_rate(base, curve, method)
     except ArgumentError as error:
-        found["note"] = str(error)
+        return found | {"note": str(error)}
+    for kind in ("metric", "rate"):
+        try:
+            found[f"bd_{kind}"] = _bd(kind, base, curve, method, _refuse)
+        except ArgumentError as error:
+            found["note"] = str(error)
     return found
 
 
-def _check_pair(anchor: Curve, test: Curve, method: str, common: float) -> None:
+def _check_pair(anchor: Curve, test: Curve, method: str) -> None:
     names = f"{anchor.codec} and {test.codec}"
     if method not in METHODS:
         raise ArgumentError(f"method {method!r}: choose one of {', '.join(METHODS)}.")
@@ -200,8 +208,49 @@ def _check_pair(anchor: Curve, test: Curve, method: str, common: float) -> None:
         )
     if anchor.metric != test.metric or anchor.photos != test.photos:
         raise ArgumentError(f"{names}: of other metrics or other photos. Measure them alike.")
+
+
+def _bd(
+    kind: str, anchor: Curve, test: Curve, method: str, doubt: Callable[[float, str], None]
+) -> float:
+    """A distance in ``"rate"`` or ``"metric"`` over what both curves cover.
+
+    Args:
+        doubt: receives the share that they cover and what that means, where it is no good one.
+
+    Raises:
+        ArgumentError: the curves do not go together, or do not overlap.
+    """
+    _check_pair(anchor, test, method)
+    names = f"{anchor.codec} and {test.codec}"
+    if kind == "rate":
+        package, what = "bd_rate", "quality"
+        sides, ranges = [c.quality for c in (anchor, test)], (anchor.quality, test.quality)
+    else:
+        package, what = "bd_psnr", "log-rate"
+        sides = [c.values for c in (anchor, test)]
+        ranges = [[math.log(bpp) for bpp in c.bpp] for c in (anchor, test)]
+    common = overlap(*ranges)
     if not common:
         raise ArgumentError(f"{names}: the curves do not overlap.")
+    if common < GOOD_OVERLAP:
+        doubt(common, f"{names}: the curves overlap in {common:.2%} of their {what} only")
+    measure = getattr(_bjontegaard(), package)
+    points = (anchor.bpp, sides[0], test.bpp, sides[1])
+    found = float(measure(*points, method, False, min_overlap=0))  # the overlap is checked above
+    if not math.isfinite(found):
+        raise ArgumentError(f"{names}: their distance is {found}. Look at the points.")
+    return found
+
+
+def _warn(common: float, line: str) -> None:
+    line = f"{line}; the number speaks of that part alone"
+    warnings.warn(line, SketchFusionWarning, stacklevel=4)
+
+
+def _refuse(common: float, line: str) -> None:
+    if common < MIN_OVERLAP:
+        raise ArgumentError(f"{line}, too little for a number. Measure both at more rates.")
 
 
 def _bjontegaard() -> ModuleType:

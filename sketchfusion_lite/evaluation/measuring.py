@@ -27,6 +27,7 @@ from ..errors import (
     ImageError,
     SketchFusionError,
 )
+from ..files import text_of
 from . import keeping
 from .adapters import Codec, Coded, Picture, Workbench
 from .comparison import Comparison
@@ -106,7 +107,7 @@ class Measuring:
         """A row that says what is measured and how, without results."""
         empty = {name: "" if kind is str else None for name, kind in COLUMNS.items()}
         return empty | {
-            "image": path.name,
+            "image": text_of(path.name),
             "image_sha256": image_hash(path),
             "library": __version__,
             "torch": torch.__version__,
@@ -137,7 +138,10 @@ class Measuring:
             return about | _problem(NOT_INSTALLED, error), None
         except SketchFusionError as error:
             return about | _problem(FAILED, error), None
-        return about | self._results(picture, comparison, coded), coded.image
+        try:
+            return about | self._results(picture, comparison, coded), coded.image
+        except SketchFusionError as error:  # e.g. a picture of another size
+            return about | _problem(FAILED, error), None
 
     @staticmethod
     def _results(picture: Picture, comparison: Comparison, coded: Coded) -> Row:
@@ -166,8 +170,11 @@ class Measuring:
 
 
 def image_hash(path: Path) -> str:
-    """First digits of a photo's hash, enough to notice that it is another one."""
-    return sha256_of(path)[:16]
+    """First digits of a photo's hash, enough to notice that it is another one; empty where it cannot be read."""
+    try:
+        return sha256_of(path)[:16]
+    except OSError:  # the rows say why
+        return ""
 
 
 def with_known_metrics(row: Row, old: Row | None) -> Row:
@@ -181,4 +188,4 @@ def with_known_metrics(row: Row, old: Row | None) -> Row:
 
 
 def _problem(status: str, error: SketchFusionError) -> Row:
-    return {"status": status, "message": " ".join(str(error).split())}
+    return {"status": status, "message": text_of(" ".join(str(error).split()))}

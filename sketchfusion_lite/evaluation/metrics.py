@@ -4,7 +4,8 @@
                           +--> psnr (dB, up)  ms_ssim (up)  lpips_* (down)  dists (down)
     image     --> 8 bit --+
 
-A codec delivers 8-bit pictures, so that is what is measured, whatever precision the tensors have.
+A codec delivers 8-bit pictures, so that is what is measured, whatever precision the tensors have. All pictures come
+through one door, :func:`.load_image`: 8-bit values, or floats in [0, 1]; anything else is refused.
 LPIPS and DISTS use trained trunks from the cache (:func:`sketchfusion_lite.datasets.fetch`); a
 random trunk is never used in their place.
 
@@ -91,13 +92,12 @@ def measure(
 
     Raises:
         ArgumentError: different sizes, or an unknown metric.
+        ImageError: no usable picture, or values that are neither 8-bit nor floats in [0, 1].
         DownloadError: the trunks are neither in the cache nor to be had.
     """
-    chosen = tuple(only)
-    if unknown := set(chosen) - set(METRICS):
-        raise ArgumentError(f"unknown metrics {sorted(unknown)}; there are: {', '.join(METRICS)}")
-    first, second = _as_8_bit(reference).to(device), _as_8_bit(image).to(device)
-    _check_sizes(first, second)
+    chosen = check_metrics(only)
+    first = eight_bit(reference).to(device)
+    second = eight_bit(image, first)
     side = min(first.shape[-2:])
     compute = {
         "psnr": psnr,
@@ -109,22 +109,22 @@ def measure(
     return Metrics(**{n: compute[n](first, second) for n in chosen if side >= MIN_SIDE[n]})
 
 
-def psnr(reference: Tensor, image: Tensor) -> float:
+def psnr(reference: ImageSource, image: ImageSource) -> float:
     """PSNR in dB of 8-bit RGB.
 
     Args:
-        reference, image: ``(1, 3, H, W)`` in [0, 1], rounded to 8 bits here.
+        reference, image: as for :func:`measure`; rounded to 8 bits here.
     """
     first, second = _pair(reference, image, "psnr")
     mse = (first.double() - second.double()).square().mean().item()
     return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
 
 
-def ms_ssim(reference: Tensor, image: Tensor) -> float:
+def ms_ssim(reference: ImageSource, image: ImageSource) -> float:
     """MS-SSIM [1] of 8-bit RGB, mean over the channels.
 
     Args:
-        reference, image: ``(1, 3, H, W)`` in [0, 1], rounded to 8 bits here; sides above 160.
+        reference, image: as for :func:`measure`; rounded to 8 bits here; sides above 160.
     """
     from pytorch_msssim import ms_ssim as multi_scale
 
@@ -133,11 +133,11 @@ def ms_ssim(reference: Tensor, image: Tensor) -> float:
 
 
 @torch.no_grad()
-def lpips_distance(reference: Tensor, image: Tensor, net: str = "alex") -> float:
+def lpips_distance(reference: ImageSource, image: ImageSource, net: str = "alex") -> float:
     """LPIPS 0.1 [2] of 8-bit RGB.
 
     Args:
-        reference, image: ``(1, 3, H, W)`` in [0, 1], rounded to 8 bits here; sides from 32.
+        reference, image: as for :func:`measure`; rounded to 8 bits here; sides from 32.
         net: ``"alex"`` or ``"vgg"``.
     """
     if net not in ("alex", "vgg"):
@@ -147,11 +147,11 @@ def lpips_distance(reference: Tensor, image: Tensor, net: str = "alex") -> float
 
 
 @torch.no_grad()
-def dists(reference: Tensor, image: Tensor) -> float:
+def dists(reference: ImageSource, image: ImageSource) -> float:
     """DISTS [3] of 8-bit RGB, at full size.
 
     Args:
-        reference, image: ``(1, 3, H, W)`` in [0, 1], rounded to 8 bits here; sides from 32.
+        reference, image: as for :func:`measure`; rounded to 8 bits here; sides from 32.
     """
     first, second = _pair(reference, image, "dists")
     return _cached_dists(str(first.device))(first / 255, second / 255).item()
@@ -258,32 +258,48 @@ def _cached_dists(device: str) -> nn.Module:
     return load_dists().to(device)
 
 
-def _as_8_bit(source: ImageSource) -> Tensor:
-    image = source if isinstance(source, Tensor) else load_image(source)
-    image = image[None] if image.ndim == 3 else image
-    return image if image.dtype == torch.uint8 else to_uint8(image)
+def check_metrics(only: Iterable[str]) -> tuple[str, ...]:
+    """Names of metrics.
+
+    Raises:
+        ArgumentError: an unknown one.
+    """
+    chosen = (only,) if isinstance(only, str) else tuple(only)
+    if unknown := [name for name in chosen if name not in METRICS]:
+        raise ArgumentError(f"unknown metrics {unknown}; there are: {', '.join(METRICS)}")
+    return chosen
 
 
-def _pair(reference: Tensor, image: Tensor, metric: str) -> tuple[Tensor, Tensor]:
+def eight_bit(source: ImageSource, like: Tensor | None = None) -> Tensor:
+    """The door that every picture to be measured comes through.
+
+    Args:
+        source: as :func:`.load_image` takes it.
+        like: picture whose size and device this one shall have.
+
+    Returns:
+        uint8 ``(1, 3, H, W)``.
+
+    Raises:
+        ImageError: no usable picture, or values that are neither 8-bit nor floats in [0, 1].
+        ArgumentError: another size.
+    """
+    image = to_uint8(load_image(source))
+    if like is None:
+        return image
+    if image.shape != like.shape:
+        sizes = [f"{tensor.shape[-1]}x{tensor.shape[-2]}" for tensor in (like, image)]
+        raise ArgumentError(f"the pictures differ in size: {sizes[0]} and {sizes[1]}.")
+    return image.to(like.device)
+
+
+def _pair(reference: ImageSource, image: ImageSource, metric: str) -> tuple[Tensor, Tensor]:
     """Both as uint8, checked."""
-    first, second = _as_8_bit(reference), _as_8_bit(image)
-    _check_sizes(first, second)
+    first = eight_bit(reference)
+    second = eight_bit(image, first)
     if min(first.shape[-2:]) < MIN_SIDE[metric]:
         raise ArgumentError(
             f"{metric} needs a shorter side of at least {MIN_SIDE[metric]} pixels; "
             f"this picture has {first.shape[-1]}x{first.shape[-2]}."
         )
     return first, second
-
-
-def _check_sizes(first: Tensor, second: Tensor) -> None:
-    for tensor in (first, second):
-        if tensor.ndim != 4 or tensor.shape[:2] != (1, 3):
-            raise ArgumentError(
-                f"one RGB picture (1, 3, H, W) expected, not {tuple(tensor.shape)}."
-            )
-    if first.shape != second.shape:
-        raise ArgumentError(
-            "the pictures differ in size: "
-            f"{first.shape[-1]}x{first.shape[-2]} and {second.shape[-1]}x{second.shape[-2]}."
-        )

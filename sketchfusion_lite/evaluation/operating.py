@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import ArgumentError
+from ..files import text_of
 from .peers import PEERS, SCALES
 
 __all__ = ["OURS", "PEER_NAMES", "CodecSpec", "parse_codec", "parse_rates"]
@@ -62,7 +63,8 @@ class CodecSpec:
         """Canonical form, which tables hold: equal settings give equal text."""
         size = next(text for text, scales in _DIVISORS.items() if scales == self.scales)
         options = ",".join(f"{key}={value}" for key, value in self.options)
-        return self.name + (f"/{size}" if size != "1" else "") + (f":{options}" if options else "")
+        size = f"/{size}" if size != "1" else ""
+        return text_of(self.name + size + (f":{options}" if options else ""))
 
     def option(self, key: str, default: int | float | str) -> int | float | str:
         """Value of an option."""

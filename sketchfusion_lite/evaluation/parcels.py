@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from ..errors import ImageError
+from ..folders import read_photo
 from ..weights_io import folder_stamp, require_same_weights
 from . import keeping
 from .adapters import Workbench
@@ -55,24 +56,31 @@ class Measured:
     picture: bytes | None = None
 
 
-def parcels(tasks: Iterable[PhotoTask], weights_sha256: str = "") -> Iterator[Parcel]:
+def parcels(
+    tasks: Iterable[PhotoTask], unreadable: Callable[[PhotoTask], None], weights_sha256: str = ""
+) -> Iterator[Parcel]:
     """One parcel per photo and family of codecs, read when it is asked for.
 
     Stages of our receiver share a stream, and a peer's sizes and rates share trials; nothing else is worth keeping
     together: what is lost with a worker, or waits for a slow one, is little.
 
-    Raises:
-        ImageError: a photo cannot be read.
+    Args:
+        tasks: photos with what is to be measured of them.
+        unreadable: receives those that cannot be sent, in place of a parcel.
+        weights_sha256: see :class:`Parcel`.
     """
     for task in tasks:
         families = defaultdict(list)
         for spec, rate in task.points:
             ours = spec.name in OURS and spec.name != "lines"
             families["ours" if ours else spec.name].append((spec, rate))
-        files = {task.path.name: _read(task.path)}
         caption = task.path.with_suffix(".txt")  # of PICS
-        if caption.is_file():
-            files[caption.name] = _read(caption)
+        sent = [task.path, caption] if caption.is_file() else [task.path]
+        try:
+            files = {path.name: read_photo(path) for path in sent}
+        except ImageError:
+            unreadable(task)
+            continue
         for points in families.values():
             yield Parcel(task.path, files, tuple(points), weights_sha256)
 
@@ -115,12 +123,3 @@ def measure(measuring: Measuring, parcel: Parcel) -> list[Measured]:
 def _workbench(weights: str | None, refiner: str | None, device: str, stamp: tuple) -> Workbench:
     """Networks of this process, as long as their files stay the same."""
     return Workbench(weights, refiner, device)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ImageError(
-            f"{path}: cannot be read ({error.strerror}). Check its permissions."
-        ) from error

@@ -41,7 +41,7 @@ from torch import Tensor
 
 from .. import __version__, datasets
 from ..errors import ArgumentError, DependencyMissing, ImageError
-from ..files import atomic_write_bytes, list_images
+from ..files import atomic_write_bytes, list_images, text_of, warn_left_out
 from ..images import ImageSource, load_image, to_uint8
 from . import keeping
 from .table import OK, Row
@@ -290,9 +290,11 @@ def kept_sets(photos: str | Path, rows: Iterable[Row], pictures: str | Path) -> 
         pictures: folder of the decoded pictures, see :mod:`.keeping`.
     """
     groups: dict[tuple[str, float], list[tuple[Path, Path]]] = {}
+    named = {text_of(path.name): path for path in Path(photos).iterdir()}
     for row in rows:
         if row["status"] == OK and keeping.holds(pictures, row):
-            pair = Path(photos, row["image"]), keeping.picture_path(pictures, row)
+            original = named.get(row["image"], Path(photos, row["image"]))
+            pair = original, keeping.picture_path(pictures, row)
             groups.setdefault((row["codec"], row["rate"]), []).append(pair)
     return [PictureSet(*name, tuple(sorted(pairs))) for name, pairs in sorted(groups.items())]
 
@@ -309,7 +311,7 @@ def sets_of_folder(
 
     Raises:
         ImageError: no folder, or no picture in one of the two has a fellow in the other.
-        ArgumentError: two originals that differ in nothing but their suffix.
+        ArgumentError: two originals, or two pictures of a set, that differ in nothing but their suffix.
     """
     photos, decoded = Path(photos), Path(decoded)
     originals = list_images(photos)
@@ -327,6 +329,9 @@ def sets_of_folder(
         )
     sets = []
     for folder, pairs in groups.items():
+        keeping.check_names([path for _, path in pairs])
+        absent = sorted({*originals} - {original for original, _ in pairs})
+        warn_left_out(photos, {f"no picture in {folder}": [path.name for path in absent]})
         about = keeping.label(pairs[0][1])
         name = folder.relative_to(decoded).as_posix()
         codec = about.get("codec") or (decoded.name if name == "." else name)
@@ -360,7 +365,7 @@ def measure_sets(
             originals = [eye.once(original) for original, _ in each.pairs]
             found = _between(originals, [eye(decoded) for _, decoded in each.pairs])
         except (ArgumentError, ImageError) as error:
-            row["message"] = " ".join(str(error).split())
+            row["message"] = text_of(" ".join(str(error).split()))
         else:
             row |= vars(found)
         rows.append(row)
@@ -385,4 +390,4 @@ def write_sets(path: str | Path, rows: Iterable[dict[str, Any]]) -> Path:
     writer = csv.DictWriter(text, fieldnames=[*_COLUMNS, *made], lineterminator="\n")
     writer.writeheader()
     writer.writerows(row | made for row in rows)
-    return atomic_write_bytes(path, text.getvalue().encode())
+    return atomic_write_bytes(path, text_of(text.getvalue()).encode())

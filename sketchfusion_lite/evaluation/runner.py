@@ -10,15 +10,16 @@ worker on another machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .. import journal
-from ..errors import ArgumentError, ImageError, OutputError, ResultsError
-from ..files import list_images
+from ..errors import ArgumentError, ImageError, OutputError, ResultsError, SketchFusionWarning
+from ..files import list_images, text_of
 from . import keeping, table
 from .measuring import Measuring, PhotoTask, image_hash, with_known_metrics
-from .metrics import METRICS
+from .metrics import METRICS, check_metrics
 from .operating import CodecSpec, parse_codec, parse_rates
 from .running import OnRow, Progress, run_here, run_in_processes, run_on_scheduler
 from .table import FINAL, OK, Row
@@ -98,6 +99,7 @@ def evaluate(
         raise OutputError(f"{out}: name a file in a folder that exists.")
     with journal.exclusive(out, "evaluation"):
         rows = _known_rows(out, report)
+        _say_others(rows, photos, out)
         _check_same(rows, measuring, photos, specs, out)
         tasks = _missing(rows, photos, points, measuring)
         progress = Progress(table.journal_path(out), rows, tasks, on_row)
@@ -118,9 +120,7 @@ def evaluate(
 
 
 def _check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
-    chosen = set(metrics)
-    if unknown := chosen - set(METRICS):
-        raise ArgumentError(f"unknown metrics {sorted(unknown)}; there are: {', '.join(METRICS)}")
+    chosen = check_metrics(metrics)
     return tuple(name for name in METRICS if name in chosen)
 
 
@@ -148,6 +148,18 @@ def _known_rows(out: Path, report: Report) -> dict[tuple, Row]:
     return known
 
 
+def _say_others(rows: dict[tuple, Row], photos: list[Path], out: Path) -> None:
+    """Rows of photos that are not in the folder stay in the table, and in its means."""
+    others = sorted({row["image"] for row in rows.values()} - {text_of(p.name) for p in photos})
+    if others:
+        more = f" and {len(others) - 3} more" if others[3:] else ""
+        line = (
+            f"{out}: has rows of photos that are not in the folder ({', '.join(others[:3])}{more}); they stay in the "
+            "table and in its means. Write into a new file to have this folder alone"
+        )
+        warnings.warn(line, SketchFusionWarning, stacklevel=3)
+
+
 def _check_same(
     rows: dict[tuple, Row],
     measuring: Measuring,
@@ -161,7 +173,7 @@ def _check_same(
         ResultsError: names what differs.
     """
     asked = {"seed": measuring.seed}
-    hashes = {path.name: image_hash(path) for path in photos}
+    hashes = {text_of(path.name): image_hash(path) for path in photos}
     models: dict[str, str] = {}
     for spec in specs:
         final = [r for r in rows.values() if r["codec"] == spec.text and r["status"] in FINAL]
@@ -169,11 +181,11 @@ def _check_same(
             models[spec.text] = codec.model
     for row in rows.values():
         now = asked | {
-            "image_sha256": hashes.get(row["image"], row["image_sha256"]),
+            "image_sha256": hashes.get(row["image"]) or row["image_sha256"],  # of what can be read
             "model": models.get(row["codec"], row["model"]) or row["model"],
         }
         for name, value in now.items():
-            if row[name] != value and (name != "model" or row["status"] in FINAL):
+            if row[name] != value and (name == "seed" or row["status"] in FINAL):
                 raise ResultsError(
                     f"{out}: its rows of {row['image']} with {row['codec']} have {name} {row[name]!r}, this run "
                     f"{value!r}. Use the same settings, photos and weights, or write into a new file."
@@ -192,10 +204,11 @@ def _missing(
         has_picture = measuring.pictures is None or keeping.holds(measuring.pictures, row)
         return has_picture and set(measuring.metrics) <= set(row["metrics"].split("+"))
 
-    asked = {(path.name, spec.text, rate) for path in photos for spec, rate in points}
-    finished = {each for each in asked if each in rows and done(rows[each])}
-    tasks = [
-        PhotoTask(path, tuple(p for p in points if (path.name, p[0].text, p[1]) not in finished))
-        for path in photos
-    ]
+    def left(path: Path) -> Iterator[tuple[CodecSpec, float]]:
+        for spec, rate in points:
+            row = rows.get((text_of(path.name), spec.text, rate))
+            if row is None or not done(row):
+                yield spec, rate
+
+    tasks = [PhotoTask(path, tuple(left(path))) for path in photos]
     return [task for task in tasks if task.points]

@@ -77,11 +77,15 @@ def run_here(measuring: Measuring, tasks: list[PhotoTask], progress: Progress) -
     torch.set_num_threads(1)  # as in a worker: results must not depend on their number
     try:
         for task in tasks:
-            for row in measuring.rows(task):
-                journal.append(progress.journal, row)
-                progress.update()
+            _measure_here(measuring, task, progress)
     finally:
         torch.set_num_threads(threads)
+
+
+def _measure_here(measuring: Measuring, task: PhotoTask, progress: Progress) -> None:
+    for row in measuring.rows(task):
+        journal.append(progress.journal, row)
+        progress.update()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -154,11 +158,12 @@ def run_on_scheduler(
     if measuring.refiner is not None:
         measuring = replace(measuring, refiner=str(Path(measuring.refiner).absolute()))
     lost: dict[str, WorkersError] = {}
+    # A photo that cannot be read cannot be sent either: its rows say so from here.
+    unreadable = partial(_measure_here, measuring, progress=progress)
+    work = parcels.parcels(tasks, unreadable, sha256)
     with (
         open_client(scheduler=scheduler) as client,
-        contextlib.closing(
-            spread(client, partial(parcels.measure, measuring), parcels.parcels(tasks, sha256))
-        ) as results,
+        contextlib.closing(spread(client, partial(parcels.measure, measuring), work)) as results,
     ):
         for finished in results:
             if isinstance(finished.error, WorkersError):

@@ -5,7 +5,8 @@
            +--> equal_bytes  rate x peer: both on the same photos within the same budgets, ratio, wins
                     +--> kindest  of the sizes that a peer was measured at, its best one
 
-A codec that cannot make a file small enough stays in both tables, with what it would need.
+A codec that cannot make a file small enough stays in both tables, with what it would need. A mean is over all photos
+that it speaks of, or is None: photos too small for a metric do not drop out of it in silence.
 """
 
 from __future__ import annotations
@@ -32,10 +33,14 @@ def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
 
     Returns:
         In the order of the rows: ``codec``, ``rate``, ``photos``, ``fits``, ``status`` (that of most rows), means
-        (None where nothing was measured), and ``needed_bpp``: what the photos that do not fit would need at most.
+        (None where one of these photos has no value; infinite where a PSNR is), ``needed_bpp``: what the photos that
+        do not fit would need at most, and ``note``: which metrics only some photos have, else empty.
+
+    Raises:
+        ArgumentError: two rows of the same photo, codec and rate.
     """
     groups: dict[tuple[str, float], list[Row]] = {}
-    for row in rows:
+    for row in _unique(rows):
         groups.setdefault((row["codec"], row["rate"]), []).append(row)
     table = []
     for (codec, rate), group in sorted(groups.items()):
@@ -50,6 +55,7 @@ def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
                 "status": OK if fitting else max(set(states), key=states.count),
                 **{name: _mean(row[name] for row in fitting) for name in _AVERAGED},
                 "needed_bpp": _needed(group),
+                "note": "; ".join(filter(None, (_partly(fitting, name) for name in METRICS))),
             }
         )
     return table
@@ -60,12 +66,20 @@ def mean_points(rows: Iterable[Row], codec: str, metric: str) -> Points:
 
     Returns:
         ``(rate, bpp, value)``, ascending; empty where some photo is always missing.
+
+    Raises:
+        ArgumentError: two rows of the same photo, codec and rate, or a value that is not finite: no mean is.
     """
-    rows = list(rows)
+    rows = _unique(rows)
     photos = {row["image"] for row in rows}
     groups: dict[float, list[Row]] = {}
     for row in rows:
         if row["codec"] == codec and row["status"] == OK and row[metric] is not None:
+            if not math.isfinite(row[metric]):
+                raise ArgumentError(
+                    f"{metric} of {codec} at {row['rate']:g} bpp is {row[metric]} for {row['image']}, so its mean says "
+                    "nothing. Leave the photo out, or take another metric."
+                )
             groups.setdefault(row["rate"], []).append(row)
     return [
         (rate, *(math.fsum(row[name] for row in group) / len(group) for name in ("bpp", metric)))
@@ -95,15 +109,17 @@ def equal_bytes(
     Returns:
         Per rate and peer: ``fits`` of ``photos``; ``bytes``, ``metric`` and ``psnr`` of either side; ``ratio`` (ours
         over theirs, below 1 is better); ``d_psnr`` in dB; ``wins`` and ``psnr_wins`` of ours; ``needed_bpp``; and
-        ``note``, which is empty when the peer fits every photo.
+        ``note``, which is empty when the peer fits every photo. What one of the photos compared has no value for, or
+        what divides by zero, is None.
 
     Raises:
-        ArgumentError: there is no row of ``ours``, or of one of ``peers``, or no such distance.
+        ArgumentError: there is no row of ``ours``, or of one of ``peers``, or no such distance; or there are two rows
+            of the same photo, codec and rate.
     """
     if metric not in METRICS[2:]:
         raise ArgumentError(f"metric {metric!r}: a distance is one of {', '.join(METRICS[2:])}.")
     by_codec: dict[str, dict[tuple[float, str], Row]] = {}
-    for row in rows:
+    for row in _unique(rows):
         by_codec.setdefault(row["codec"], {})[row["rate"], row["image"]] = row
     peers = [codec for codec in sorted(by_codec) if codec != ours] if peers is None else peers
     for codec in (ours, *peers):
@@ -138,7 +154,7 @@ def kindest(lines: Iterable[dict[str, Any]], metric: str = "lpips_alex") -> list
     best: dict[tuple[float, str], dict[str, Any]] = {}
     theirs = f"{metric}_theirs"
     for line in lines:
-        if line["compared"] < line["photos"] or line["ratio"] is None:
+        if line["compared"] < line["photos"] or line[theirs] is None:
             continue
         key = line["rate"], parse_codec(line["codec"]).name
         if key not in best or line[theirs] < best[key][theirs]:
@@ -160,21 +176,21 @@ def _against(
     }
     distances = sides[f"{metric}_ours"], sides[f"{metric}_theirs"]
     qualities = sides["psnr_ours"], sides["psnr_theirs"]
-    known = [(a, b) for a, b in pairs if a[metric] is not None and b[metric] is not None]
+    partly = _partly([row for pair in pairs for row in pair], metric)
     return {
         **head,
         "photos": len(theirs),
         "fits": len(fitting),
         "compared": len(pairs),
         **sides,
-        "ratio": distances[0] / distances[1] if None not in distances and distances[1] else None,
-        "d_psnr": qualities[0] - qualities[1] if None not in qualities else None,
-        "wins": sum(a[metric] < b[metric] for a, b in known),
-        "psnr_wins": sum(
-            a["psnr"] > b["psnr"] for a, b in pairs if None not in (a["psnr"], b["psnr"])
-        ),
+        "ratio": None if None in distances or not distances[1] else distances[0] / distances[1],
+        "d_psnr": None
+        if None in qualities or min(qualities) == math.inf
+        else qualities[0] - qualities[1],
+        "wins": None if None in distances else sum(a[metric] < b[metric] for a, b in pairs),
+        "psnr_wins": None if None in qualities else sum(a["psnr"] > b["psnr"] for a, b in pairs),
         "needed_bpp": _needed(theirs),
-        "note": _note(theirs, fitting),
+        "note": _note(theirs, fitting) or partly,
     }
 
 
@@ -195,5 +211,29 @@ def _needed(rows: list[Row]) -> float | None:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
+    """None where one is missing: over the others it would be a mean of other photos."""
+    known = list(values)
+    return None if None in known or not known else math.fsum(known) / len(known)
+
+
+def _partly(rows: list[Row], metric: str) -> str:
+    """Says that only some rows have a metric; empty where all have it, or none."""
+    known = sum(row[metric] is not None for row in rows)
+    return f"{metric} of {known} of {len(rows)} pictures" if 0 < known < len(rows) else ""
+
+
+def _unique(rows: Iterable[Row]) -> list[Row]:
+    """The rows; several of one photo, codec and rate would count it twice.
+
+    Raises:
+        ArgumentError: see there.
+    """
+    rows = list(rows)
+    seen: set[tuple] = set()
+    for row in rows:
+        if (name := (row["image"], row["codec"], row["rate"])) in seen:
+            raise ArgumentError(
+                f"two rows of {name[0]} with {name[1]} at {name[2]:g} bpp: tables of several runs? Keep one."
+            )
+        seen.add(name)
+    return rows

@@ -249,9 +249,9 @@ def read_photo(path: Path) -> bytes:
         with path.open("rb") as file:
             return read_whole(file, str(path))
     except OSError as error:
-        raise ImageError(
-            f"{path}: cannot be read ({error.strerror}). Check its permissions."
-        ) from error
+        gone = isinstance(error, FileNotFoundError)
+        remedy = "It is gone, or a link to nothing." if gone else "Check its permissions."
+        raise ImageError(f"{path}: cannot be read ({error.strerror}). {remedy}") from error
 
 
 def read_whole(file: BinaryIO, name: str) -> bytes:

@@ -128,15 +128,11 @@ class Manifest:
         row = self._rows.get(target.name)
         if row is None or row["status"] != OK:
             return Verdict.UNKNOWN
-        if not target.is_file() or sha256_of(target) != row["output_sha256"]:
+        if _hash(target) != row["output_sha256"]:
             return Verdict.CHANGED
         if (row["settings"], row["model"]) != (self.settings, self.model):
             return Verdict.OTHERWISE
-        try:
-            same = sha256_of(source) == row["source_sha256"]
-        except OSError:
-            same = False
-        return Verdict.DONE if same else Verdict.CHANGED
+        return Verdict.DONE if _hash(source) == row["source_sha256"] else Verdict.CHANGED
 
     def otherwise(self, targets: Sequence[Path]) -> OutputError:
         """The error for outputs whose verdict is ``OTHERWISE``: settings are never mixed without a word."""
@@ -191,3 +187,11 @@ class Manifest:
         }
         journal.append(self.path, row)
         self._rows[target.name] = row
+
+
+def _hash(path: Path) -> str:
+    """Of a file; empty where it cannot be read."""
+    try:
+        return sha256_of(path)
+    except OSError:
+        return ""

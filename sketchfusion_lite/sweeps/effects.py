@@ -13,10 +13,12 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import SweepError
+from ..files import warn_left_out
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +34,8 @@ def effects(
     """Every variant against the base.
 
     Args:
-        runs: one row a run; rows without the metric are left out.
+        runs: one row a run; those without the metric, such as of a training that failed, are left out with a warning:
+            a mean over the others flatters their variant.
         metric: column of the measurement.
         base: variant that the others are compared with.
         variant: column of the variants' names.
@@ -41,10 +44,12 @@ def effects(
     Returns:
         One row a variant but the base, in the order of the runs: ``runs``, ``mean``, ``effect`` (variant minus base),
         ``low`` and ``high`` (of the effect), ``p`` (that luck alone differs as much), ``separated`` (the interval
-        leaves out zero) and ``better`` (the direction of the effect is good).
+        leaves out zero) and ``better`` (the direction of the effect is good). Where no run differs from those of its
+        own variant there is no luck to compare with: ``low``, ``high`` and ``p`` are NaN, ``separated`` is False.
 
     Raises:
-        SweepError: no such column or base, fewer than two variants, or no variant with two runs.
+        SweepError: no such column or base, fewer than two variants, no variant with two runs, or a value that is
+            infinite.
     """
     import numpy as np
     import pandas as pd
@@ -59,15 +64,20 @@ def effects(
             f"{metric}: {len(others)} variants beside the base, at most "
             f"{max(map(len, samples.values()))} runs of one; luck shows only in two runs of one variant"
         )
-    # The interval is found by quasi Monte Carlo: a fixed seed gives the same digits every time.
-    test = dunnett(
-        *(samples[name] for name in others), control=samples[base], rng=np.random.default_rng(0)
-    )
-    interval = test.confidence_interval(confidence)
+    if max(values.max() - values.min() for values in samples.values()) > 0:
+        # The interval is found by quasi Monte Carlo: a fixed seed gives the same digits every time.
+        test = dunnett(
+            *(samples[name] for name in others),
+            control=samples[base],
+            rng=np.random.default_rng(0),
+        )
+        interval = test.confidence_interval(confidence)
+        spans = list(zip(interval.low, interval.high, test.pvalue, strict=True))
+    else:  # the same number in every run of a variant, as where a seed goes nowhere
+        spans = [(math.nan, math.nan, math.nan)] * len(others)
     rows = []
-    for i, name in enumerate(others):
+    for name, (low, high, p) in zip(others, spans, strict=True):
         effect = samples[name].mean() - samples[base].mean()
-        low, high = interval.low[i], interval.high[i]
         rows.append(
             {
                 "variant": name,
@@ -76,7 +86,7 @@ def effects(
                 "effect": effect,
                 "low": low,
                 "high": high,
-                "p": test.pvalue[i],
+                "p": p,
                 "separated": bool(low > 0 or high < 0),
                 "better": bool(effect < 0 if is_distance(metric) else effect > 0),
             }
@@ -115,10 +125,21 @@ def is_distance(metric: str) -> bool:
 
 
 def _samples(runs: pd.DataFrame, metric: str, variant: str) -> dict:
-    """Finite measurements of every variant, in the order of the runs."""
+    """Finite measurements of every variant, in the order of the runs.
+
+    Raises:
+        SweepError: no such column, or an infinite value.
+    """
     for column in (metric, variant):
         if column not in runs:
             raise SweepError(f"no column {column!r}; there are: {', '.join(runs.columns)}")
     kept = runs.dropna(subset=[metric])
+    lost = runs.loc[runs[metric].isna(), variant].value_counts(sort=False)
+    warn_left_out(metric, {"runs without a value": [f"{n} of {name}" for name, n in lost.items()]})
+    if endless := list(kept.loc[kept[metric].astype(float).abs() == math.inf, variant]):
+        raise SweepError(
+            f"{metric}: infinite in a run of {', '.join(map(str, endless))}, so no mean says anything. Leave these "
+            "runs out, or take another metric."
+        )
     names = dict.fromkeys(kept[variant])
     return {name: kept.loc[kept[variant] == name, metric].to_numpy(float) for name in names}

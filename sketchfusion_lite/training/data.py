@@ -7,6 +7,7 @@ any decoding inside the loop would cost more than the network.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import RecipeError
-from ..images import list_images, load_image, to_uint8
+from ..errors import ImageError, RecipeError, SketchFusionWarning
+from ..files import list_images, warn_left_out
+from ..images import load_image, to_uint8
 from .draws import uniform
 from .recipe import Recipe
 
@@ -43,21 +45,31 @@ def resize_short_side(image: Tensor, short_side: int) -> Tensor:
 
 
 def training_files(folders: Sequence[str | Path]) -> list[Path]:
-    """All pictures under the folders, boundary maps left out, in a fixed order.
+    """All pictures under the folders in a fixed order, without the boundary maps of others.
+
+    What is left out is said: files of other kinds, folders inside, and second names of one file.
 
     Raises:
         RecipeError: a folder is missing, or no folder holds a picture.
     """
-    files: list[Path] = []
+    files: dict[str, Path] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise RecipeError(
                 f"photo folder {folder} does not exist; pass --photos FOLDER with your own photos"
             )
-        files += [f for f in list_images(folder) if not f.stem.endswith(BOUNDARY_SUFFIX)]
+        listed = list_images(folder)
+        stems, again = {file.stem for file in listed}, []
+        for file in listed:
+            if file.stem.endswith(BOUNDARY_SUFFIX) and file.stem[: -len(BOUNDARY_SUFFIX)] in stems:
+                continue
+            # One photo under two names could be held out and trained on.
+            if files.setdefault(os.path.realpath(file), file) is not file:
+                again.append(file.name)
+        warn_left_out(folder, {"listed already, under another name or folder": again})
     if not files:
         raise RecipeError(f"no pictures in {', '.join(map(str, folders))}; pass --photos FOLDER")
-    return files
+    return list(files.values())
 
 
 def load_photos(
@@ -71,30 +83,47 @@ def load_photos(
     Args:
         files: picture files.
         boundaries_of: ``(file, image (1, 3, H, W))`` -> boundaries ``(1, 1, H, W)`` in [0, 1].
-        min_side: photos with a shorter side are skipped (they cannot hold a crop).
+        min_side: photos with a shorter side are left out (they cannot hold a crop).
         short_side: larger photos are shrunk to this short side.
 
     Returns:
-        At least one photo.
+        At least one photo. Those left out are said: too small, or unreadable, each of these with its error.
 
     Raises:
-        RecipeError: every photo is too small.
+        RecipeError: no photo is left.
     """
 
-    def read(file: Path) -> Tensor:
-        return resize_short_side(load_image(file), short_side)
+    def read(file: Path) -> Tensor | ImageError:
+        try:
+            return resize_short_side(load_image(file), short_side)
+        except ImageError as error:  # one bad file must not end the run
+            return error
 
-    photos = []
+    photos: list[Photo] = []
+    small: list[str] = []
+    bad: dict[str, ImageError] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(files), 64):  # decoded photos are four times as large
             some = files[start : start + 64]
             for file, image in zip(some, pool.map(read, some), strict=True):
-                if min(image.shape[-2:]) < min_side:
-                    continue
-                pixels = torch.cat([image, boundaries_of(file, image)], dim=1)
-                photos.append(Photo(file.stem, to_uint8(pixels)[0]))
+                try:
+                    if isinstance(image, ImageError):
+                        raise image
+                    if min(image.shape[-2:]) < min_side:
+                        small.append(file.name)
+                        continue
+                    pixels = torch.cat([image, boundaries_of(file, image)], dim=1)
+                except ImageError as error:
+                    bad[file.name] = error
+                else:
+                    photos.append(Photo(file.stem, to_uint8(pixels)[0]))
+    reasons = {f"a side is shorter than {min_side} pixels": small}
+    if bad:
+        reasons[f"unreadable: {next(iter(bad.values()))}"] = [*bad]
     if not photos:
-        raise RecipeError(f"all {len(files)} photos are smaller than the crop ({min_side} pixels)")
+        why = f"smaller than the crop ({min_side} pixels)"
+        raise RecipeError(f"all {len(files)} photos are {' or '.join([why, *[*reasons][1:]])}")
+    warn_left_out("the photos", reasons)
     return photos
 
 
@@ -197,13 +226,19 @@ def photos_of(
         recipe: names folders, crop sizes and seed.
         boundaries_of: see :func:`load_photos`.
         held_size: sides ``(at least, shrunk to)`` of the held-out photos.
-        rank: of this process; each draws crops of its own.
+        rank: of this process; each draws crops of its own, and the first speaks.
     """
-    train, held = split(training_files(recipe.photos), recipe.hold_out)
     crop = max(int(row[1]) for row in recipe.phases)
-    photos = load_photos(train, boundaries_of, crop, recipe.short_side)
-    sampler = CropSampler(photos, recipe.seed + 7919 * rank, recipe.shrunk)
-    return sampler, load_photos(held, boundaries_of, *held_size)
+    with warnings.catch_warnings():
+        if rank:
+            warnings.simplefilter("ignore", SketchFusionWarning)
+        train, held = split(training_files(recipe.photos), recipe.hold_out)
+        photos = load_photos(train, boundaries_of, crop, recipe.short_side)
+        held_out = load_photos(held, boundaries_of, *held_size)
+        less = f", where {recipe.hold_out} were asked for" if len(held) < recipe.hold_out else ""
+        why = f"{len(held)} of the last folder are held out to validate on{less}"
+        warn_left_out("the photos to train on", {why: [file.name for file in held]})
+    return CropSampler(photos, recipe.seed + 7919 * rank, recipe.shrunk), held_out
 
 
 def split(files: Sequence[Path], hold_out: int) -> tuple[list[Path], list[Path]]:

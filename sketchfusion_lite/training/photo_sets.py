@@ -6,9 +6,12 @@ training folders --split--> photos to train on (:mod:`.data`)
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..errors import ImageError
+from ..files import warn_left_out
 from ..images import load_image, save_image, to_pil
 from ..samples import SAMPLES, load_photo
 from .data import resize_short_side, split, training_files
@@ -44,20 +47,30 @@ def write_held_out(
         short_side: in pixels; larger photos are shrunk to it.
 
     Returns:
-        The folder.
+        The folder. A photo that cannot be read is left out of it, and named.
 
     Raises:
         RecipeError: no photos, or none left to train on.
         OutputError: a file cannot be written.
     """
     _, held = split(training_files(folders), hold_out)
-    return _write({path.stem: path for path in held}, Path(folder), short_side)
+    stems = Counter(path.stem for path in held)
+    names = {path.stem if stems[path.stem] == 1 else path.name: path for path in held}
+    return _write(names, Path(folder), short_side)
 
 
 def _write(photos: dict, folder: Path, short_side: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
+    bad: dict[str, list[str]] = {}
     for name, photo in photos.items():
         target = folder / f"{name}.png"
-        if not target.exists():
-            save_image(to_pil(resize_short_side(load_image(photo), short_side)), target)
+        if target.exists():
+            continue
+        try:
+            image = load_image(photo)
+        except ImageError as error:
+            bad[str(error)] = [name]
+        else:
+            save_image(to_pil(resize_short_side(image, short_side)), target)
+    warn_left_out("the held-out photos", bad)
     return folder

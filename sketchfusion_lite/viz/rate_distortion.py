@@ -245,6 +245,8 @@ def _lead(points: Mapping[str, Points], metric: str, rate: float, ours: str) -> 
     if not all(groups):
         return "", f"{SHORT[metric]} is not compared"
     own, theirs = (_best(metric, group) for group in groups)
+    if metric not in UP and not at[theirs]:
+        return "", f"{SHORT[metric]} of {plain_label(theirs)} is 0"
     who, whom = plain_label(own).removeprefix("ours, "), plain_label(theirs)
     if metric in UP:
         unit = _UNIT.get(metric, "")

@@ -42,7 +42,7 @@ def wins_and_losses(
         rows: of a table.
         ours, peer: codecs.
         rate: budget of both in bits per pixel. Photos that either of them does not fit are left out, and counted.
-        metrics: distances (less is better); sorted by the first. A photo needs all of them.
+        metrics: distances (less is better); sorted by the first. A photo needs all of them, above 0.
         title: the finding; empty computes it.
 
     Raises:
