@@ -189,7 +189,10 @@ def file_size(header: Header, words_hyper: int, words_structure: int, words_tone
         ArgumentError: an argument of another type, or a section longer than a reader would accept.
     """
     checks.kind("header", header, Header, "a Header")
-    words = (words_hyper, words_structure, words_tone)
+    words = tuple(
+        checks.whole(f"words_{section}", count, 0)
+        for section, count in zip(SECTIONS, (words_hyper, words_structure, words_tone), strict=True)
+    )
     checksums = 1 + sum(count > 0 for count in words[1:])
     return len(_pack_header(header, words)) + _CRC.size * checksums + WORD_BYTES * sum(words)
 
@@ -322,7 +325,7 @@ def _checksum_error(name: str, what: str, droppable: bool = False) -> CorruptStr
 def _pack_header(header: Header, words: tuple[int, ...]) -> bytes:
     limit = max_section_words(header.width, header.height)
     for section, count in zip(SECTIONS, words, strict=True):
-        if checks.whole(f"words_{section}", count, 0) > limit:
+        if count > limit:
             raise ArgumentError(
                 f"{section}: {count} words; a {header.width}x{header.height} picture allows 0 to "
                 f"{limit}. Lower the quality."

@@ -110,6 +110,7 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
         ArgumentError: ``folder`` is no path.
         ImageError: ``folder`` is no folder, or cannot be read.
     """
+    checks.flag("recursive", recursive)
     other = "of no picture format that is read here"
     return list_files(folder, IMAGE_SUFFIXES, other, ImageError, recursive)
 

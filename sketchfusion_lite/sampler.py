@@ -25,6 +25,7 @@ from torch import Tensor
 from . import checks
 from .conditioning import DEFAULT_REALISM, OnStep, RefinementCondition
 from .errors import ArgumentError
+from .hardware import choose_device
 from .images import crop, pad_to_multiple
 from .refiner import RefinerUNet
 from .tiling import CELL, DEFAULT_TILE, check_tile, run_tiled
@@ -47,7 +48,7 @@ def flow_times(steps: int, name: str = "steps") -> list[float]:
     Raises:
         ArgumentError: not 1 to 8 steps.
     """
-    steps = checks.whole(name, steps, 1, MAX_STEPS)
+    steps = checks.whole(checks.text("name", name), steps, 1, MAX_STEPS)
     return [1 - k / steps for k in range(steps)]
 
 
@@ -63,7 +64,7 @@ def sample(
     generator: Generators = None,
     realism: float = DEFAULT_REALISM,
     tile: int = DEFAULT_TILE,
-    device: torch.device | None = None,
+    device: str | torch.device | None = None,
 ) -> Tensor:
     """Run the flow.
 
@@ -87,6 +88,9 @@ def sample(
     Raises:
         ArgumentError: an argument of another type, out of range, or of another size than the preview's.
     """
+    checks.kind("unet", unet, RefinerUNet, "a RefinerUNet")
+    checks.kind("times", times, Iterable, "numbers")
+    checks.kind("advance", advance, Callable, "a function")
     for name, tensor in (("preview", preview), ("y_hat", y_hat), ("quality", quality)):
         checks.kind(name, tensor, Tensor, "a tensor")
     if preview.ndim != 4 or preview.shape[1] != 3 or not preview.numel():
@@ -101,7 +105,7 @@ def sample(
     realism = checks.number("realism", realism, 0, 1)
     check_tile("tile", tile)
     weight = next(unet.parameters())
-    device, dtype = device or weight.device, weight.dtype
+    device, dtype = weight.device if device is None else choose_device(device), weight.dtype
     # In place wherever nobody else looks: each of these tensors is 144 MB for 12 megapixels.
     start = preview.to(device, dtype).mul(2).sub_(1)
     start, _ = pad_to_multiple(start, CELL)  # (B, 3, H', W')
