@@ -15,7 +15,18 @@ from typing import Any, TypeVar
 
 from .errors import ArgumentError
 
-__all__ = ["flag", "function", "kind", "number", "one_of", "path", "refusal", "text", "whole"]
+__all__ = [
+    "flag",
+    "function",
+    "is_whole",
+    "kind",
+    "number",
+    "one_of",
+    "path",
+    "refusal",
+    "text",
+    "whole",
+]
 
 _T = TypeVar("_T")
 
@@ -28,10 +39,14 @@ def refusal(name: str, value: object, remedy: str) -> ArgumentError:
 def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
     """A whole number from ``low`` to ``high`` (None: any above); numpy's count, truth values do not."""
     end = f"from {low} to {high}" if high is not None else f"of at least {low}"
-    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not is_whole or value < low or (high is not None and value > high):
+    if not is_whole(value) or value < low or (high is not None and value > high):
         raise refusal(name, value, f"give a whole number {end}.")
     return int(value)
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number by its type."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def number(

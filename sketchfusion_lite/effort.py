@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from . import bitstream
+from .errors import ArgumentError
 from .images import pad_to_multiple
-from .latent_search import OnProgress, load_float_entropy, optimise_latent
+from .latent_search import MAX_PIXELS, OnProgress, load_float_entropy, optimise_latent
 from .rate_search import Trial
 from .results import Encoded
 from .sampler import FlowRefiner
@@ -51,6 +52,11 @@ def better_file(
     codec = trial.codec
     index = bitstream.quality_to_index(encoded.quality)
     padded, size = pad_to_multiple(pixels, _STRIDE)
+    if padded.shape[-2] * padded.shape[-1] > MAX_PIXELS:
+        raise ArgumentError(
+            f"effort={effort}: the search of a {size[1]}x{size[0]} picture would take too much memory; at most "
+            f"{MAX_PIXELS} pixels are searched. Encode it with effort=0, or downscale it."
+        )
     start_bits = sum(trial.symbols(index).bits)
     room = (budget or len(encoded.data)) - len(encoded.data)  # bytes that the rate search left
     found = optimise_latent(

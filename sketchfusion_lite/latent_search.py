@@ -209,7 +209,7 @@ def optimise_latent(
     if height * width > max_pixels:
         raise ArgumentError(
             f"the search of a {width}x{height} picture would take too much memory: at most {max_pixels} pixels. "
-            "Encode it with effort=0, or a smaller copy of it."
+            "Raise max_pixels, or downscale it."
         )
     for name, value in (("target_bits", target_bits), ("rate_weight", rate_weight)):
         if value is not None:

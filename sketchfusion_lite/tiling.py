@@ -35,8 +35,8 @@ def check_tile(name: str, tile: int) -> int:
     Raises:
         ArgumentError: no multiple of 16 above 0.
     """
-    if checks.whole(name, tile, 1) % CELL:
-        raise checks.refusal(name, tile, f"give a multiple of {CELL}.")
+    if not checks.is_whole(tile) or tile < 1 or tile % CELL:
+        raise checks.refusal(name, tile, f"give a multiple of {CELL} above 0.")
     return tile
 
 
