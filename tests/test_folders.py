@@ -323,7 +323,7 @@ def test_hopeless_errors_stop_at_once(encode, photos, tmp_path, tiny_weights, sc
         (("--weights", absent, "--workers", 2), 30, "absent.safetensors"),
         (("--workers", 2, "--scheduler", scheduler), 2, "exclude each other"),
         (("--scheduler", "nowhere"), 2, "neither an address"),
-        (("--bpp", 0, "--scheduler", scheduler), 2, "bpp=0"),
+        (("--bpp", 0, "--scheduler", scheduler), 2, "--bpp 0"),
     ):
         result = invoke(*common, *options)
         assert result.exit_code == status, result.output

@@ -16,9 +16,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from .. import checks, journal
-from ..errors import ArgumentError, ImageError, OutputError, ResultsError, SketchFusionWarning
+from ..errors import (
+    ArgumentError,
+    ImageError,
+    OutputError,
+    ResultsError,
+    SketchFusionWarning,
+    WeightsError,
+)
 from ..files import list_images, text_of
 from ..hardware import choose_device
+from ..refiner_io import refiner_config
+from ..weights_io import weights_file
 from . import keeping, table
 from .measuring import Measuring, PhotoTask, image_hash, with_known_metrics
 from .metrics import METRICS, check_metrics
@@ -78,6 +87,7 @@ def evaluate(
         ArgumentError: unknown codec or metric, a rate or a number of workers out of range, or two photos whose
             decoded pictures would have the same name.
         ImageError: no folder, or no photo in it.
+        WeightsError: weights or refiner are not there.
         OutputError: the table or a picture cannot be written, or another evaluation is writing the table.
         ResultsError: the table is damaged, or was measured with other settings, photos or weights.
         DependencyMissing: Parquet without pyarrow.
@@ -94,6 +104,7 @@ def evaluate(
     out = checks.path("out", out)
     if scheduler is None:
         device = choose_device(device)
+        _check_there(weights, refiner)
     else:  # its workers know their devices
         checks.kind("scheduler", scheduler, (str, os.PathLike), "an address or a file")
         checks.text("device", device)
@@ -146,6 +157,14 @@ def _check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
 
 def _text(name: str, path: str | Path | None) -> str | None:
     return None if path is None else str(checks.path(name, path))
+
+
+def _check_there(weights: str | Path | None, refiner: str | Path | None) -> None:
+    """Refuse weights that are not there now, not in every row."""
+    if weights is not None and not os.path.isfile(file := weights_file(weights)):
+        raise WeightsError(f"{file}: no such weights file. Check weights={weights}.")
+    if refiner is not None:
+        refiner_config(checks.path("refiner", refiner))
 
 
 def _photos(folder: str | Path) -> list[Path]:
