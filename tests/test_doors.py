@@ -17,7 +17,16 @@ import torch
 from typer.testing import CliRunner
 
 import sketchfusion_lite
-from sketchfusion_lite import bitstream, codec, datasets, files, hardware, refiner_io, samples
+from sketchfusion_lite import (
+    bitstream,
+    codec,
+    datasets,
+    files,
+    hardware,
+    images,
+    refiner_io,
+    samples,
+)
 from sketchfusion_lite.cli import app
 from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.conditioning import RefinementCondition
@@ -56,6 +65,7 @@ WRONG: dict[str, list[Any]] = {
 }
 RIGHT = {  # what is no mistake all the same
     ("encode", "max_pixels", 10**400),
+    ("load_image", "max_pixels", 10**400),
     ("encode", "max_bytes", 1.5),  # a budget of one byte is too small, and says so
     ("trial", "max_pixels", 10**400),
     ("decode", "max_pixels", 10**400),
@@ -71,10 +81,20 @@ ELSEWHERE = {
     "SketchFusionError", "StreamError", "__version__",
     "packaged", "cache_home", "names", "manifest", "inception_weights", "shipped_refiner",
     "bfloat16_units", "describe_choice", "refuse_fork", "load_dists",
-    "text_of", "warn_left_out", "list_files", "lpips_trunk",
+    "ImageSource", "crop", "to_uint8", "text_of", "warn_left_out", "list_files", "lpips_trunk",
     "psnr", "ms_ssim", "dists", "lpips_distance", "load_lpips", "measure",  # see test_metrics.py
 }  # fmt: skip
-MODULES = (sketchfusion_lite, codec, bitstream, hardware, refiner_io, samples, files, datasets)
+MODULES = (
+    sketchfusion_lite,
+    codec,
+    bitstream,
+    hardware,
+    refiner_io,
+    samples,
+    files,
+    datasets,
+    images,
+)
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +162,11 @@ def doors(tiny_codec, tiny_weights, photo, tmp_path, unet, inputs) -> dict[str, 
         "refine": (FlowRefiner(unet).refine, condition_of),
         "flow_times": (flow_times, {"steps": 1}),
         "sample": (sample, {"unet": unet, **one, **times}),
+        "load_image": (images.load_image, {"source": picture}),
+        "image_file": (images.image_file, {"image": photo, "path": "a.png"}),
+        "save_image": (images.save_image, {"image": photo, "path": tmp_path / "a.png"}),
+        "to_pil": (images.to_pil, {"image": photo}),
+        "pad_to_multiple": (images.pad_to_multiple, {"image": photo, "multiple": 16}),
         "load_photo": (samples.load_photo, {"photo": picture}),
         "sample_path": (samples.sample_path, {"name": "coffee"}),
         "list_images": (files.list_images, {"folder": tmp_path / "photos"}),
