@@ -34,6 +34,7 @@ import math
 import struct
 from dataclasses import dataclass
 
+from . import checks
 from .errors import (
     ArgumentError,
     CorruptStream,
@@ -103,9 +104,7 @@ class Header:
             "model_id": (0, 65535),
         }
         for field, (low, high) in ranges.items():
-            value = getattr(self, field)
-            if not isinstance(value, int) or not low <= value <= high:
-                raise ArgumentError(f"{field}={value!r}: give an int from {low} to {high}.")
+            checks.whole(field, getattr(self, field), low, high)
 
     @property
     def quality(self) -> float:
@@ -153,18 +152,28 @@ def quality_to_index(quality: float) -> int:
     Raises:
         ArgumentError: ``quality`` lies outside [0, 5] or is not a number.
     """
-    if not 0.0 <= quality <= MAX_QUALITY:  # false for NaN too
-        raise ArgumentError(f"quality={quality!r}: give a number from 0 to {MAX_QUALITY:g}.")
-    return round(quality * 255 / MAX_QUALITY)
+    return round(checks.number("quality", quality, 0, MAX_QUALITY) * 255 / MAX_QUALITY)
 
 
 def index_to_quality(index: int) -> float:
-    """Quality in [0, 5] of a header's quality index in 0 to 255."""
-    return index * MAX_QUALITY / 255
+    """Quality in [0, 5] of a header's quality index in 0 to 255.
+
+    Raises:
+        ArgumentError: another index.
+    """
+    return checks.whole("index", index, 0, 255) * MAX_QUALITY / 255
 
 
 def max_section_words(width: int, height: int) -> int:
-    """Largest section, in words, accepted for a picture of this size."""
+    """Largest section, in words, accepted for a picture of this size.
+
+    Raises:
+        ArgumentError: a side is no whole number from 1 to ``MAX_SIDE``.
+    """
+    width, height = (
+        checks.whole(side, value, 1, MAX_SIDE)
+        for side, value in (("width", width), ("height", height))
+    )
     tiles = math.ceil(width / 64) * math.ceil(height / 64)
     return min(WORDS_PER_TILE * tiles, (1 << 7 * _LENGTH_BYTES) - 1)
 
@@ -175,8 +184,15 @@ def file_size(header: Header, words_hyper: int, words_structure: int, words_tone
     Args:
         header: the header to be written.
         words_hyper, words_structure, words_tone: section lengths in 32-bit words.
+
+    Raises:
+        ArgumentError: an argument of another type, or a section longer than a reader would accept.
     """
-    words = (words_hyper, words_structure, words_tone)
+    checks.kind("header", header, Header, "a Header")
+    words = tuple(
+        checks.whole(f"words_{section}", count, 0)
+        for section, count in zip(SECTIONS, (words_hyper, words_structure, words_tone), strict=True)
+    )
     checksums = 1 + sum(count > 0 for count in words[1:])
     return len(_pack_header(header, words)) + _CRC.size * checksums + WORD_BYTES * sum(words)
 
@@ -191,8 +207,10 @@ def pack(header: Header, hyper: bytes, structure: bytes, tone: bytes) -> bytes:
     Raises:
         ArgumentError: a section is no multiple of 4 bytes, or longer than a reader would accept.
     """
+    checks.kind("header", header, Header, "a Header")
     sections = (hyper, structure, tone)
     for section, content in zip(SECTIONS, sections, strict=True):
+        checks.kind(section, content, (bytes, bytearray, memoryview), "bytes")
         if len(content) % WORD_BYTES:
             raise ArgumentError(
                 f"{section}: {len(content)} bytes; pass whole words of {WORD_BYTES} bytes."
@@ -226,15 +244,18 @@ def parse(
             and report it in :attr:`Stream.damaged`, instead of raising.
 
     Raises:
-        ArgumentError: ``data`` is not bytes-like.
+        ArgumentError: ``data`` is not bytes-like, or another argument of the wrong type or range.
         NotAStream, UnsupportedStream, CorruptStream, TruncatedStream: see :mod:`.errors`. The only
             exceptions that the content of ``data`` can cause.
     """
     if not isinstance(data, bytes | bytearray | memoryview):
         raise ArgumentError(
-            f"{name}: parse takes the bytes of a stream, not {type(data).__name__}. "
+            f"data: parse takes the bytes of a stream, not {type(data).__name__}. "
             "Read the file first: Path(...).read_bytes()."
         )
+    checks.whole("max_pixels", max_pixels, 1)
+    checks.text("name", name)
+    checks.flag("keep_going", keep_going)
     data = bytes(data)
     header, words, header_bytes, crc = _parse_head(data, max_pixels, name)
     end = header_bytes + _CRC.size + WORD_BYTES * words[0]
@@ -304,7 +325,7 @@ def _checksum_error(name: str, what: str, droppable: bool = False) -> CorruptStr
 def _pack_header(header: Header, words: tuple[int, ...]) -> bytes:
     limit = max_section_words(header.width, header.height)
     for section, count in zip(SECTIONS, words, strict=True):
-        if not 0 <= count <= limit:
+        if count > limit:
             raise ArgumentError(
                 f"{section}: {count} words; a {header.width}x{header.height} picture allows 0 to "
                 f"{limit}. Lower the quality."

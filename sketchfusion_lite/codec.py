@@ -11,6 +11,7 @@ image --> boundaries --> y, once per image
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,19 +21,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import bitstream
+from . import bitstream, checks
 from .coding import SketchCoder, Symbols
 from .conditioning import DEFAULT_REALISM, DEFAULT_STEPS, OnStep, RefinementCondition, Refiner
 from .errors import ArgumentError, ImageError, ModelMismatch, WeightsError
-from .hardware import choose_device, choose_dtype, describe_choice
+from .hardware import choose_device, choose_dtype, describe_choice, refuse_fork
 from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple, to_pil
 from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
 from .model import ModelConfig, SketchFusionModel
 from .rate_search import Trial, search_rate
 from .refiner_io import load_refiner, refiner_config, shipped_refiner
-from .results import Decoded, Encoded, StreamInfo, describe, read_info
-from .sampler import FlowRefiner
-from .tiling import DEFAULT_TILE, run_tiled
+from .results import (
+    Decoded,
+    Encoded,
+    StreamInfo,
+    StreamSource,
+    describe,
+    read_info,
+    stream_of,
+)
+from .tiling import DEFAULT_TILE, check_tile, run_tiled
 from .weights_io import load_codec_weights, part, save_weights, stored, without_integers
 
 if TYPE_CHECKING:
@@ -52,6 +60,11 @@ STAGES = ("sketch", "preview", "refined")
 STRIDE = 16
 DEFAULT_BPP = 0.045
 DETECTOR_MARGIN = 64  # radius of its receptive field in pixels, rounded up to a multiple of 16
+MAX_EFFORT = 10  # of latent_search, which is imported only when it is asked for
+_MOST_BYTES = 1 << 62  # a budget above is none; as a float it would be no number
+_LOADING = (
+    threading.RLock()
+)  # what is loaded at its first use is loaded once; not in the codec, which is pickled
 _TRAINING_ONLY = tuple(
     f"entropy.{part}." for part in ("prior", "synthesis", "structure_context", "tone_context")
 )
@@ -71,6 +84,9 @@ class SketchFusionCodec:
             is loaded when it is first needed.
         tile: side in pixels above which a picture is worked on in pieces, to bound the memory.
         weights: the file that the networks came from, None for the shipped one; ``effort`` reads more of it.
+
+    Raises:
+        ArgumentError: an argument of another type or out of range, or no such device or data type here.
     """
 
     def __init__(
@@ -83,6 +99,9 @@ class SketchFusionCodec:
         tile: int = DEFAULT_TILE,
         weights: str | Path | None = None,
     ) -> None:
+        checks.kind("model", model, SketchFusionModel, "a SketchFusionModel")
+        checks.kind("entropy", entropy, IntegerEntropyModel, "an IntegerEntropyModel")
+        check_tile("tile", tile)
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         self.model = model.eval().to(self.device, self.dtype, memory_format=torch.channels_last)
@@ -90,8 +109,8 @@ class SketchFusionCodec:
         self.coder = SketchCoder(entropy)
         self.counter = SketchCoder(entropy.rough())  # for trials of the rate search
         self.tile = tile
-        self._refiner = refiner
-        self._weights = weights
+        self._refiner = _refiner_or_folder(refiner)
+        self._weights = None if weights is None else checks.path("weights", weights)
         self._searched: EntropyModel | None = None
 
     @classmethod
@@ -102,9 +121,8 @@ class SketchFusionCodec:
         return cls(model, entropy, parameter.device, parameter.dtype)
 
     def __repr__(self) -> str:
-        return (
-            f"SketchFusionCodec({self.model_id:#06x} on {describe_choice(self.device, self.dtype)})"
-        )
+        where = describe_choice(self.device, self.dtype)
+        return f"SketchFusionCodec({self._weights or 'shipped weights'}, model {self.model_id:#06x}, on {where})"
 
     @property
     def model_id(self) -> int:
@@ -118,17 +136,18 @@ class SketchFusionCodec:
         Raises:
             WeightsError: there is none, or it was trained for another codec.
         """
-        if not isinstance(self._refiner, Refiner):
-            refiner = load_refiner(self._refiner, self.device, self.dtype)
-            if refiner.codec_id != self.model_id:
-                raise WeightsError(
-                    f"{self._refiner or 'the shipped refiner'}: trained for codec {refiner.codec_id:#06x}, "
-                    f"but {self.model_id:#06x} is loaded. Train one for it with the recipe 'refiner', pass "
-                    "load_codec(refiner=FOLDER), or decode with stage='preview'."
-                )
-            refiner.tile = self.tile
-            self._refiner = refiner
-        return self._refiner
+        with _LOADING:
+            if not isinstance(self._refiner, Refiner):
+                refiner = load_refiner(self._refiner, self.device, self.dtype)
+                if refiner.codec_id != self.model_id:
+                    raise WeightsError(
+                        f"{self._refiner or 'the shipped refiner'}: trained for codec {refiner.codec_id:#06x}, "
+                        f"but {self.model_id:#06x} is loaded. Train one for it with the recipe 'refiner', load the "
+                        "codec with refiner=FOLDER, or decode with stage='preview'."
+                    )
+                refiner.tile = self.tile
+                self._refiner = refiner
+            return self._refiner
 
     @property
     def finest_stage(self) -> str:
@@ -169,29 +188,34 @@ class SketchFusionCodec:
             ImageError: no usable picture.
             BudgetTooSmall: not even quality 0 fits the budget; says the smallest size possible.
         """
-        if effort not in range(11):
-            raise ArgumentError(f"effort={effort!r}: give a whole number from 0 (none) to 10.")
-        if sum(value is not None for value in (bpp, max_bytes, quality)) > 1:
-            raise ArgumentError("bpp, max_bytes and quality exclude each other: pass one of them.")
-        if quality is not None:
-            index: int | None = bitstream.quality_to_index(quality)
-        else:
-            index = None
-            for name, value in (("bpp", bpp), ("max_bytes", max_bytes)):
-                if value is not None and not 0 < value < float("inf"):
-                    raise ArgumentError(f"{name}={value!r}: give a number above 0.")
+        given = [
+            n
+            for n, v in (("bpp", bpp), ("max_bytes", max_bytes), ("quality", quality))
+            if v is not None
+        ]
+        if len(given) > 1:
+            raise ArgumentError(f"{' and '.join(given)} exclude each other: pass one of them.")
+        effort = checks.whole("effort", effort, 0, MAX_EFFORT)
+        max_pixels = checks.whole("max_pixels", max_pixels, 1)
+        checks.function("on_progress", on_progress)
+        checks.text("name", name)
+        index = None if quality is None else bitstream.quality_to_index(quality)
+        rate = DEFAULT_BPP if bpp is None else checks.number("bpp", bpp, 0, above=True)
+        most = None if max_bytes is None else checks.number("max_bytes", max_bytes, 0, above=True)
+        refuse_fork()
         pixels = load_image(image, max_pixels, name)  # (1, 3, H, W)
         size = pixels.shape[-2:]
         trial = Trial(self, self._latent(pixels), *size)
         if index is not None:
             encoded, budget = trial.encode(index), None
         else:
-            area = size.numel()
-            budget = int(max_bytes if max_bytes is not None else (bpp or DEFAULT_BPP) * area / 8)
+            budget = int(min(rate * size.numel() / 8 if most is None else most, _MOST_BYTES))
             encoded = search_rate(trial, budget)
         if effort == 0:
             return encoded
-        return self._search_latent(trial, pixels, encoded, budget, effort, on_progress)
+        from .effort import better_file
+
+        return better_file(trial, pixels, encoded, budget, effort, on_progress)
 
     def trial(self, image: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Trial:
         """Run the encoder network once; files of this photo at many rates then come cheap.
@@ -202,71 +226,17 @@ class SketchFusionCodec:
             image, max_pixels: as for :meth:`encode`.
 
         Raises:
+            ArgumentError: ``max_pixels`` is out of range.
             ImageError: no usable picture.
         """
+        max_pixels = checks.whole("max_pixels", max_pixels, 1)
+        refuse_fork()
         pixels = load_image(image, max_pixels)  # (1, 3, H, W)
         return Trial(self, self._latent(pixels), *pixels.shape[-2:])
 
-    def _search_latent(
-        self,
-        trial: Trial,
-        pixels: Tensor,
-        encoded: Encoded,
-        budget: int | None,
-        effort: int,
-        on_progress: Callable[[int, int, dict[str, float]], None] | None,
-    ) -> Encoded:
-        """A better file of the same quality within the same budget, or ``encoded`` where none was found."""
-        from .latent_search import optimise_latent
-
-        index = bitstream.quality_to_index(encoded.quality)
-        padded, size = pad_to_multiple(pixels, STRIDE)
-        start_bits = sum(trial.symbols(index).bits)
-        room = (budget or len(encoded.data)) - len(encoded.data)  # bytes that the rate search left
-        found = optimise_latent(
-            self.model,
-            self._float_entropy(),
-            self.coder,
-            trial.y,
-            padded,
-            index,
-            effort=effort,
-            size=size,
-            picture=self._first_guess(),
-            # Each of the three sections is rounded up to a word, which may cost 12 bytes at equal bits.
-            target_bits=max(start_bits + 8 * (room - 3 * bitstream.WORD_BYTES), 1.0),
-            on_progress=on_progress,
-        )
-        better = trial.encode(index, self._quantise(found.y.to(self.device), index, found.z))
-        fits = len(better.data) <= (budget or len(encoded.data))
-        return better if fits and found.after.objective < found.before.objective else encoded
-
-    def _first_guess(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """The picture by which a latent is searched: of the finest stage that gradients can pass."""
-        refiner = self.refiner if self.finest_stage == "refined" else None
-        if not isinstance(refiner, FlowRefiner):  # a large prior is no judge for a few dozen steps
-            return self.model.preview
-
-        def picture(y_hat: Tensor, quality: Tensor) -> Tensor:
-            with torch.no_grad():
-                preview = self.model.preview(y_hat, quality).clamp_(0, 1)
-            return refiner.first_guess(preview, y_hat, quality)
-
-        return picture
-
-    def _float_entropy(self) -> EntropyModel:
-        """The float entropy networks, which only training and ``effort`` need."""
-        if not hasattr(self.model.entropy, "synthesis"):
-            from .latent_search import load_float_entropy
-
-            if self._searched is None:
-                self._searched = load_float_entropy(self._weights)
-            return self._searched
-        return self.model.entropy
-
     def decode(
         self,
-        data: bytes,
+        data: StreamSource,
         stage: str | None = None,
         *,
         steps: int = DEFAULT_STEPS,
@@ -274,12 +244,13 @@ class SketchFusionCodec:
         on_step: OnStep | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         keep_going: bool = False,
-        name: str = "stream",
+        name: str = "",
     ) -> Decoded:
         """Decompress a stream, or the start of one.
 
         Args:
-            data: the ``.skf`` bytes; a truncated stream decodes to what arrived, see ``info.missing``.
+            data: the ``.skf`` bytes, the path of such a file, or what :meth:`encode` returned; a truncated stream
+                decodes to what arrived, see ``info.missing``.
             stage: ``"sketch"``, ``"preview"`` or ``"refined"``; None for the finest that this codec has, which is
                 ``"preview"`` for one without a refiner, such as that of lines alone. ``stage`` of the result says it.
             steps: stage ``"refined"``: sampling steps, 1 to 8 with our refiner.
@@ -289,22 +260,22 @@ class SketchFusionCodec:
                 ``(1, 3, H, W)`` in [0, 1], for progressive display.
             max_pixels: refuse larger pictures.
             keep_going: decode without a damaged structure or tone section instead of raising.
-            name: what error messages call the stream.
+            name: what error messages call the stream; empty for its path, or "stream".
 
         Raises:
-            ArgumentError: unknown stage, or a dial out of range.
-            StreamError: not a stream, corrupt, too short, or of another model.
+            ArgumentError: unknown stage, or an argument of the wrong type or out of range.
+            StreamError: not a stream, corrupt, too short, or of another model; or no file to read.
             WeightsError: stage ``"refined"`` without refiner weights.
         """
-        stage = self.finest_stage if stage is None else stage
-        if stage not in STAGES:
-            raise ArgumentError(f"stage={stage!r}: choose one of {', '.join(STAGES)}.")
-        if not 0 <= realism <= 1:
-            raise ArgumentError(
-                f"realism={realism!r}: give a number from 0 (faithful) to 1 (realistic)."
-            )
-        if stage == "refined" and not 1 <= steps <= self.refiner.max_steps:
-            raise ArgumentError(f"steps={steps!r}: give 1 to {self.refiner.max_steps}.")
+        stage = self.finest_stage if stage is None else checks.one_of("stage", stage, STAGES)
+        realism = checks.number("realism", realism, 0, 1)
+        steps = checks.whole(
+            "steps", steps, 1, self.refiner.max_steps if stage == "refined" else None
+        )
+        max_pixels = checks.whole("max_pixels", max_pixels, 1)
+        checks.function("on_step", on_step)
+        data, name = stream_of(data, name, max_pixels)
+        refuse_fork()
         stream = bitstream.parse(data, max_pixels, name, keep_going)
         header = stream.header
         if header.model_id != self.model_id:
@@ -320,12 +291,17 @@ class SketchFusionCodec:
         if stage == "preview":
             return Decoded(shown, sketch, shown, None, about)
         condition = RefinementCondition(preview, y_hat, lines, quality, crc32(data))
-        picture = to_pil(self.refiner.refine(condition, int(steps), on_step, realism).float())
+        picture = to_pil(self.refiner.refine(condition, steps, on_step, realism).float())
         return Decoded(picture, sketch, shown, picture, about)
 
     @torch.inference_mode()
     def boundaries(self, image: ImageSource) -> Tensor:
-        """Structural cue of an image: boundary probability ``(1, 1, H, W)`` in [0, 1]."""
+        """Structural cue of an image: boundary probability ``(1, 1, H, W)`` in [0, 1].
+
+        Raises:
+            ImageError: no usable picture.
+        """
+        refuse_fork()
         pixels = load_image(image)
         return self._detect(pixels.to(self.device, self.dtype)).float()
 
@@ -401,6 +377,17 @@ class SketchFusionCodec:
         return torch.tensor([value], device=self.device, dtype=self.dtype)
 
 
+def _refiner_or_folder(refiner: Refiner | str | Path | None) -> Refiner | Path | None:
+    """What a codec refines with, its type checked.
+
+    Raises:
+        ArgumentError: no refiner and no path.
+    """
+    if refiner is None or (isinstance(refiner, Refiner) and not isinstance(refiner, type)):
+        return refiner
+    return checks.path("refiner", refiner)
+
+
 def _channels_last(piece: Tensor) -> Tensor:
     """Of a piece, never of a large picture: its copy would be as large."""
     return piece.contiguous(memory_format=torch.channels_last)
@@ -415,9 +402,13 @@ def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -
         training: what the model card should know (recipe, steps, minutes).
 
     Raises:
+        ArgumentError: an argument of another type.
         WeightsError: a weight is no number, or too large for float16; nothing is written.
         OutputError: the file cannot be written.
     """
+    checks.kind("model", model, SketchFusionModel, "a SketchFusionModel")
+    checks.kind("training", training, dict, "a dict")
+    path = checks.path("path", path)
     tensors = stored(model.state_dict(), path)
     integers = export_entropy_model(model.entropy)
     tensors |= {f"integer.{name}": t for name, t in integers.items()}
@@ -443,10 +434,13 @@ def load_codec(
             :func:`~sketchfusion_lite.priors.load_prior` returns, or None for the one that comes with the library.
 
     Raises:
-        ArgumentError: no such device or data type here.
+        ArgumentError: no such device or data type here, or an argument of another type.
         WeightsError: missing, damaged, or not a codec.
     """
     device = choose_device(device)
+    dtype = choose_dtype(dtype, device)
+    refiner = _refiner_or_folder(refiner)
+    refuse_fork()
     tensors, sizes, name = load_codec_weights(weights)
     entropy = IntegerEntropyModel(part(tensors, "integer", name))
     with torch.device("meta"):  # no time for an initialisation that is overwritten at once

@@ -8,9 +8,12 @@ change the rate, and the same bytes give the same picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
@@ -61,3 +64,19 @@ class Refiner(Protocol):
                 not trained for both, such as a large prior, mixes the preview with its own picture.
         """
         ...
+
+
+_LOCKS: WeakKeyDictionary[Any, threading.Lock] = WeakKeyDictionary()
+_FINDING = threading.Lock()
+
+
+@contextmanager
+def one_at_a_time(scheduler: Any) -> Iterator[None]:
+    """Let one thread use a scheduler of diffusers, which keeps schedule and progress in itself; the others wait.
+
+    The lock is the scheduler's, not its user's: several pipelines and adapters may share it.
+    """
+    with _FINDING:
+        lock = _LOCKS.setdefault(scheduler, threading.Lock())
+    with lock:
+        yield

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from platformdirs import user_cache_path
 
-from . import trunks
+from . import checks, trunks
 from .downloads import Progress, Report, download, exclusive, sha256_of
 from .errors import ArgumentError, DownloadError
 from .files import atomic_write_bytes
@@ -106,7 +106,9 @@ def fetch(name: str, *, report: Report | None = None, progress: Progress | None 
         DownloadError: no source delivers the right bytes.
         OutputError: the cache folder cannot be written to.
     """
-    report = report or (lambda line: None)
+    checks.text("name", name)
+    report = checks.function("report", report) or (lambda line: None)
+    checks.function("progress", progress)
     if name == "all":
         return _fetch_all(report, progress)
     chosen = manifest(name)

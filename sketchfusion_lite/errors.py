@@ -146,9 +146,11 @@ class ModelMismatch(StreamError):
         if row is None:
             remedy = f"Load the weights of model {stream_id:#06x}"
         elif row.ships:
-            remedy = f"Pass weights={row.weights!r} (--weights {row.weights})"
+            remedy = f"Load the weights with weights={row.weights!r}"
         else:
-            remedy = f"Pass the weights of release {row.last} (--weights), or install that release"
+            remedy = (
+                f"Load the weights of release {row.last} with weights=FILE, or install that release"
+            )
         error = cls(
             f"{name}: made by model {stream_id:#06x}, but model {model_id:#06x} is loaded. "
             f"{remedy}, or encode the photo again."

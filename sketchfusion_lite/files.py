@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from . import checks
 from .errors import ImageError, OutputError, SketchFusionError, SketchFusionWarning
 
 __all__ = [
@@ -64,15 +65,17 @@ def atomic_write_bytes(path: str | os.PathLike[str], data: bytes | bytearray | m
         ``path`` as a :class:`~pathlib.Path`.
 
     Raises:
+        ArgumentError: ``path`` is no path, or ``data`` are no bytes.
         OutputError: the folder is missing or read-only, ``path`` is a folder, or the disk is full.
     """
-    path = Path(path)
+    path = checks.path("path", path)
+    checks.kind("data", data, (bytes, bytearray, memoryview), "bytes")
     target = Path(os.path.realpath(path))  # replace what a link points at, not the link
-    if target.is_dir():
+    if os.path.isdir(target):
         raise OutputError(f"{path}: is a folder. Name a file inside it.")
     # Through the unresolved path: what /dev/stdout resolves to need not exist as a path.
-    is_device = path.exists() and not path.is_file()
-    if not is_device and not target.parent.is_dir():
+    is_device = os.path.exists(path) and not os.path.isfile(path)
+    if not is_device and not os.path.isdir(target.parent):
         raise OutputError(f"{path}: the folder {path.parent} does not exist. Create it first.")
     try:
         if is_device:
@@ -117,8 +120,10 @@ def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list
         recursive: look into subfolders too.
 
     Raises:
+        ArgumentError: ``folder`` is no path.
         ImageError: ``folder`` is no folder, or cannot be read.
     """
+    checks.flag("recursive", recursive)
     other = "of no picture format that is read here"
     return list_files(folder, IMAGE_SUFFIXES, other, ImageError, recursive)
 
@@ -145,10 +150,11 @@ def list_files(
         ours: names of files that this library writes into such folders, left out without a word.
 
     Raises:
+        ArgumentError: ``folder`` is no path.
         unusable: ``folder`` is no folder, or cannot be read.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    folder = checks.path("folder", folder)
+    if not os.path.isdir(folder):
         raise unusable(f"{folder}: no such folder. Check the path.")
     found: list[Path] = []
     left_out: dict[str, list[str]] = {}

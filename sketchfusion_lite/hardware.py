@@ -6,11 +6,21 @@ change what a stream means; an encoder may pick a neighbouring symbol.
 
 from __future__ import annotations
 
+import os
+
 import torch
 
-from .errors import ArgumentError
+from . import checks
+from .errors import WorkersError
 
-__all__ = ["DTYPES", "bfloat16_units", "choose_device", "choose_dtype", "describe_choice"]
+__all__ = [
+    "DTYPES",
+    "bfloat16_units",
+    "choose_device",
+    "choose_dtype",
+    "describe_choice",
+    "refuse_fork",
+]
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -21,20 +31,23 @@ def choose_device(device: str | torch.device = "auto") -> torch.device:
     Raises:
         ArgumentError: no such device, or not on this machine.
     """
-    if isinstance(device, str) and device == "auto":
+    checks.kind("device", device, (str, torch.device), "the name of a device, such as 'cpu'")
+    if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)  # only trying tells whether it is there
-    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ArgumentError(
-            f"device={device!r} cannot be used here ({reason}). Use 'auto' or 'cpu'."
+        if chosen.type == "meta":
+            raise RuntimeError("it holds no numbers")
+    except (AssertionError, ImportError, RuntimeError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise checks.refusal(
+            "device", str(device), f"cannot be used here ({reason}). Use 'auto' or 'cpu'."
         ) from error
     return chosen
 
 
-def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+def choose_dtype(dtype: str | torch.dtype, device: str | torch.device) -> torch.dtype:
     """The data type meant: ``"auto"`` is bfloat16 where the device has units for it, else float32.
 
     Args:
@@ -44,11 +57,12 @@ def choose_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
     Raises:
         ArgumentError: another data type.
     """
+    device = device if isinstance(device, torch.device) else choose_device(device)
     if isinstance(dtype, str) and dtype == "auto":
         return torch.bfloat16 if bfloat16_units(device) else torch.float32
-    chosen = DTYPES.get(dtype, dtype) if isinstance(dtype, str) else dtype
-    if chosen not in DTYPES.values():
-        raise ArgumentError(f"dtype={dtype!r}: choose 'auto', {', '.join(map(repr, DTYPES))}.")
+    chosen = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if not isinstance(chosen, torch.dtype) or chosen not in DTYPES.values():
+        raise checks.refusal("dtype", dtype, f"choose 'auto', {', '.join(map(repr, DTYPES))}.")
     return chosen
 
 
@@ -75,3 +89,24 @@ def describe_choice(device: torch.device, dtype: torch.dtype) -> str:
     name = str(dtype).removeprefix("torch.")
     units = bfloat16_units(device) if dtype == torch.bfloat16 else ""
     return f"{device}, {name}" + (f" ({units})" if units else "")
+
+
+_ran_in: int | None = None  # the process whose networks started more than one thread
+
+
+def refuse_fork() -> None:
+    """Called before networks run: in a forked process they would wait for ever for threads that only its parent has.
+
+    Raises:
+        WorkersError: this process is a fork of one whose networks ran in several threads, and has not been given
+            ``torch.set_num_threads(1)``.
+    """
+    global _ran_in
+    if torch.get_num_threads() == 1:
+        return
+    if _ran_in not in (None, os.getpid()):
+        raise WorkersError(
+            "this process was forked from one that had used the codec, whose threads it lacks: it would hang. Start "
+            "processes with multiprocessing.get_context('spawn'), or call torch.set_num_threads(1) first in each."
+        )
+    _ran_in = os.getpid()

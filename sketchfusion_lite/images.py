@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from . import checks
 from .bitstream import DEFAULT_MAX_PIXELS, MAX_SIDE
 from .errors import ArgumentError, ImageError, OutputError
 from .files import IMAGE_SUFFIXES, atomic_write_bytes, list_images
@@ -95,6 +96,8 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS, name: 
     Warns:
         PictureWarning: not all that the file says of its colours could be honoured, or it holds more pictures.
     """
+    max_pixels = checks.whole("max_pixels", max_pixels, 1)
+    checks.text("name", name)
     if isinstance(source, Tensor):
         return _from_tensor(source, max_pixels)
     if isinstance(source, np.ndarray):
@@ -120,6 +123,7 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS, name: 
 
 def to_uint8(image: Tensor) -> Tensor:
     """Round floats in [0, 1] to 0..255 (nearest; values outside are clamped); shape unchanged."""
+    checks.kind("image", image, Tensor, "a tensor")
     return image.detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
 
 
@@ -133,10 +137,11 @@ def to_pil(image: Tensor) -> Image.Image:
     Raises:
         ImageError: another shape.
     """
+    checks.kind("image", image, Tensor, "a tensor")
     planes = image[0] if image.ndim == 4 and image.shape[0] == 1 else image
     if planes.ndim != 3 or planes.shape[0] not in (1, 3) or planes.numel() == 0:
         raise ImageError(
-            f"tensor of shape {tuple(image.shape)}: pass one image, (3, H, W) or (1, 3, H, W)."
+            f"image: tensor of shape {tuple(image.shape)}; pass one image, (3, H, W) or (1, 3, H, W)."
         )
     if planes.dtype != torch.uint8:
         planes = to_uint8(planes)
@@ -165,7 +170,8 @@ def image_file(image: Tensor | Image.Image, path: str | os.PathLike[str]) -> mem
         OutputError: the suffix of ``path`` is another, or its format cannot hold the picture.
         ImageError: a tensor of the wrong shape.
     """
-    path = Path(path)
+    path = checks.path("path", path)
+    checks.kind("image", image, (Tensor, Image.Image), "a tensor or a PIL image")
     if path.suffix.lower() not in _SAVE_OPTIONS:
         raise OutputError(
             f"{path}: cannot write {path.suffix or 'a file without suffix'!r}. "
@@ -195,11 +201,10 @@ def pad_to_multiple(
     Returns:
         The padded image, and ``(H, W)`` for :func:`crop`.
     """
-    if multiple < 1 or mode not in ("replicate", "constant"):
-        raise ArgumentError(
-            f"multiple={multiple}, mode={mode!r}: multiple must be 1 or more, mode 'replicate' or "
-            "'constant'."
-        )
+    if checks.kind("image", image, Tensor, "a tensor").ndim != 4 or not image.numel():
+        raise ArgumentError(f"image: of shape {tuple(image.shape)}; give (B, C, H, W).")
+    multiple = checks.whole("multiple", multiple, 1, MAX_SIDE)
+    checks.one_of("mode", mode, ("replicate", "constant"))
     height, width = image.shape[-2:]
     right, below = -width % multiple, -height % multiple
     if right or below:

@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import bitstream
+from . import bitstream, checks
 from .coding import SketchCoder
 from .entropy import (
     MEAN_STEP,
@@ -195,23 +195,25 @@ def optimise_latent(
     Raises:
         ArgumentError: an argument out of range, shapes that do not fit, or a picture over ``max_pixels``.
     """
-    if isinstance(effort, bool) or not isinstance(effort, int) or not 0 <= effort <= MAX_EFFORT:
-        raise ArgumentError(
-            f"effort={effort!r}: give a whole number from 0 (none) to {MAX_EFFORT}."
-        )
-    if not 0 <= index <= 255:
-        raise ArgumentError(f"index={index!r}: give 0 to 255.")
+    effort = checks.whole("effort", effort, 0, MAX_EFFORT)
+    index = checks.whole("index", index, 0, 255)
+    checks.whole("max_pixels", max_pixels, 1)
+    checks.function("picture", picture)
+    checks.function("on_progress", on_progress)
+    for name, tensor in (("y", y), ("photo", photo)):
+        if checks.kind(name, tensor, Tensor, "a tensor").ndim != 4:
+            raise ArgumentError(f"{name} has shape {tuple(tensor.shape)}; give one with four axes.")
     height, width = photo.shape[-2:]
     if photo.shape != (1, 3, 16 * y.shape[-2], 16 * y.shape[-1]) or len(y) != 1:
         raise ArgumentError(f"photo {tuple(photo.shape)} is not 16 times y {tuple(y.shape)}.")
     if height * width > max_pixels:
         raise ArgumentError(
             f"the search of a {width}x{height} picture would take too much memory: at most {max_pixels} pixels. "
-            "Encode it with effort=0, or raise max_pixels."
+            "Raise max_pixels, or downscale it."
         )
     for name, value in (("target_bits", target_bits), ("rate_weight", rate_weight)):
-        if value is not None and not 0 < value < math.inf:
-            raise ArgumentError(f"{name}={value!r}: give a number above 0.")
+        if value is not None:
+            checks.number(name, value, 0, above=True)
     if not hasattr(entropy, "synthesis"):
         raise ArgumentError("entropy has no float networks; take load_float_entropy(weights).")
     objective = objective or Objective(lpips=cached_lpips())

@@ -17,9 +17,11 @@ References
 from __future__ import annotations
 
 import contextlib
+import copy
+import inspect
 import math
+import os
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -28,8 +30,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .conditioning import DEFAULT_REALISM, OnStep, RefinementCondition
+from . import checks
+from .conditioning import DEFAULT_REALISM, OnStep, RefinementCondition, one_at_a_time
 from .errors import ArgumentError, DependencyMissing, WeightsError
+from .hardware import choose_device
 from .images import crop, pad_to_multiple
 
 __all__ = ["PriorRefiner", "load_prior"]
@@ -41,7 +45,7 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 class PriorRefiner:
     """Stable Diffusion, started from the preview, as a :class:`.Refiner`.
 
-    One picture is refined at a time; further threads wait.
+    One picture is refined at a time by a pipeline and its scheduler; further threads wait.
 
     Args:
         pipeline: a diffusers ``StableDiffusionImg2ImgPipeline``, or ``StableDiffusionControlNetImg2ImgPipeline``
@@ -79,19 +83,13 @@ class PriorRefiner:
         plain = diffusers.StableDiffusionImg2ImgPipeline
         controlled = diffusers.StableDiffusionControlNetImg2ImgPipeline
         require_pipeline(pipeline, plain, controlled)
-        if not MIN_STRENGTH <= strength <= 1:
-            raise ArgumentError(f"strength={strength!r}: give a number from {MIN_STRENGTH} to 1.")
-        if not (math.isfinite(guidance_scale) and 0 <= control_scale < math.inf):
-            raise ArgumentError(
-                f"guidance_scale={guidance_scale!r}, control_scale={control_scale!r}: give finite numbers, "
-                "control_scale not below 0."
-            )
         self.pipeline = pipeline
         self.has_controlnet = isinstance(pipeline, controlled)
-        self.prompt, self.negative_prompt = prompt, negative_prompt
-        self.strength, self.guidance_scale = float(strength), float(guidance_scale)
-        self.control_scale = float(control_scale)
-        self._lock = threading.Lock()  # a pipeline keeps its schedule and progress in itself
+        self.prompt = checks.text("prompt", prompt)
+        self.negative_prompt = checks.text("negative_prompt", negative_prompt)
+        self.strength = checks.number("strength", strength, MIN_STRENGTH, 1)
+        self.guidance_scale = checks.number("guidance_scale", guidance_scale, -math.inf)
+        self.control_scale = checks.number("control_scale", control_scale, 0)
 
     def set_progress_bar_config(self, **options: Any) -> None:
         """Configure the pipeline's progress bar, which is off by default: ``disable=False`` shows it."""
@@ -117,15 +115,13 @@ class PriorRefiner:
             Float32 ``(1, 3, H, W)`` in [0, 1] of the preview's size, on the preview's device.
 
         Raises:
-            ArgumentError: ``steps`` out of range.
+            ArgumentError: ``steps`` or ``realism`` out of range.
             WeightsError: the prior returned values that are not finite (half precision overflowed).
         """
-        if (
-            isinstance(steps, bool)
-            or not isinstance(steps, int)
-            or not 1 <= steps <= self.max_steps
-        ):
-            raise ArgumentError(f"steps={steps!r}: give an int from 1 to {self.max_steps}.")
+        checks.kind("condition", condition, RefinementCondition, "a RefinementCondition")
+        steps = checks.whole("steps", steps, 1, self.max_steps)
+        realism = checks.number("realism", realism, 0, 1)
+        checks.function("on_step", on_step)
         preview = condition.preview.detach().float().clamp(0, 1)
         image, size = pad_to_multiple(preview, self.pipeline.vae_scale_factor)
 
@@ -142,7 +138,7 @@ class PriorRefiner:
         if on_step is not None:
             options["callback_on_step_end"] = _reporter(on_step, to_picture)
         guidance = self.guidance_scale if self.prompt != self.negative_prompt else 1.0
-        with self._lock:
+        with one_at_a_time(self.pipeline.scheduler):
             output = self.pipeline(
                 prompt=self.prompt,
                 negative_prompt=self.negative_prompt,
@@ -183,14 +179,22 @@ def load_prior(
 
     Raises:
         WeightsError: the weights cannot be had, are damaged, or exist as pickles only; says how to fetch them.
-        ArgumentError: an argument of :class:`PriorRefiner` is out of range.
+        ArgumentError: no such device or data type here, or an argument of :class:`PriorRefiner` is out of range.
         DependencyMissing: diffusers or transformers is not installed.
     """
     diffusers = import_diffusers("refining with Stable Diffusion")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(device)
     if dtype is None:
-        dtype = torch.float16 if torch.device(device).type == "cuda" else torch.float32
+        dtype = torch.float16 if device.type == "cuda" else torch.float32
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise checks.refusal("dtype", dtype, "give a torch.dtype of floats, or None.")
+    if variant is not None:
+        checks.text("variant", variant)
+    known = inspect.signature(PriorRefiner).parameters
+    if unknown := sorted(set(options) - (set(known) - {"pipeline"})):
+        raise ArgumentError(f"{', '.join(unknown)}: no option of load_prior; see PriorRefiner.")
+    model = checks.path("model", model)
+    controlnet = None if controlnet is None else checks.path("controlnet", controlnet)
     common = {"dtype": dtype, "variant": variant, "use_safetensors": True}
     pipeline_class = diffusers.StableDiffusionImg2ImgPipeline
     parts: dict[str, Any] = {
@@ -244,7 +248,7 @@ def require_pipeline(pipeline: Any, *classes: type) -> None:
         raise ArgumentError(f"pipeline of type {type(pipeline).__name__}: pass a {wanted}.")
     if hasattr(getattr(pipeline, "controlnet", None), "nets"):
         raise ArgumentError("pipeline with several ControlNets: pass one for white lines on black.")
-    scheduler, probe = pipeline.scheduler, 10
+    scheduler, probe = copy.deepcopy(pipeline.scheduler), 10  # another thread may be using it
     scheduler.set_timesteps(probe)
     if scheduler.order != 1 or len(scheduler.timesteps) != probe:
         name = type(scheduler).__name__
@@ -306,8 +310,8 @@ def _load(kind: Any, name: str | Path, index: str, **options: Any) -> Any:
         f"Fetch them with: hf download {hub_id} --local-dir {folder}, and pass {folder!r}. "
         "They must be .safetensors; pickles (.bin, .ckpt) are never loaded. docs/big-priors.md lists the files needed."
     )
-    if Path(name).is_dir():
-        if not (Path(name) / index).is_file():
+    if os.path.isdir(name):
+        if not os.path.isfile(os.path.join(name, index)):
             raise WeightsError(f"{text}: folder without {index}. {advice}")
     elif not is_id:
         raise WeightsError(f"{text}: no such folder, and no hub id. {advice}")

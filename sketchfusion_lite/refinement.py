@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import (
@@ -27,13 +28,15 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from .conditioning import DEFAULT_REALISM, DEFAULT_STEPS
+from . import checks
+from .conditioning import DEFAULT_REALISM, DEFAULT_STEPS, one_at_a_time
 from .errors import ArgumentError
 from .refiner import RefinerConfig, RefinerUNet
-from .sampler import flow_times, sample
+from .refiner_io import load_refiner
+from .sampler import Generators, flow_times, sample
 from .tiling import DEFAULT_TILE
 
-__all__ = ["RefinementOutput", "RefinementPipeline", "RefinerModel"]
+__all__ = ["RefinementOutput", "RefinementPipeline", "RefinerModel", "load_refiner"]
 
 
 class RefinerModel(RefinerUNet, ModelMixin, ConfigMixin):
@@ -82,7 +85,7 @@ class RefinementOutput(BaseOutput):
 
 
 class RefinementPipeline(DiffusionPipeline):
-    """Refine previews.
+    """Refine previews, one call at a time: a scheduler keeps its progress in itself, so further threads wait.
 
     Args:
         unet: predicts the photo.
@@ -110,7 +113,7 @@ class RefinementPipeline(DiffusionPipeline):
         y_hat: Tensor,
         quality: Tensor,
         num_inference_steps: int = DEFAULT_STEPS,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         output_type: str = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable[[Any, int, Any, dict[str, Tensor]], dict] | None = None,
@@ -125,7 +128,8 @@ class RefinementPipeline(DiffusionPipeline):
             y_hat: ``(B, C, ceil(H/16), ceil(W/16))``, the decoded latent after inverse gain.
             quality: ``(B,)``, see :class:`.RefinerUNet`.
             num_inference_steps: 1 to 8 evaluations of the network (a scheduler of second order takes more).
-            generator: of the noise; on the CPU, so that a GPU starts from the same noise.
+            generator: of the noise, or one for each picture, which then becomes what it becomes alone; on the CPU, so
+                that a GPU starts from the same noise.
             output_type: ``"pil"``, ``"np"`` or ``"pt"``.
             return_dict: return a :class:`RefinementOutput`, else a tuple.
             callback_on_step_end: called as ``callback(pipeline, step, timestep, tensors)`` after each step; may
@@ -136,18 +140,41 @@ class RefinementPipeline(DiffusionPipeline):
             realism: the dial between the network's two ends: 0 the faithful, 1 the realistic one.
 
         Raises:
-            ArgumentError: a number of steps or a shape that does not fit.
+            ArgumentError: an argument of another type, out of range, or of a shape that does not fit.
         """
-        times = flow_times(num_inference_steps)
-        if output_type not in _OUTPUT:
-            raise ArgumentError(f"output_type={output_type!r}: choose one of {', '.join(_OUTPUT)}.")
+        times = flow_times(num_inference_steps, "num_inference_steps")
+        checks.one_of("output_type", output_type, _OUTPUT)
+        checks.function("callback_on_step_end", callback_on_step_end)
+        checks.kind(
+            "callback_on_step_end_tensor_inputs",
+            callback_on_step_end_tensor_inputs,
+            (list, tuple),
+            "a list of names",
+        )
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ArgumentError(
                 f"callback_on_step_end_tensor_inputs: {sorted(unknown)} unknown; there are "
                 f"{', '.join(self._callback_tensor_inputs)}."
             )
-        watched = callback_on_step_end is not None
+        inputs = (preview, y_hat, quality)
+        options = {"generator": generator, "realism": realism, "tile": tile}
+        chosen = (callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
+        with one_at_a_time(self.scheduler):
+            refined = self._refine(inputs, times, options, *chosen)
+        images = _OUTPUT[output_type](refined)
+        return RefinementOutput(images) if return_dict else (images,)
+
+    def _refine(
+        self,
+        inputs: tuple[Tensor, Tensor, Tensor],
+        times: list[float],
+        options: dict[str, Any],
+        callback: Callable[[Any, int, Any, dict[str, Tensor]], dict] | None,
+        shown: tuple[str, ...],
+    ) -> Tensor:
+        """The sampler, stepped by the scheduler: ``(B, 3, H, W)`` in [0, 1]."""
+        watched = callback is not None
         self._set_timesteps(times)
         timesteps = self.scheduler.timesteps
         self._interrupt = False
@@ -168,23 +195,11 @@ class RefinementPipeline(DiffusionPipeline):
                 if not watched:
                     return x
                 tensors = {"sample": x, "denoised": denoised}
-                chosen = {k: tensors[k] for k in callback_on_step_end_tensor_inputs}
-                return (callback_on_step_end(self, step, timestep, chosen) or {}).get("sample", x)
+                chosen = {k: tensors[k] for k in shown}
+                return (callback(self, step, timestep, chosen) or {}).get("sample", x)
 
-            refined = sample(
-                self.unet,
-                preview,
-                y_hat,
-                quality,
-                times_met(),
-                advance,
-                generator=generator,
-                realism=realism,
-                tile=tile,
-                device=self._execution_device,
-            )
-        images = _OUTPUT[output_type](refined)
-        return RefinementOutput(images) if return_dict else (images,)
+            device = self._execution_device
+            return sample(self.unet, *inputs, times_met(), advance, device=device, **options)
 
     def _set_timesteps(self, times: list[float]) -> None:
         """Our times; a scheduler that takes none chooses its own."""
@@ -212,3 +227,6 @@ _OUTPUT: dict[str, Callable[[Tensor], Any]] = {
     "np": VaeImageProcessor.pt_to_numpy,
     "pt": lambda images: images,
 }
+
+# DiffusionPipeline.from_pretrained looks a folder's class up among diffusers' own; there is no registry to enter it in.
+diffusers.RefinementPipeline = RefinementPipeline

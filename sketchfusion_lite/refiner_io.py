@@ -11,6 +11,7 @@ refiner/
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,8 +19,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from . import checks
 from .errors import OutputError, WeightsError
 from .files import atomic_write_bytes
+from .hardware import choose_device, choose_dtype
 from .refiner import RefinerConfig, RefinerUNet
 from .sampler import FlowRefiner
 from .weights_io import MAX_BYTES, stored
@@ -50,10 +53,11 @@ def refiner_config(folder: str | Path) -> RefinerConfig:
     """Sizes of the refiner in a folder, and the codec that it is for.
 
     Raises:
+        ArgumentError: ``folder`` is no path.
         WeightsError: there is none, or one of another release.
     """
-    path = Path(folder) / CONFIG
-    if not path.is_file():
+    path = checks.path("folder", folder) / CONFIG
+    if not os.path.isfile(path):
         raise WeightsError(
             f"{folder}: holds no refiner (no {CONFIG}). Train one with the recipe 'refiner', "
             "or decode with stage='preview'."
@@ -72,18 +76,21 @@ def refiner_config(folder: str | Path) -> RefinerConfig:
 def load_refiner(
     folder: str | Path | None = None,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: str | torch.dtype = torch.float32,
 ) -> FlowRefiner:
     """Load a refiner that :func:`save_refiner` or ``RefinementPipeline.save_pretrained`` wrote.
 
     Args:
         folder: None for the one that comes with the library.
-        device, dtype: where and in what the network runs.
+        device, dtype: where and in what the network runs, see :func:`.choose_device`, :func:`.choose_dtype`.
 
     Raises:
+        ArgumentError: no such device or data type here, or ``folder`` is no path.
         WeightsError: missing, damaged, or of another release; only safetensors are read, never pickles.
     """
-    folder = Path(folder) if folder is not None else shipped_refiner()
+    folder = shipped_refiner() if folder is None else checks.path("folder", folder)
+    device = choose_device(device)
+    dtype = choose_dtype(dtype, device)
     config = refiner_config(folder)
     with torch.device("meta"):  # no time for an initialisation that is overwritten at once
         unet = RefinerUNet(config)
@@ -107,10 +114,13 @@ def save_refiner(unet: RefinerUNet, folder: str | Path, training: dict) -> None:
         training: what the model card should know (recipe, steps, minutes).
 
     Raises:
+        ArgumentError: an argument of another type.
         OutputError: it cannot be written.
         WeightsError: a weight is no number, or too large for float16.
     """
-    folder = Path(folder)
+    checks.kind("unet", unet, RefinerUNet, "a RefinerUNet")
+    checks.kind("training", training, dict, "a dict")
+    folder = checks.path("folder", folder)
     tensors = stored(unet.state_dict(), folder)
     config = _WRITER | {"_class_name": "RefinerModel"} | unet.config.to_dict()
     texts = {

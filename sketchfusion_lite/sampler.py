@@ -16,29 +16,39 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from . import checks
 from .conditioning import DEFAULT_REALISM, OnStep, RefinementCondition
 from .errors import ArgumentError
+from .hardware import choose_device
 from .images import crop, pad_to_multiple
 from .refiner import RefinerUNet
-from .tiling import CELL, DEFAULT_TILE, run_tiled
+from .tiling import CELL, DEFAULT_TILE, check_tile, run_tiled
+
+if TYPE_CHECKING:
+    from .refinement import RefinementPipeline
 
 MAX_STEPS = 8
+Generators = torch.Generator | Sequence[torch.Generator] | None
 Advance = Callable[[int, Tensor, Tensor], Tensor]  # (step, x_t, x0_hat) -> x_t', all (B, 3, H', W')
 
 
-def flow_times(steps: int) -> list[float]:
+def flow_times(steps: int, name: str = "steps") -> list[float]:
     """Evenly spaced times 1, 1 - 1/N, ..., 1/N.
+
+    Args:
+        steps: how many.
+        name: what the caller calls them.
 
     Raises:
         ArgumentError: not 1 to 8 steps.
     """
-    if not 1 <= steps <= MAX_STEPS:
-        raise ArgumentError(f"steps={steps!r}: give 1 to {MAX_STEPS}.")
+    steps = checks.whole(checks.text("name", name), steps, 1, MAX_STEPS)
     return [1 - k / steps for k in range(steps)]
 
 
@@ -51,10 +61,10 @@ def sample(
     times: Iterable[float],
     advance: Advance,
     *,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     realism: float = DEFAULT_REALISM,
     tile: int = DEFAULT_TILE,
-    device: torch.device | None = None,
+    device: str | torch.device | None = None,
 ) -> Tensor:
     """Run the flow.
 
@@ -66,7 +76,8 @@ def sample(
         times: of the steps, in (0, 1], each asked for when the step before it is done.
         advance: called after each prediction; may work in the memory of ``x_t``, which it gets, padded to multiples
             of 16.
-        generator: of the noise; on the CPU, so that a GPU starts from the same noise.
+        generator: of the noise, or one for each picture, which then gets the noise that it gets alone; on the CPU, so
+            that a GPU starts from the same noise.
         realism: the dial between the network's two ends, in [0, 1].
         tile: side in pixels above which pictures are refined in pieces, to bound the memory.
         device: where to work; None for where the network is.
@@ -75,19 +86,31 @@ def sample(
         Float32 ``(B, 3, H, W)`` in [0, 1].
 
     Raises:
-        ArgumentError: a latent of another size than the preview's.
+        ArgumentError: an argument of another type, out of range, or of another size than the preview's.
     """
+    checks.kind("unet", unet, RefinerUNet, "a RefinerUNet")
+    checks.kind("times", times, Iterable, "numbers")
+    checks.kind("advance", advance, Callable, "a function")
+    for name, tensor in (("preview", preview), ("y_hat", y_hat), ("quality", quality)):
+        checks.kind(name, tensor, Tensor, "a tensor")
+    if preview.ndim != 4 or preview.shape[1] != 3 or not preview.numel():
+        raise ArgumentError(f"preview has shape {tuple(preview.shape)}; give (B, 3, H, W).")
     size = preview.shape[-2:]
     expected = (len(preview), unet.config.latent_channels, *(-(-s // CELL) for s in size))
-    if tuple(y_hat.shape) != expected:
-        raise ArgumentError(f"y_hat has shape {tuple(y_hat.shape)}; this preview needs {expected}.")
+    for name, tensor, shape in (("y_hat", y_hat, expected), ("quality", quality, expected[:1])):
+        if tuple(tensor.shape) != shape:
+            raise ArgumentError(
+                f"{name} has shape {tuple(tensor.shape)}; this preview needs {shape}."
+            )
+    realism = checks.number("realism", realism, 0, 1)
+    check_tile("tile", tile)
     weight = next(unet.parameters())
-    device, dtype = device or weight.device, weight.dtype
+    device, dtype = weight.device if device is None else choose_device(device), weight.dtype
     # In place wherever nobody else looks: each of these tensors is 144 MB for 12 megapixels.
     start = preview.to(device, dtype).mul(2).sub_(1)
     start, _ = pad_to_multiple(start, CELL)  # (B, 3, H', W')
     y_hat, quality = y_hat.to(device, dtype), quality.to(device, dtype)
-    noise = torch.randn(start.shape, generator=generator, dtype=torch.float32).to(device, dtype)
+    noise = _noise(start.shape, generator).to(device, dtype)
     x = noise.mul_(unet.config.noise).add_(start)  # x_1, in the noise's memory
     del noise
     for step, t in enumerate(times):
@@ -102,6 +125,20 @@ def sample(
         del x0_hat, inputs
     del start
     return crop(x.float() * 0.5, size).add_(0.5).clamp_(0, 1)
+
+
+def _noise(shape: torch.Size, generator: Generators) -> Tensor:
+    """Float32 noise ``(B, C, H, W)``; of a list of generators, each makes that of its picture."""
+    if not isinstance(generator, list | tuple):
+        kind = (torch.Generator, type(None))
+        checks.kind("generator", generator, kind, "a torch.Generator, or a list of them")
+        device = None if generator is None else generator.device
+        return torch.randn(shape, generator=generator, device=device, dtype=torch.float32)
+    if len(generator) != shape[0] or any(g is None for g in generator):
+        raise ArgumentError(
+            f"generator: a list of {len(generator)} for {shape[0]} pictures. Give one for each, or a single one."
+        )
+    return torch.cat([_noise(torch.Size((1, *shape[1:])), each) for each in generator])
 
 
 def euler(times: list[float], seen: Callable[[int, Tensor], None] | None = None) -> Advance:
@@ -123,12 +160,26 @@ class FlowRefiner:
     Args:
         unet: a trained network.
         tile: see :func:`sample`.
+
+    Raises:
+        ArgumentError: no such network, or a tile that is no multiple of 16.
     """
 
     max_steps = MAX_STEPS
 
     def __init__(self, unet: RefinerUNet, tile: int = DEFAULT_TILE) -> None:
-        self.unet, self.tile = unet, tile
+        self.unet = checks.kind("unet", unet, RefinerUNet, "a RefinerUNet")
+        self.tile = check_tile("tile", tile)
+
+    def __repr__(self) -> str:
+        return f"FlowRefiner(of codec {self.codec_id:#06x})"
+
+    @property
+    def pipeline(self) -> RefinementPipeline:
+        """A new ``diffusers`` pipeline of the same network, which shares its weights: see :mod:`.refinement`."""
+        from .refinement import RefinementPipeline
+
+        return RefinementPipeline.of(self.unet)
 
     @property
     def codec_id(self) -> int:
@@ -164,6 +215,8 @@ class FlowRefiner:
         realism: float = DEFAULT_REALISM,
     ) -> Tensor:
         """See :meth:`.conditioning.Refiner.refine`."""
+        checks.kind("condition", condition, RefinementCondition, "a RefinementCondition")
+        checks.function("on_step", on_step)
         times, size = flow_times(steps), condition.preview.shape[-2:]
 
         def seen(step: int, x0_hat: Tensor) -> None:

@@ -9,11 +9,13 @@ Only photos that ship *inside* their package are listed; scikit-image fetches it
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
+from . import checks
 from .errors import DependencyMissing, ImageError
 from .images import load_image, to_pil
 
@@ -83,8 +85,8 @@ def sample_path(name: str) -> Path:
         ImageError: no sample of this name.
         DependencyMissing: its package is not installed, or ships without it.
     """
-    if name not in SAMPLES:
-        raise ImageError(f"no sample photo {name!r}. There are: {', '.join(SAMPLES)}.")
+    if checks.text("name", name) not in SAMPLES:
+        raise ImageError(f"name={name!r}: no such sample photo. There are: {', '.join(SAMPLES)}.")
     sample = SAMPLES[name]
     return packaged(sample.module, sample.file, sample.package)
 
@@ -106,15 +108,17 @@ def load_photo(photo: str | Path) -> Photo:
     """Load a sample photo by its name, or any picture file by its path.
 
     Raises:
+        ArgumentError: ``photo`` is no text and no path.
         ImageError: neither a sample nor a readable picture.
         DependencyMissing: the package of the sample is not installed.
     """
+    path = checks.path("photo", photo)
     if str(photo) in SAMPLES:
         sample = SAMPLES[str(photo)]
         image = to_pil(load_image(sample_path(str(photo))))
         return Photo(str(photo), image, sample.credit, sample.licence)
-    if not Path(photo).exists():
+    if not os.path.exists(path):
         raise ImageError(
             f"{photo}: neither a file nor a sample photo. The samples are: {', '.join(SAMPLES)}."
         )
-    return Photo(Path(photo).stem, to_pil(load_image(photo)))
+    return Photo(path.stem, to_pil(load_image(path)))

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from . import checks
 from .errors import ArgumentError
 
 CELL = 16  # pixels per latent position: tiles start and end on these
@@ -26,6 +27,17 @@ def cores(length: int, tile: int) -> Iterator[tuple[int, int]]:
     count = -(-length // tile)
     bounds = [round(i * length / count) for i in range(count + 1)]
     return pairwise(bounds)
+
+
+def check_tile(name: str, tile: int) -> int:
+    """A tile's side in pixels.
+
+    Raises:
+        ArgumentError: no multiple of 16 above 0.
+    """
+    if not checks.is_whole(tile) or tile < 1 or tile % CELL:
+        raise checks.refusal(name, tile, f"give a multiple of {CELL} above 0.")
+    return tile
 
 
 def run_tiled(
@@ -52,10 +64,9 @@ def run_tiled(
     Raises:
         ArgumentError: tile or margin is not a multiple of 16.
     """
-    if tile < CELL or tile % CELL or margin < 0 or margin % CELL:
-        raise ArgumentError(
-            f"tile={tile}, margin={margin}: give multiples of {CELL}, tile above 0."
-        )
+    check_tile("tile", tile)
+    if margin < 0 or margin % CELL:
+        raise ArgumentError(f"margin={margin}: give a multiple of {CELL}, or 0.")
     first, stride = inputs[0]
     size = [side * stride for side in first.shape[-2:]]
     if max(size) <= tile:

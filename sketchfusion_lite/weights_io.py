@@ -6,6 +6,7 @@ A codec file holds every trained part in float16 and, under ``integer.``, the ex
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from . import checks
 from .downloads import sha256_of
 from .errors import WeightsError
 from .files import atomic_write_bytes
@@ -33,9 +35,13 @@ def shipped_weights(name: str = "base") -> Path:
 
 
 def weights_file(path: str | Path | None = None) -> Path:
-    """Where weights lie that are named by path, by a name in ``SHIPPED``, or not at all (base)."""
-    name = str(path or "base")
-    return shipped_weights(name) if name in SHIPPED else Path(name)
+    """Where weights lie that are named by path, by a name in ``SHIPPED``, or not at all (base).
+
+    Raises:
+        ArgumentError: no path.
+    """
+    file = Path("base") if path is None else checks.path("weights", path)
+    return shipped_weights(str(file)) if str(file) in SHIPPED else file
 
 
 def require_same_weights(path: str | Path | None, sha256: str) -> None:
@@ -110,9 +116,10 @@ def load_weights(path: str | Path | None = None) -> tuple[dict[str, Tensor], dic
         WeightsError: missing, damaged, or not a file of this library.
     """
     path = weights_file(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
+        what = "is a folder" if os.path.isdir(path) else "weights file not found"
         raise WeightsError(
-            f"weights file {path.name} not found in {path.parent}; pass weights=PATH or reinstall the package"
+            f"{path}: {what}; pass weights=FILE, a .safetensors of this library, or reinstall the package"
         )
     if path.stat().st_size > MAX_BYTES:
         raise WeightsError(f"{path.name}: {path.stat().st_size} bytes, no weights of this library")

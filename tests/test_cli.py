@@ -15,13 +15,14 @@ from typer.testing import CliRunner, Result
 import sketchfusion_lite
 from sketchfusion_lite import bitstream
 from sketchfusion_lite.cli import app
-from sketchfusion_lite.cli.streams import entropy_model_id, read_stream
+from sketchfusion_lite.cli.streams import entropy_model_id
 from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.errors import CorruptStream, NotAStream
 from sketchfusion_lite.images import save_image
 from sketchfusion_lite.model import SketchFusionModel
 from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
 from sketchfusion_lite.refiner_io import save_refiner
+from sketchfusion_lite.results import read_stream
 from sketchfusion_lite.training.recipe import CodecRecipe
 
 

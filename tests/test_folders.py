@@ -280,7 +280,7 @@ def test_other_settings_and_weights_are_refused_by_name(encode, tmp_path):
     for changed in ({"quality": 1}, {"weights": other}):
         result = encode(out, **changed)
         assert result.exit_code == 4 and "a.skf and 4 more: made with" in result.stderr
-        assert "--force" in result.stderr and "quality=2 effort=0, model 0x" in result.stderr
+        assert "--force" in result.stderr and "--quality 2 --effort 0, model 0x" in result.stderr
         assert before.items() > stamps(out).items(), "not even what was missing: nothing is mixed"
     result = encode(out, "--force", quality=1)
     assert result.exit_code == 0
@@ -319,11 +319,11 @@ def test_hopeless_errors_stop_at_once(encode, photos, tmp_path, tiny_weights, sc
     common = ("encode", photos, tmp_path / "out")
     absent = tmp_path / "absent.safetensors"
     for options, status, words in (
-        (("--device", "abacus", "--scheduler", scheduler), 2, "device='abacus' cannot be used"),
+        (("--device", "abacus", "--scheduler", scheduler), 2, "--device abacus: cannot be used"),
         (("--weights", absent, "--workers", 2), 30, "absent.safetensors"),
         (("--workers", 2, "--scheduler", scheduler), 2, "exclude each other"),
         (("--scheduler", "nowhere"), 2, "neither an address"),
-        (("--bpp", 0, "--scheduler", scheduler), 2, "bpp=0"),
+        (("--bpp", 0, "--scheduler", scheduler), 2, "--bpp 0"),
     ):
         result = invoke(*common, *options)
         assert result.exit_code == status, result.output

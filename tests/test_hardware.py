@@ -114,7 +114,7 @@ def test_the_command_line_says_it(tmp_path, tiny_weights, photo):
         capture_output=True,
         text=True,
     )
-    assert refused.returncode == ArgumentError.exit_code and "dtype='half'" in refused.stderr
+    assert refused.returncode == ArgumentError.exit_code and "--dtype half" in refused.stderr
     told = subprocess.run([*command, "info", "--json"], capture_output=True, text=True)
     facts = json.loads(told.stdout)
     device = choose_device("auto")

@@ -81,7 +81,7 @@ def test_pieces_stay_small():
 
 @pytest.mark.parametrize("tile,margin", [(0, 16), (100, 16), (64, 10), (-16, 16), (64, -16)])
 def test_odd_tiles_are_refused(tile: int, margin: int):
-    with pytest.raises(ArgumentError, match="multiples of 16"):
+    with pytest.raises(ArgumentError, match="multiple of 16"):
         run_tiled(lambda x: x, [(torch.rand(1, 1, 64, 64), 1)], 1, margin, tile)
 
 

@@ -248,7 +248,7 @@ def test_stopping_and_resuming_equals_running_through(photo_folder, tmp_path):
     through.run()
     first = TrainingRun(recipe, tmp_path / "halves")
     first.run(max_steps=13)
-    with pytest.raises(RecipeError, match="--resume"):
+    with pytest.raises(RecipeError, match="resume=True"):
         TrainingRun(recipe, tmp_path / "halves")
     second = TrainingRun(recipe, tmp_path / "halves", resume=True)
     assert second.step == 13

@@ -3,8 +3,10 @@
 What a script can rely on:
 
 * results go to stdout, progress and warnings to stderr; colours and bars only to a terminal;
+* ``-`` is standard input or output of encode, decode and info; where the output goes to stdout, all words go to stderr;
 * an error is one line, ``error: ...``, on stderr, and the exit status says which class of error
-  (see :mod:`sketchfusion_lite.errors`; 2 also stands for wrong options, 130 for Ctrl-C);
+  (see :mod:`sketchfusion_lite.errors`; 2 also stands for wrong options, 130 for Ctrl-C, 141
+  for a reader that went away);
 * an output file is whole or absent, and is replaced only with ``--force``.
 
 ``--help`` and ``info FILE`` never import torch: heavy imports sit inside the commands that need them.
@@ -17,7 +19,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .console import ErrorReportingGroup, say
+from .console import Command, ErrorReportingGroup, say
 from .evaluation import evaluate, fid
 from .explore import explore
 from .pictures import decode, encode
@@ -62,6 +64,6 @@ def main(
 
 
 for _command in (encode, decode, evaluate, fid, sweep, train, export, fetch):
-    app.command(no_args_is_help=True)(_command)
+    app.command(no_args_is_help=True, cls=Command)(_command)
 for _command in (info, explore):
-    app.command()(_command)
+    app.command(cls=Command)(_command)

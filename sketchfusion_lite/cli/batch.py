@@ -26,6 +26,7 @@ from ..files import atomic_write_bytes, text_of
 from ..folders import Decoding, Encoding, Item, Made, Manifest, Verdict, attempt
 from ..workers import Finished, open_client, spread
 from .console import note, progress_bar, report, say, show
+from .pipes import check_stdout, is_stdin, is_stdout
 
 _HOPELESS = (ArgumentError, WeightsError)  # would hit every other file too
 
@@ -81,9 +82,9 @@ def make_plan(
     Raises:
         OutputError: the output file exists already, or cannot exist.
     """
-    if not source.exists():
+    if not (is_stdin(source) or os.path.exists(source)):
         raise unusable(f"{source}: no such file or folder. Check the path.")
-    if not source.is_dir():
+    if not os.path.isdir(source) or is_stdin(source):
         check_target(target, force)
         return Plan((Job(source, target),), is_folder=False)
     sources = find(source)
@@ -145,15 +146,20 @@ def check_target(target: Path, force: bool) -> None:
     Raises:
         OutputError: see there.
     """
-    if target.is_dir():
+    if is_stdout(target):
+        check_stdout()
+        return
+    if os.path.isdir(target):
         raise OutputError(f"{target}: is a folder. Name a file inside it.")
-    if target.is_file() and not force:
+    if os.path.isfile(target) and not force:
         raise OutputError(f"{target}: exists already. Pass --force to replace it.")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise OutputError(f"{target}: the folder {target.parent} does not exist. Create it first.")
 
 
 def _make_folder(folder: Path) -> None:
+    if is_stdout(folder):
+        raise ArgumentError(f"{folder}: a folder as input needs a folder as output.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ..errors import DependencyMissing, SketchFusionError, SketchFusionWarning
+
+_BROKEN_PIPE = 141  # 128 + SIGPIPE, as 130 is 128 + SIGINT
+
+# Of the command that runs: its options by their names in Python, and what it was given.
+_options: ContextVar[Mapping[str, str] | None] = ContextVar("options", default=None)
+_given: ContextVar[tuple[str, ...]] = ContextVar("given", default=())
 
 
 class ErrorReportingGroup(TyperGroup):
@@ -53,6 +62,85 @@ def _warnings_as_notes() -> Iterator[None]:
         yield
 
 
+class Command(TyperCommand):
+    """A command that refuses empty arguments, and whose errors speak of its options."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Refuse empty arguments: an empty path would mean the current folder."""
+        for before, arg in zip(["", *args], args, strict=False):
+            option = arg[:-1] if arg.startswith("--") and arg.endswith("=") else before
+            if not arg or option != before:
+                named = option if option.startswith("--") else " ".join(self._positional())
+                raise typer.BadParameter(
+                    f"an empty argument ('') for {named}: name a file, or leave it out."
+                )
+        return super().parse_args(ctx, args)
+
+    def _positional(self) -> list[str]:
+        return [p.metavar or p.name.upper() for p in self.params if p.param_type_name == "argument"]
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command."""
+        options = {p.name: p.opts[0] for p in self.params if p.opts[0].startswith("--")}
+        tokens = _options.set(options), _given.set(tuple(map(str, _flat(ctx.params.values()))))
+        try:
+            return super().invoke(ctx)
+        except SketchFusionError as error:
+            error.args = (in_options(str(error)),)
+            raise
+        except BrokenPipeError as error:  # nobody reads any more, which is no mistake
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_BROKEN_PIPE) from error
+        except OSError as error:
+            if error.filename is None or not error.strerror:
+                raise
+            name = os.fsdecode(error.filename)
+            raise SketchFusionError(
+                f"{name}: {error.strerror}. Check its name and permissions."
+            ) from error
+        finally:
+            _options.reset(tokens[0])
+            _given.reset(tokens[1])
+
+
+def _flat(values: Any) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from value
+        elif value is not None:
+            yield value
+
+
+def in_options(message: str, *names: str) -> str:
+    """A message of the library in the words of the command line: ``max_pixels=9`` is ``--max-pixels 9`` there.
+
+    Args:
+        message: of an error; on one line in what is returned.
+        names: of files, which stay as they are, as do the arguments of the command.
+    """
+    options = _options.get() or {}
+    message = one_line(message)
+    names = sorted({*map(one_line, names), *_given.get()}, key=len, reverse=True)
+    kept = [re.escape(name) for name in names if "=" in name or "_" in name]
+    sure = sorted((name for name in options if "_" in name), key=len, reverse=True)
+    words = "|".join(sorted(options, key=len, reverse=True))
+    pattern = rf"\b({words})=('[^']*'|\S*[^\s,.:;)])|\b({'|'.join(sure) or '(?!)'})\b|(?<=\(or )({words})(?=\))"
+
+    def spoken(found: re.Match[str]) -> str:
+        name, value = found[1] or found[3] or found[4], (found[2] or "").strip("'")
+        return options[name] if value in ("", "True") else f"{options[name]} {value}"
+
+    if not options:
+        return message
+    parts = re.split(f"({'|'.join(kept)})", message) if kept else [message]
+    return "".join(p if i % 2 else re.sub(pattern, spoken, p) for i, p in enumerate(parts))
+
+
+def one_line(text: str) -> str:
+    """Without line ends, which file names may hold."""
+    return " ".join(text.splitlines())
+
+
 def say(text: str) -> None:
     """Print a result on stdout."""
     _write(text, sys.stdout)
@@ -65,7 +153,8 @@ def note(text: str) -> None:
 
 def report(error: SketchFusionError, name: str = "") -> None:
     """Print an error on one line of stderr, led by the file's ``name`` unless it says it itself."""
-    message = " ".join(str(error).splitlines())
+    message = in_options(str(error), name)
+    name = one_line(name)
     note(f"error: {message}" if name in message else f"error: {name}: {message}")
 
 
@@ -74,13 +163,15 @@ def show(table: Table) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 200
-    console.print(table)
+    with console.capture() as shown:
+        console.print(table)
+    say(shown.get().removesuffix("\n"))
 
 
 def _write(text: str, stream: TextIO) -> None:
     # File names may hold bytes that are no text, and not every terminal knows every letter.
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding), file=stream, flush=True)
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def progress_bar(*columns: str | ProgressColumn) -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,13 +16,15 @@ from rich.progress import TaskProgressColumn, TimeRemainingColumn
 from .. import bitstream
 from ..downloads import sha256_of
 from ..errors import ArgumentError, ImageError, StreamError, WeightsError
-from ..files import IMAGE_SUFFIXES, atomic_write_bytes, list_files, list_images
+from ..files import IMAGE_SUFFIXES, list_files, list_images
 from ..folders import Decoding, Encoding, Item, Made, Manifest, Networks, read_photo
 from ..folders.manifest import NAME as MANIFEST
+from ..results import read_stream
 from .batch import doing, leave_out, make_plan, run_plan
 from .console import note, progress_bar, say
 from .options import Scheduler
-from .streams import MaxPixels, entropy_model_id, missing_text, read_stream
+from .pipes import is_stdout, label, photo_from, stream_from, write
+from .streams import KeepGoing, MaxPixels, entropy_model_id, missing_text
 
 LOG_SECONDS = 10  # between lines of progress where there is no terminal
 
@@ -76,12 +79,14 @@ class Format(StrEnum):
 
 
 def encode(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A picture, or a folder of them.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="A picture, a folder of them, or - for stdin.")
+    ],
     target: Annotated[
         Path,
         typer.Argument(
             metavar="OUT.skf",
-            help="Stream to write; a folder if IN is one (photo.jpg becomes photo.skf in it).",
+            help="Stream to write, - for stdout; a folder if IN is one (photo.jpg becomes photo.skf in it).",
         ),
     ],
     bpp: Annotated[
@@ -140,11 +145,12 @@ def encode(
         return f"{_facts(name, made)}  {made.seconds:.2f} s  ({made.device})"
 
     if not plan.is_folder:
-        item = Item(str(source), read_photo(source), str(target))
-        with _effort_bar(source.name, effort) as on_progress:
+        name = label(source)
+        item = Item(str(name), photo_from(source), str(target))
+        with _effort_bar(name.name, effort) as on_progress:
             made = how.make(item, on_progress)
-        atomic_write_bytes(target, made.data)
-        say(line(source.name, made))
+        write(target, made.data)
+        _said_beside(target)(line(name.name, made))
         return
     with Manifest.opened(target, how.settings, _model(networks), note) as manifest:
         plan = leave_out(plan, force, manifest)
@@ -154,13 +160,14 @@ def encode(
 
 def decode(
     source: Annotated[
-        Path, typer.Argument(metavar="IN.skf", help="A stream, or a folder of .skf files.")
+        Path,
+        typer.Argument(metavar="IN.skf", help="A stream, a folder of .skf files, or - for stdin."),
     ],
     target: Annotated[
         Path,
         typer.Argument(
             metavar="OUT.png",
-            help="Picture to write (.png, .webp, .jpg); a folder if IN is one.",
+            help="Picture to write (.png, .webp, .jpg), - for stdout; a folder if IN is one.",
         ),
     ],
     stage: Annotated[
@@ -198,8 +205,8 @@ def decode(
     format: Annotated[
         Format | None,
         typer.Option(
-            help="Kind of the pictures of a folder; png and webp are lossless, jpg has quality 95. "
-            "A single file's kind is its name's. Default: png.",
+            help="Kind of the pictures of a folder, or of one on stdout; png and webp are lossless, jpg has quality "
+            "95. A single file's kind is its name's. Default: png.",
             show_default=False,
         ),
     ] = None,
@@ -207,17 +214,20 @@ def decode(
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
+    keep_going: KeepGoing = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
     force: Force = False,
 ) -> None:
     """Decompress a stream, or every .skf file of a folder.
 
-    A truncated stream decodes to what arrived, with a warning and exit status 0; a damaged one is
-    an error. In a folder, a bad stream is reported and the others go on; the exit status tells. Other files and
-    folders inside are left out, and named.
+    A truncated stream decodes to what arrived, with a warning and exit status 0; a damaged one is an error, or with
+    --keep-going decodes without its damage. In a folder, a bad stream is reported and the others go on; the exit
+    status tells. Other files and folders inside are left out, and named.
     """
-    if format is not None and not source.is_dir() and target.suffix.lower() != f".{format}":
+    piped = is_stdout(target) and not target.suffix
+    is_file = not os.path.isdir(source)
+    if format is not None and is_file and not piped and target.suffix.lower() != f".{format}":
         raise ArgumentError(f"{target}: not named .{format}. Drop --format, or rename the output.")
     dials = {k: v for k, v in (("steps", steps), ("realism", realism)) if v is not None}
     if stage not in (None, Stage.REFINED) and (dials or refiner):
@@ -229,26 +239,32 @@ def decode(
     plan = make_plan(source, target, suffix, force, _list_streams, StreamError)
     numbers = (device, dtype)
     networks = _networks(weights, numbers, plan.is_folder, (workers, scheduler), refiner)
-    how = Decoding(networks, asked and asked.value, tuple(dials.items()), max_pixels)
+    how = Decoding(networks, asked and asked.value, tuple(dials.items()), max_pixels, keep_going)
 
     def read(path: Path) -> bytes:
         return read_stream(path, max_pixels)
 
     def line(name: str, made: Made) -> str:
         if made.missing:
-            note(
-                f"warning: {missing_text(source / name if plan.is_folder else source, made.missing)}"
-            )
+            file = source / name if plan.is_folder else label(source)
+            note(f"warning: {missing_text(file, made.missing, keep_going)}")
         return f"{_facts(name, made)}  {made.stage}  {made.seconds:.2f} s  ({made.device})"
 
     if not plan.is_folder:
-        made = how.make(Item(str(source), read(source), str(target)))
-        atomic_write_bytes(target, made.data)
-        say(line(source.name, made))
+        output = f"stdout{suffix}" if piped else str(target)
+        name = label(source)
+        made = how.make(Item(str(name), stream_from(source, max_pixels), output))
+        write(target, made.data)
+        _said_beside(target)(line(name.name, made))
         return
     plan = leave_out(plan, force)
     with doing(plan, how, workers, scheduler) as do:
         run_plan(plan, read, do, line, "decoded")
+
+
+def _said_beside(target: Path) -> Callable[[str], None]:
+    """Where the summary of an output goes: never into the output."""
+    return note if is_stdout(target) else say
 
 
 def _facts(name: str, made: Made) -> str:

@@ -1,4 +1,4 @@
-"""``sketchfusion info``, and reading ``.skf`` files within bounds. Nothing about a stream imports torch."""
+"""``sketchfusion info``. Nothing about a stream imports torch."""
 
 from __future__ import annotations
 
@@ -12,48 +12,20 @@ import typer
 from rich.table import Table
 
 from .. import __version__, bitstream
-from ..errors import StreamError, TruncatedStream, WeightsError
+from ..errors import WeightsError
 from .console import note, say, show
+from .pipes import label, stream_from
 
 MaxPixels = Annotated[
     int,
     typer.Option("--max-pixels", min=1, metavar="PIXELS", help="Refuse pictures larger than this."),
 ]
-
-_FIRST_BYTES = 1 << 16
-_OVERHEAD = 64  # more than header and checksums
-_TILE_PIXELS = 1 << 12  # bitstream bounds a section per tile of 64x64 pixels
-
-
-def read_stream(path: Path, max_pixels: int = bitstream.DEFAULT_MAX_PIXELS) -> bytes:
-    """Read a ``.skf`` file, but never much more than a stream of this size may hold.
-
-    The first 64 kB are checked before the rest is read, so a film renamed to ``.skf`` is cheap.
-
-    Raises:
-        StreamError: cannot be read, or is no intact stream.
-    """
-    try:
-        with path.open("rb") as file:
-            data = file.read(_FIRST_BYTES)
-            if len(data) == _FIRST_BYTES:
-                data += file.read(_size_limit(data, max_pixels, str(path)) - len(data) + 1)
-    except OSError as error:
-        raise StreamError(
-            f"{path}: cannot be read ({error.strerror}). Check its name and permissions."
-        ) from error
-    return data
-
-
-def _size_limit(start: bytes, max_pixels: int, name: str) -> int:
-    """Largest possible size of the stream that begins with ``start``."""
-    try:
-        header = bitstream.parse(start, max_pixels, name).header
-        words = bitstream.max_section_words(header.width, header.height)
-    except TruncatedStream:  # a hyper section beyond the first bytes; its checksum is not seen yet
-        tiles = max_pixels // _TILE_PIXELS + 2 * bitstream.MAX_SIDE // 64 + 1
-        words = bitstream.WORDS_PER_TILE * tiles
-    return len(bitstream.SECTIONS) * words * bitstream.WORD_BYTES + _OVERHEAD
+KeepGoing = Annotated[
+    bool,
+    typer.Option(
+        "--keep-going", help="Go on with a damaged stream, without its damaged part; says so."
+    ),
+]
 
 
 def info(
@@ -61,7 +33,7 @@ def info(
         Path | None,
         typer.Argument(
             metavar="[IN.skf]",
-            help="Stream to describe; without one, this installation is described.",
+            help="Stream to describe, - for standard input; without one, this installation is described.",
         ),
     ] = None,
     as_json: Annotated[
@@ -74,6 +46,7 @@ def info(
         ),
     ] = None,
     max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
+    keep_going: KeepGoing = False,
 ) -> None:
     """Account for every byte of a stream: header fields, sections, what is missing.
 
@@ -85,8 +58,9 @@ def info(
         rows = [f"{name}: {value}" for name, value in facts.items()]
         say(json.dumps(facts) if as_json else "\n".join(rows))
         return
-    data = read_stream(source, max_pixels)
-    facts = describe(source, data, bitstream.parse(data, max_pixels, str(source)), weights)
+    data, source = stream_from(source, max_pixels), label(source)
+    stream = bitstream.parse(data, max_pixels, str(source), keep_going)
+    facts = describe(source, data, stream, weights)
     if as_json:
         say(json.dumps(facts))
         return
@@ -99,13 +73,13 @@ def info(
     for column in ("bytes", "share"):
         table.add_column(column, justify="right")
     for name, section in facts["sections"].items():
-        label = f"{name} (missing)" if name in facts["missing"] else name
-        table.add_row(label, str(section["bytes"]), f"{100 * section['share']:.1f} %")
+        shown = f"{name} (missing)" if name in facts["missing"] else name
+        table.add_row(shown, str(section["bytes"]), f"{100 * section['share']:.1f} %")
     table.add_section()
     table.add_row("total", str(len(data)), "100.0 %")
     show(table)
     if facts["missing"]:
-        note(f"warning: {missing_text(source, facts['missing'])}")
+        note(f"warning: {missing_text(source, facts['missing'], keep_going)}")
 
 
 def describe_installation(weights: Path | None = None) -> dict[str, str]:
@@ -125,9 +99,12 @@ def describe_installation(weights: Path | None = None) -> dict[str, str]:
     return {"version": __version__, **models, "networks (auto)": networks, "processor": threads}
 
 
-def missing_text(source: Path, missing: tuple[str, ...] | list[str]) -> str:
-    """Say what a truncated stream lacks."""
-    return f"{source}: truncated, without {' and '.join(missing)} section; it decodes coarser"
+def missing_text(
+    source: Path, missing: tuple[str, ...] | list[str], keep_going: bool = False
+) -> str:
+    """Say what a truncated or damaged stream lacks."""
+    what = "truncated or damaged" if keep_going else "truncated"
+    return f"{source}: {what}, without {' and '.join(missing)} section; it decodes coarser"
 
 
 def describe(

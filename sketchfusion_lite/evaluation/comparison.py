@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import EvaluationError
+from ..hardware import choose_device
 from ..images import ImageSource
 from . import metrics
 from .metrics import METRICS, MIN_SIDE, Metrics, check_metrics, eight_bit
@@ -41,7 +42,7 @@ class Comparison:
         device: where to run the networks.
 
     Raises:
-        ArgumentError: an unknown metric.
+        ArgumentError: an unknown metric, or no such device here.
         DownloadError: the trunks are neither in the cache nor to be had.
     """
 
@@ -52,8 +53,9 @@ class Comparison:
         device: str | torch.device = "cpu",
     ) -> None:
         self.only = check_metrics(only)
-        self.device = str(device)
-        self.reference = eight_bit(reference).to(device)  # (1, 3, H, W)
+        chosen = choose_device(device)
+        self.device = str(chosen)
+        self.reference = eight_bit(reference).to(chosen)  # (1, 3, H, W)
         for name in ("lpips_alex", "lpips_vgg", "dists"):
             if name in self.only:
                 _network(name, self.device)[1].forget()
@@ -103,10 +105,11 @@ class _Remembering(nn.Module):
 
     def forward(self, image: Tensor) -> Any:
         """Features of ``image``; looked up if it equals the original."""
-        if self._seen is not None and torch.equal(image, self._seen[0]):
-            return self._seen[1]
+        seen = self._seen  # once: another thread may be measuring against another original
+        if seen is not None and torch.equal(image, seen[0]):
+            return seen[1]
         features = self.trunk(image)
-        if self._seen is None and image.shape[-2] * image.shape[-1] <= _MAX_KEPT_PIXELS:
+        if seen is None and image.shape[-2] * image.shape[-1] <= _MAX_KEPT_PIXELS:
             self._seen = (image, features)
         return features
 

@@ -28,8 +28,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .. import checks
 from ..datasets import lpips_trunk
 from ..errors import ArgumentError, DependencyMissing, WeightsError
+from ..hardware import choose_device
 from ..images import ImageSource, load_image, to_uint8
 
 __all__ = [
@@ -96,7 +98,7 @@ def measure(
         DownloadError: the trunks are neither in the cache nor to be had.
     """
     chosen = check_metrics(only)
-    first = eight_bit(reference).to(device)
+    first = eight_bit(reference).to(choose_device(device))
     second = eight_bit(image, first)
     side = min(first.shape[-2:])
     compute = {
@@ -258,15 +260,18 @@ def _cached_dists(device: str) -> nn.Module:
     return load_dists().to(device)
 
 
-def check_metrics(only: Iterable[str]) -> tuple[str, ...]:
+def check_metrics(only: Iterable[str], argument: str = "only") -> tuple[str, ...]:
     """Names of metrics.
 
     Raises:
         ArgumentError: an unknown one.
     """
+    checks.kind(argument, only, Iterable, "names of metrics")
     chosen = (only,) if isinstance(only, str) else tuple(only)
     if unknown := [name for name in chosen if name not in METRICS]:
-        raise ArgumentError(f"unknown metrics {unknown}; there are: {', '.join(METRICS)}")
+        raise ArgumentError(
+            f"{argument}: unknown metrics {unknown}; there are: {', '.join(METRICS)}"
+        )
     return chosen
 
 

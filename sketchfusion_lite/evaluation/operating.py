@@ -20,6 +20,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .. import checks
 from ..errors import ArgumentError
 from ..files import text_of
 from .peers import PEERS, SCALES
@@ -77,7 +78,7 @@ def parse_codec(text: str) -> CodecSpec:
     Raises:
         ArgumentError: unknown name, size or option, or a value of the wrong type; names what there is.
     """
-    head, _, tail = text.strip().partition(":")
+    head, _, tail = checks.text("codec", text).strip().partition(":")
     name, slash, size = head.partition("/")
     name = name.lower()
     if name not in _OPTIONS:
@@ -113,6 +114,7 @@ def parse_rates(rates: Iterable[float] | str) -> tuple[float, ...]:
     Raises:
         ArgumentError: none, one that is no number, or one not above 0.
     """
+    checks.kind("rates", rates, Iterable, "numbers, or a text of them")
     given = [part for part in rates.split(",") if part.strip()] if isinstance(rates, str) else rates
     try:
         found = sorted({float(rate) for rate in given})

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -36,6 +37,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from .. import checks
+from ..conditioning import one_at_a_time
 from ..errors import (
     ArgumentError,
     BudgetTooSmall,
@@ -123,13 +126,16 @@ def encode_pics(
         ImageError: no usable picture.
         BudgetTooSmall: not even the smallest map fits.
     """
-    text = caption.encode()
+    text = checks.text("caption", caption).encode("utf-8", "replace")
     if len(text) > MAX_CAPTION_BYTES:
         raise ArgumentError(f"caption of {len(text)} bytes: at most {MAX_CAPTION_BYTES}.")
-    if not 0 < threshold < 1 or max_side < 1:
-        raise ArgumentError(
-            f"threshold={threshold!r}, max_side={max_side!r}: give a threshold between 0 and 1, a side of 1 or more."
-        )
+    threshold = checks.number("threshold", threshold, 0, 1)
+    if threshold in (0, 1):
+        raise ArgumentError(f"threshold={threshold:g}: give a number between 0 and 1.")
+    max_side = checks.whole("max_side", max_side, 1)
+    if max_bytes is not None:
+        checks.number("max_bytes", max_bytes, 0, above=True)
+    checks.function("detector", detector)
     pixels = load_image(image)
     height, width = pixels.shape[-2:]
     divisor = -(-max(height, width) // max_side)
@@ -229,21 +235,22 @@ def decode_pics(
     """
     diffusers = import_diffusers("decoding PICS")
     require_pipeline(pipeline, diffusers.StableDiffusionControlNetPipeline)
-    if not isinstance(steps, int) or not 1 <= steps <= 1000:
-        raise ArgumentError(f"steps={steps!r}: give an int from 1 to 1000.")
+    steps = checks.whole("steps", steps, 1, 1000)
+    guidance_scale = checks.number("guidance_scale", guidance_scale, -math.inf)
     width, height, edge_map, caption = parse_pics(data, max_pixels)
     lines = F.interpolate(edge_map.float(), size=(height, width), mode="bilinear")
     control, size = pad_to_multiple(lines.expand(-1, 3, -1, -1), pipeline.vae_scale_factor)
-    output = pipeline(
-        prompt=caption,
-        image=control,
-        height=control.shape[-2],
-        width=control.shape[-1],
-        num_inference_steps=steps,
-        guidance_scale=guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(_CRC.unpack(data[-_CRC.size :])[0]),
-        output_type="pt",
-    )
+    with one_at_a_time(pipeline.scheduler):
+        output = pipeline(
+            prompt=caption,
+            image=control,
+            height=control.shape[-2],
+            width=control.shape[-1],
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            generator=torch.Generator("cpu").manual_seed(_CRC.unpack(data[-_CRC.size :])[0]),
+            output_type="pt",
+        )
     return crop(require_finite(output.images), size).float().cpu().clamp(0, 1).contiguous()
 
 

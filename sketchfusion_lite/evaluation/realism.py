@@ -42,6 +42,7 @@ from torch import Tensor
 from .. import __version__, datasets
 from ..errors import ArgumentError, DependencyMissing, ImageError
 from ..files import atomic_write_bytes, list_images, text_of, warn_left_out
+from ..hardware import choose_device
 from ..images import ImageSource, load_image, to_uint8
 from . import keeping
 from .table import OK, Row
@@ -122,9 +123,11 @@ def inception(device: str | torch.device = "cpu") -> Network:
         device: where it runs.
 
     Raises:
+        ArgumentError: no such device here.
         DependencyMissing: torch-fidelity is not installed.
         DownloadError: the weights are neither in the cache nor to be had.
     """
+    device = choose_device(device)
     fidelity = _torch_fidelity()
     state = torch.load(
         io.BytesIO(datasets.inception_weights()), map_location="cpu", weights_only=True

@@ -10,13 +10,24 @@ worker on another machine.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from .. import journal
-from ..errors import ArgumentError, ImageError, OutputError, ResultsError, SketchFusionWarning
+from .. import checks, journal
+from ..errors import (
+    ArgumentError,
+    ImageError,
+    OutputError,
+    ResultsError,
+    SketchFusionWarning,
+    WeightsError,
+)
 from ..files import list_images, text_of
+from ..hardware import choose_device
+from ..refiner_io import refiner_config
+from ..weights_io import weights_file
 from . import keeping, table
 from .measuring import Measuring, PhotoTask, image_hash, with_known_metrics
 from .metrics import METRICS, check_metrics
@@ -26,6 +37,7 @@ from .table import FINAL, OK, Row
 
 __all__ = ["evaluate"]
 
+_MOST_WORKERS = 1 << 12  # more than any machine has cores
 Report = Callable[[str], None]  # one line for a person
 
 
@@ -75,6 +87,7 @@ def evaluate(
         ArgumentError: unknown codec or metric, a rate or a number of workers out of range, or two photos whose
             decoded pictures would have the same name.
         ImageError: no folder, or no photo in it.
+        WeightsError: weights or refiner are not there.
         OutputError: the table or a picture cannot be written, or another evaluation is writing the table.
         ResultsError: the table is damaged, or was measured with other settings, photos or weights.
         DependencyMissing: Parquet without pyarrow.
@@ -82,20 +95,38 @@ def evaluate(
             are kept.
         WorkersError: no scheduler answers, it has no workers, or the connection is lost; the finished rows are kept.
     """
+    if isinstance(codecs, str) or not isinstance(codecs, Iterable):
+        raise checks.refusal("codecs", codecs, "give a list of codecs, as in ['preview', 'avif'].")
+    checks.whole("workers", workers, 1, _MOST_WORKERS)
+    checks.whole("seed", seed, 0, (1 << 63) - 1)
+    for name, called in (("on_row", on_row), ("report", report)):
+        checks.function(name, called)
+    out = checks.path("out", out)
+    if scheduler is None:
+        device = choose_device(device)
+        _check_there(weights, refiner)
+    else:  # its workers know their devices
+        checks.kind("scheduler", scheduler, (str, os.PathLike), "an address or a file")
+        checks.text("device", device)
     specs = tuple(dict.fromkeys(parse_codec(codec) for codec in codecs))
     measuring = Measuring(
-        _check_metrics(metrics), seed, _text(weights), _text(refiner), str(device), _text(pictures)
+        _check_metrics(metrics),
+        seed,
+        _text("weights", weights),
+        _text("refiner", refiner),
+        str(device),
+        _text("pictures", pictures),
     )
     points = [(spec, rate) for spec in specs for rate in parse_rates(rates)]
-    if not specs or workers < 1:
-        raise ArgumentError(f"{len(specs)} codecs, {workers} workers: give at least one of each.")
-    out, photos = Path(out), _photos(folder)
+    if not specs:
+        raise ArgumentError("codecs: none is given. Name at least one.")
+    photos = _photos(folder)
     if pictures is not None:
         keeping.check_names(photos)
     if not table.is_csv(out):
         table.require_pyarrow()  # now, not after hours
     report = report or (lambda line: None)
-    if out.is_dir() or not out.parent.is_dir():
+    if os.path.isdir(out) or not os.path.isdir(out.parent):
         raise OutputError(f"{out}: name a file in a folder that exists.")
     with journal.exclusive(out, "evaluation"):
         rows = _known_rows(out, report)
@@ -120,12 +151,20 @@ def evaluate(
 
 
 def _check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
-    chosen = check_metrics(metrics)
+    chosen = check_metrics(metrics, "metrics")
     return tuple(name for name in METRICS if name in chosen)
 
 
-def _text(path: str | Path | None) -> str | None:
-    return None if path is None else str(path)
+def _text(name: str, path: str | Path | None) -> str | None:
+    return None if path is None else str(checks.path(name, path))
+
+
+def _check_there(weights: str | Path | None, refiner: str | Path | None) -> None:
+    """Refuse weights that are not there now, not in every row."""
+    if weights is not None and not os.path.isfile(file := weights_file(weights)):
+        raise WeightsError(f"{file}: no such weights file. Check weights={weights}.")
+    if refiner is not None:
+        refiner_config(checks.path("refiner", refiner))
 
 
 def _photos(folder: str | Path) -> list[Path]:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from .. import bitstream
 from ..errors import ImageError, SketchFusionError
@@ -26,6 +26,7 @@ __all__ = ["Decoding", "Encoding", "Item", "Made", "Networks", "attempt", "read_
 OnProgress = Callable[[int, int, dict[str, float]], None]
 
 _MAX_FILE_BYTES = 1 << 31  # a picture file is held in memory as a whole, here and on a worker
+_PIECE = 1 << 20
 _one_at_a_time = threading.Lock()
 
 
@@ -177,12 +178,14 @@ class Decoding:
     Attributes:
         stage: None for the finest that the networks have.
         dials: ``steps`` and ``realism``, where they are given.
+        keep_going: leave out damaged sections.
     """
 
     networks: Networks
     stage: str | None
     dials: tuple[tuple[str, float], ...] = ()
     max_pixels: int = bitstream.DEFAULT_MAX_PIXELS
+    keep_going: bool = False
 
     def make(self, item: Item) -> Made:
         """Decompress a stream into the bytes of a picture file.
@@ -198,7 +201,12 @@ class Decoding:
         codec = self.networks.codec()
         start = time.perf_counter()
         decoded = codec.decode(
-            item.data, self.stage, **dict(self.dials), max_pixels=self.max_pixels, name=item.name
+            item.data,
+            self.stage,
+            **dict(self.dials),
+            max_pixels=self.max_pixels,
+            keep_going=self.keep_going,
+            name=item.name,
         )
         data = bytes(image_file(decoded.image, item.output))
         about = decoded.info
@@ -238,10 +246,23 @@ def read_photo(path: Path) -> bytes:
         ImageError: it cannot be read, or has 2 GiB or more.
     """
     try:
-        if path.stat().st_size >= _MAX_FILE_BYTES:
-            raise ImageError(f"{path}: 2 GiB or more, too large for a picture. Convert it first.")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return read_whole(file, str(path))
     except OSError as error:
         gone = isinstance(error, FileNotFoundError)
         remedy = "It is gone, or a link to nothing." if gone else "Check its permissions."
         raise ImageError(f"{path}: cannot be read ({error.strerror}). {remedy}") from error
+
+
+def read_whole(file: BinaryIO, name: str) -> bytes:
+    """All of an open picture file, which may be a pipe: its size is known only when it ends.
+
+    Raises:
+        ImageError: it has 2 GiB or more.
+    """
+    pieces, size = [], 0
+    while piece := file.read(_PIECE):
+        pieces.append(piece)
+        if (size := size + len(piece)) >= _MAX_FILE_BYTES:
+            raise ImageError(f"{name}: 2 GiB or more, too large for a picture. Convert it first.")
+    return b"".join(pieces)

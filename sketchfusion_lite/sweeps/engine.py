@@ -96,7 +96,7 @@ def run(
         sweep.load(report, retry_failed)
         if not resume and sweep.rows:
             raise SweepError(
-                f"{sweep.out}: has {len(sweep.rows)} results. Go on with them (--resume), or choose another folder."
+                f"{sweep.out}: has {len(sweep.rows)} results. Go on with them (resume=True), or choose another folder."
             )
         sweep.write()
         if sweep.missing():

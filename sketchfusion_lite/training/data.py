@@ -56,7 +56,7 @@ def training_files(folders: Sequence[str | Path]) -> list[Path]:
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise RecipeError(
-                f"photo folder {folder} does not exist; pass --photos FOLDER with your own photos"
+                f"photo folder {folder} does not exist; pass photos=FOLDER with your own photos"
             )
         listed = list_images(folder)
         stems, again = {file.stem for file in listed}, []
@@ -68,7 +68,7 @@ def training_files(folders: Sequence[str | Path]) -> list[Path]:
                 again.append(file.name)
         warn_left_out(folder, {"listed already, under another name or folder": again})
     if not files:
-        raise RecipeError(f"no pictures in {', '.join(map(str, folders))}; pass --photos FOLDER")
+        raise RecipeError(f"no pictures in {', '.join(map(str, folders))}; pass photos=FOLDER")
     return list(files.values())
 
 

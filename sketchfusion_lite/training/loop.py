@@ -63,11 +63,13 @@ class TrainingRun:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{self.folder}: cannot be made ({error.strerror}). Choose another run folder with --out."
+                f"{self.folder}: cannot be made ({error.strerror}). Choose another run folder."
             ) from error
         self.checkpoint_path = self.folder / "checkpoint.pt"
         if self.checkpoint_path.exists() and not resume:
-            raise RecipeError(f"{self.folder} holds a run already; pass --resume or another folder")
+            raise RecipeError(
+                f"{self.folder} holds a run already; go on with resume=True, or name another folder"
+            )
         self.accelerator = Accelerator(mixed_precision=_precision())
         device = self.accelerator.device
         self.task = TASKS[recipe.task](recipe, rank=self.accelerator.process_index)

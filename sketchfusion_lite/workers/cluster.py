@@ -186,7 +186,7 @@ def _address_in(file: Path) -> str:
     """The address that a scheduler wrote into its file."""
     if not file.is_file():
         raise ArgumentError(
-            f"--scheduler {file}: neither an address such as tcp://host:8786 nor a scheduler file."
+            f"scheduler={file}: neither an address such as tcp://host:8786 nor a scheduler file."
         )
     try:
         return str(json.loads(file.read_bytes())["address"])
