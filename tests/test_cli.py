@@ -464,6 +464,7 @@ def test_train_and_resume(
     run_folder = Path("runs") / "tiny"
     assert result.stdout.startswith(f"{run_folder}  2 steps")
     assert "detector.safetensors" in result.stdout
+    assert "photos to train on; held out to validate on: " in result.stderr
     assert [line.split(" %")[0] for line in result.stderr.splitlines() if "loss" in line] == [
         "step 1  50.0",
         "step 2  100.0",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sketchfusion_lite.errors import ImageError, OutputError, SketchFusionWarning
-from sketchfusion_lite.files import atomic_write_bytes, list_images, text_of
+from sketchfusion_lite.files import IMAGE_SUFFIXES, atomic_write_bytes, list_images, text_of
 
 
 def test_writes_and_replaces(tmp_path):
@@ -162,6 +163,12 @@ def test_photos_by_their_names(tmp_path, name, recwarn):
     (tmp_path / ".DS_Store").touch()
     assert [path.name for path in list_images(tmp_path)] == [name]
     assert not recwarn.list
+
+
+def test_the_document_lists_all_suffixes():
+    text = Path(__file__).parents[1].joinpath("docs", "folders.md").read_text("utf-8")
+    (listed,) = re.findall(r"suffix: `([^`]+)`", text)
+    assert frozenset(listed.split()) == IMAGE_SUFFIXES
 
 
 def test_a_long_list_of_what_is_left_out_is_counted(tmp_path):

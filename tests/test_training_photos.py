@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -39,11 +41,15 @@ def test_one_bad_photo_does_not_end_a_training(tmp_path, photo_folder):
         data.load_photos([tmp_path / "bad.png"], lambda _, image: image[:, :1], 48, 64)
 
 
-def test_held_out_photos_are_named(photo_folder):
+def test_held_out_photos_are_those_asked_for_or_it_is_said(tmp_path, photo_folder):
     recipe = load_recipe("cues", photos=[str(photo_folder)], hold_out=2, phases=[[0.0, 48, 2]])
-    with pytest.warns(SketchFusionWarning, match="photo0.png, photo3.png .2 of the last folder"):
-        _, held = data.photos_of(recipe, data.human_boundaries, (16, 64))
+    _, held = data.photos_of(recipe, data.human_boundaries, (16, 64))
     assert [photo.name for photo in held] == ["photo0", "photo3"]
+    to_pil(torch.rand(1, 3, 80, 90)).save(tmp_path / "mine.png")
+    few = dataclasses.replace(recipe, photos=[str(photo_folder), str(tmp_path)])
+    with pytest.warns(SketchFusionWarning, match=r"mine\.png \(all of the last folder"):
+        sampler, held = data.photos_of(few, lambda _, image: image[:, :1], (16, 64))
+    assert [photo.name for photo in held] == ["mine"] and len(sampler.sizes) == 6
 
 
 def test_held_out_photos_of_one_stem_are_all_written(tmp_path, photo_folder):

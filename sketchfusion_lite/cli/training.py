@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from ..errors import ArgumentError, RecipeError, WeightsError
+from ..files import text_of
 from .batch import check_target
 from .console import needs_extra, note, progress_bar, say
 
@@ -115,6 +116,9 @@ def train(
         from ..training.loop import TrainingRun
 
         run = TrainingRun(plan, folder, resume)
+    if run.accelerator.is_main_process:
+        held = ", ".join(text_of(photo.name) for photo in run.task.held)
+        note(f"{len(run.task.sampler.sizes)} photos to train on; held out to validate on: {held}")
     try:
         _watch(run, str(folder))
     except KeyboardInterrupt:

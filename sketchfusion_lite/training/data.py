@@ -235,9 +235,9 @@ def photos_of(
         train, held = split(training_files(recipe.photos), recipe.hold_out)
         photos = load_photos(train, boundaries_of, crop, recipe.short_side)
         held_out = load_photos(held, boundaries_of, *held_size)
-        less = f", where {recipe.hold_out} were asked for" if len(held) < recipe.hold_out else ""
-        why = f"{len(held)} of the last folder are held out to validate on{less}"
-        warn_left_out("the photos to train on", {why: [file.name for file in held]})
+        if len(held) < recipe.hold_out:
+            why = f"all of the last folder is held out, and hold_out = {recipe.hold_out} asks for more"
+            warn_left_out("the photos to train on", {why: [file.name for file in held]})
     return CropSampler(photos, recipe.seed + 7919 * rank, recipe.shrunk), held_out
 
 
