@@ -417,6 +417,7 @@ COMMANDS = {
     "export": ["run", "x.safetensors"],
     "sweep": ["grid.yaml"],
     "fetch": ["nothing"],
+    "explore": ["coffee", "--no-browser"],
 }
 
 

@@ -31,6 +31,9 @@ def explore(
     Serves this machine alone (127.0.0.1), with a token in the address, until Ctrl-C. It writes no
     files: the browser downloads what you want to keep.
     """
+    from ..hardware import choose_device, choose_dtype
+
+    choose_dtype(dtype, choose_device(device))  # an error belongs here, not on a page
     with needs_extra("workbook", "the explorer"):
         from ..explorer.page import serve
     serve(photo, port, browser, device, say, dtype)

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from ..errors import ArgumentError, DependencyMissing, OutputError, SweepError
+from .. import checks
+from ..errors import DependencyMissing, OutputError, SweepError
 from ..files import atomic_write_bytes
 from ..workers import open_client, refuse_while_imported, spread
 from . import table
@@ -90,8 +91,7 @@ def run(
     if dry_run:
         sweep.load(report, retry_failed)
         return sweep.finished()
-    if workers < 1:
-        raise ArgumentError(f"workers={workers}: give at least one.")
+    checks.whole("workers", workers, 1)
     with sweep.exclusive():
         sweep.load(report, retry_failed)
         if not resume and sweep.rows:

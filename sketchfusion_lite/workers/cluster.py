@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import checks
 from ..errors import ArgumentError, DependencyMissing, WorkersError
 
 if TYPE_CHECKING:
@@ -92,8 +93,7 @@ def open_client(
         with dask.config.set(settings), _connect(scheduler, timeout) as client:
             yield client
         return
-    if workers < 1:
-        raise ArgumentError(f"workers={workers}: give at least one.")
+    checks.whole("workers", workers, 1)
     with dask.config.set(settings):
         with environment(ONE_THREAD), _failure_explained():
             cluster = LocalCluster(
