@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,6 @@ from sketchfusion_lite.errors import (
 )
 from sketchfusion_lite.sweeps import load_grid, read_results, run
 from sketchfusion_lite.sweeps.progress import Silent
-from sketchfusion_lite.sweeps.unit import Unit, execute
 from sketchfusion_lite.workers.cluster import ONE_THREAD
 from tests.sweep_notebooks import executions, without_times, write_grid
 
@@ -193,74 +191,6 @@ def test_an_edited_notebook_runs_again(tmp_path, cluster):
     sweep(write_grid(tmp_path), cluster)
     sweep(write_grid(tmp_path, "pass"), cluster)
     assert executions(tmp_path) == {"1-0.5-0": 2}
-
-
-# time, kernels, sockets ---------------------------------------------------------------------------
-
-# Holds the interpreter, so that no interrupt reaches it, and has started a process of its own.
-HANGS_FOR_2 = """\
-import re, subprocess
-if x == 2:
-    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    Path(marks, "child").write_text(str(child.pid))
-    re.match("(a*)*b", "a" * 60)
-"""
-
-
-def test_a_run_over_its_time_is_ended_with_all_that_it_started_and_others_go_on(tmp_path, cluster):
-    path = write_grid(tmp_path, HANGS_FOR_2, grid={"x": [2, 1]}, timeout=8)
-    hung, other = sweep(path, cluster)
-    assert hung["status"] == "failed", "a row that is kept until it is retried"
-    for word in ("TimeLimit", "8 s", "timeout", "cell 4: import re, subprocess"):
-        assert word in hung["error"]
-    assert other["status"] == "ok" or "TimeLimit" in other["error"]  # the machine may be busy
-    for pid in (tmp_path / "marks" / "child", tmp_path / "marks" / "2-0.5-0.log"):
-        number = int(pid.read_text())
-        wait_for(lambda number=number: not is_running(number))
-
-
-def is_running(pid):
-    import psutil
-
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def unit_of(folder, **keys):
-    """The run of a grid as a worker gets it."""
-    (planned,) = plan_of(folder, **keys)
-    return Unit(planned, folder / "unit.ipynb", folder, folder / "run", {"notebook": "u"}, "topic")
-
-
-def test_time_may_be_over_before_the_first_cell(tmp_path):
-    row = execute(replace(unit_of(tmp_path), timeout=0.01))
-    assert row["status"] == "failed" and "before its first cell" in row["error"]
-
-
-def test_runs_use_this_python_whatever_python3_is_elsewhere_and_do_without_sockets(
-    tmp_path, monkeypatch
-):
-    spec = tmp_path / "kernels" / "python3" / "kernel.json"
-    spec.parent.mkdir(parents=True)
-    spec.write_text(json.dumps({"argv": ["false", "{connection_file}"], "language": "python"}))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    monkeypatch.setattr("sketchfusion_lite.sweeps.unit._has_sockets", lambda folder: False)
-    assert execute(unit_of(tmp_path))["error"] == ""
-
-
-@pytest.mark.parametrize("kind", [ValueError, KeyError, OSError])
-def test_an_error_of_the_notebooks_execution_is_a_row_and_one_of_the_machine_is_not(
-    tmp_path, monkeypatch, kind
-):
-    def fail(*arguments, **options):
-        raise kind("no translator")
-
-    monkeypatch.setattr("papermill.execute_notebook", fail)
-    if kind is OSError:
-        with pytest.raises(OSError, match="no translator"):
-            execute(unit_of(tmp_path))
-    else:
-        row = execute(unit_of(tmp_path))
-        assert row["status"] == "failed" and "no translator" in row["error"]
 
 
 # what is there, what is missing ---------------------------------------------------------------------

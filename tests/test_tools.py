@@ -38,7 +38,7 @@ def notebook(path: Path, code: str) -> Path:
         ),
         nbformat.v4.new_code_cell(code),
     ]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    kernel = {"name": "python3", "display_name": "Python 3"}  # some programs write no language
     book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
     nbformat.write(book, path)
     return path

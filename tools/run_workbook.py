@@ -103,6 +103,7 @@ def execute(
             str(executed),
             parameters={**parameters, "results_path": str(results.resolve())},
             kernel_name="python3",
+            language="python",  # which not every program notes in its notebooks
             cwd=str(notebook.parent),
             progress_bar=sys.stderr.isatty(),
             config=kernel_config(),
