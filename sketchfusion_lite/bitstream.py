@@ -35,13 +35,7 @@ import struct
 from dataclasses import dataclass
 
 from . import checks
-from .errors import (
-    ArgumentError,
-    CorruptStream,
-    NotAStream,
-    TruncatedStream,
-    UnsupportedStream,
-)
+from .errors import ArgumentError, CorruptStream, NotAStream, TruncatedStream, UnsupportedStream
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",

@@ -31,15 +31,7 @@ from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
 from .model import ModelConfig, SketchFusionModel
 from .rate_search import Trial, search_rate
 from .refiner_io import load_refiner, refiner_config, shipped_refiner
-from .results import (
-    Decoded,
-    Encoded,
-    StreamInfo,
-    StreamSource,
-    describe,
-    read_info,
-    stream_of,
-)
+from .results import Decoded, Encoded, StreamInfo, StreamSource, describe, read_info, stream_of
 from .tiling import DEFAULT_TILE, check_tile, run_tiled
 from .weights_io import load_codec_weights, part, save_weights, stored, without_integers
 

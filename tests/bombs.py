@@ -111,9 +111,9 @@ def animation(kind: str, side: int, frames: int) -> bytes:
 
 def _open_all(folder: Path) -> None:
     from sketchfusion_lite.codec import load_codec
-    from sketchfusion_lite.explorer.photos import open_photo
-    from sketchfusion_lite.explorer.state import Upload
     from sketchfusion_lite.images import load_image
+    from sketchfusion_workbook.explorer.photos import open_photo
+    from sketchfusion_workbook.explorer.state import Upload
 
     codec = load_codec(device="cpu", dtype="float32")
     codec.decode(codec.encode(Image.new("RGB", (64, 64)), quality=1.0).data)  # libraries warm up

@@ -19,10 +19,10 @@ from sketchfusion_lite.bitstream import parse
 from sketchfusion_lite.cli import app
 from sketchfusion_lite.cli.streams import entropy_model_id
 from sketchfusion_lite.errors import ImageError, UnsupportedStream
-from sketchfusion_lite.explorer import photos
-from sketchfusion_lite.explorer.state import Upload
 from sketchfusion_lite.images import load_image
 from sketchfusion_lite.weights_io import shipped_weights
+from sketchfusion_workbook.explorer import photos
+from sketchfusion_workbook.explorer.state import Upload
 
 from . import bombs
 

@@ -136,9 +136,9 @@ def test_formulas_have_their_script(book: Path, pages: dict[str, Page]) -> None:
 
 
 def test_reference_has_every_module(pages: dict[str, Page]) -> None:
-    package = ROOT / "sketchfusion_lite"
     shown = {i for name, page in pages.items() if name.startswith("api/") for i in page.ids if i}
-    for path in package.rglob("*.py"):
+    packages = ("sketchfusion_lite", "sketchfusion_workbook")
+    for path in (path for name in packages for path in (ROOT / name).rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         if any(part.startswith("_") for part in parts[1:]) or "cli" in parts:
             continue

@@ -10,8 +10,8 @@ from PIL import Image
 from sketchfusion_lite.cues import sobel
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.evaluation.boundaries import THRESHOLDS, boundary_curve, boundary_f_measure
-from sketchfusion_lite.evaluation.lesions import blinded
 from sketchfusion_lite.images import to_pil
+from sketchfusion_workbook.lessons.lesions import blinded
 
 # --------------------------------------------------------------------------------------------------
 # Scenes; scikit-image brings the textures
@@ -20,7 +20,7 @@ from sketchfusion_lite.images import to_pil
 @pytest.fixture(scope="module")
 def scenes():
     pytest.importorskip("skimage")
-    from sketchfusion_lite.evaluation import scenes
+    from sketchfusion_workbook.lessons import scenes
 
     return scenes
 
@@ -141,7 +141,7 @@ def test_a_codec_sees_again_after_an_error(tiny_codec, photo):
 
 
 def test_the_gallery_keeps_to_its_budget(tiny_codec, photo):
-    from sketchfusion_lite.evaluation.gallery import equal_bytes
+    from sketchfusion_workbook.lessons.gallery import equal_bytes
 
     picture = to_pil(photo)
     entries = equal_bytes(picture, "a grey box", 700, tiny_codec)
@@ -166,7 +166,7 @@ def pictures():
     pytest.importorskip("matplotlib")
     pytest.importorskip("seaborn")
     pytest.importorskip("IPython")
-    from sketchfusion_lite.viz import cue_pictures
+    from sketchfusion_workbook.figures import cue_pictures
 
     return cue_pictures
 
@@ -201,7 +201,7 @@ def test_ink_is_black_on_white(pictures):
 
 
 def test_precision_recall_draws_with_alt_text(pictures):
-    from sketchfusion_lite.viz import figures
+    from sketchfusion_workbook.figures import figures
 
     truth = torch.zeros(1, 1, 40, 60)
     truth[..., 20, 10:50] = 0.7

@@ -11,9 +11,8 @@ from torch import nn
 from sketchfusion_lite.blocks import blocks
 from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.errors import ArgumentError
-from sketchfusion_lite.evaluation.weave import lattice_power, weave
 from sketchfusion_lite.images import to_pil
-from sketchfusion_lite.training.decoder_tuning import (
+from sketchfusion_workbook.lessons.decoder_tuning import (
     LAST_LAYERS,
     Objective,
     Received,
@@ -21,7 +20,8 @@ from sketchfusion_lite.training.decoder_tuning import (
     receive,
     tune_decoder,
 )
-from sketchfusion_lite.training.inspection import Stage, influence, muted, stages
+from sketchfusion_workbook.lessons.inspection import Stage, influence, muted, stages
+from sketchfusion_workbook.lessons.weave import lattice_power, weave
 
 
 class Difference(nn.Module):
@@ -188,7 +188,7 @@ def test_weave_refuses_windows_that_do_not_fit(changes):
 
 def test_receptive_field_says_how_far_the_influence_goes():
     pytest.importorskip("seaborn")
-    from sketchfusion_lite.viz import decoding
+    from sketchfusion_workbook.figures import decoding
 
     influence = np.zeros((9, 9))
     influence[4, 4], influence[3:6, 3:6], influence[4, 7] = 5.0, influence[3:6, 3:6] + 1.0, 0.5
@@ -199,7 +199,7 @@ def test_receptive_field_says_how_far_the_influence_goes():
 
 def test_receptive_field_shows_the_middle():
     pytest.importorskip("seaborn")
-    from sketchfusion_lite.viz import decoding
+    from sketchfusion_workbook.figures import decoding
 
     influence = np.zeros((41, 41))
     influence[20, 20], influence[20, 23] = 5.0, 1.0
@@ -212,7 +212,7 @@ def test_receptive_field_shows_the_middle():
 
 def test_densities_have_one_panel_each():
     pytest.importorskip("seaborn")
-    from sketchfusion_lite.viz import decoding
+    from sketchfusion_workbook.figures import decoding
 
     rng = np.random.default_rng(0)
     figure = decoding.densities({"a": rng.normal(size=500), "b": np.ones(9)}, "value", "a finding")
@@ -223,7 +223,7 @@ def test_fine_power_of_a_blurred_picture_is_low():
     pytest.importorskip("seaborn")
     from PIL import ImageFilter
 
-    from sketchfusion_lite.viz import decoding
+    from sketchfusion_workbook.figures import decoding
 
     picture = noise_picture()
     assert decoding.fine_power(picture, picture) == pytest.approx(1)

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from sketchfusion_lite.errors import ArgumentError
-from sketchfusion_lite.evaluation.distortions import distortions, please
 from sketchfusion_lite.evaluation.metrics import lpips_distance, psnr
 from sketchfusion_lite.images import load_image, to_pil
+from sketchfusion_workbook.lessons.distortions import distortions, please
 
 
 def array(image: Image.Image) -> np.ndarray:

@@ -12,7 +12,6 @@ from sketchfusion_lite.errors import (
     ResultsError,
     SketchFusionWarning,
 )
-from sketchfusion_lite.evaluation import published
 from sketchfusion_lite.evaluation.curves import (
     Curve,
     bd_metric,
@@ -22,8 +21,9 @@ from sketchfusion_lite.evaluation.curves import (
     overlap,
     published_curve,
 )
-from sketchfusion_lite.evaluation.published import PUBLISHED, load_published
 from sketchfusion_lite.evaluation.summary import equal_bytes, kindest, mean_rows
+from sketchfusion_workbook.lessons import published
+from sketchfusion_workbook.lessons.published import PUBLISHED, load_published
 
 BPP = (0.03, 0.05, 0.08, 0.12)
 PSNR = (22.0, 23.5, 25.0, 26.0)

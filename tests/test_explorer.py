@@ -24,12 +24,12 @@ from sketchfusion_lite.rate_search import search_rate
 
 pytest.importorskip("ipywidgets")
 
-from sketchfusion_lite.explorer import parts, widget
-from sketchfusion_lite.explorer.latest import Latest
-from sketchfusion_lite.explorer.model import ExplorerModel
-from sketchfusion_lite.explorer.photos import MAX_UPLOAD_BYTES, WORK_PIXELS, open_photo
-from sketchfusion_lite.explorer.state import Settings, Snapshot, Upload, read_bytes
-from sketchfusion_lite.viz.before_after import BeforeAfter, before_after_html
+from sketchfusion_workbook.explorer import parts, widget
+from sketchfusion_workbook.explorer.latest import Latest
+from sketchfusion_workbook.explorer.model import ExplorerModel
+from sketchfusion_workbook.explorer.photos import MAX_UPLOAD_BYTES, WORK_PIXELS, open_photo
+from sketchfusion_workbook.explorer.state import Settings, Snapshot, Upload, read_bytes
+from sketchfusion_workbook.figures.before_after import BeforeAfter, before_after_html
 
 PATIENCE = 300  # seconds; the machine may be busy
 
@@ -534,7 +534,7 @@ def test_the_page_is_the_explorer_on_loopback_with_a_token(tmp_path: Path):
     pytest.importorskip("voila", reason="voila is not installed: make install")
     import nbformat
 
-    from sketchfusion_lite.explorer import page
+    from sketchfusion_workbook.explorer import page
 
     path = page.write_page(tmp_path / "explorer.ipynb", 'odd "name".png', "cpu")
     notebook = nbformat.read(path, as_version=4)
@@ -569,7 +569,7 @@ def test_an_unusable_photo_is_said_before_anything_is_served(tmp_path: Path):
 def test_without_voila_the_command_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     import sys
 
-    monkeypatch.delitem(sys.modules, "sketchfusion_lite.explorer.page", raising=False)
+    monkeypatch.delitem(sys.modules, "sketchfusion_workbook.explorer.page", raising=False)
     monkeypatch.setitem(sys.modules, "voila", None)
     monkeypatch.setitem(sys.modules, "voila.app", None)
     done = CliRunner().invoke(app, ["explore"])

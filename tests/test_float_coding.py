@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from sketchfusion_lite.coding import SketchCoder
-from sketchfusion_lite.evaluation.float_coding import FloatNets, misread, reversed_sums
 from sketchfusion_lite.integer import IntegerEntropyModel, export_entropy_model
+from sketchfusion_workbook.lessons.float_coding import FloatNets, misread, reversed_sums
 
 from .conftest import build_tiny_model
 

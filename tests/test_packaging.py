@@ -30,10 +30,11 @@ IMPORT_NAMES = {
     "scikit_learn": "sklearn",
 }
 
+PACKAGES = ("sketchfusion_lite", "sketchfusion_workbook")
+
 # Which extras a part of the library may use; all else must do with the core dependencies.
 PARTS = {
-    "viz": {"workbook"},
-    "explorer": {"workbook"},
+    "sketchfusion_workbook": {"workbook", "peers"},
     "training": {"train"},
     "workers": {"sweep"},
     "sweeps": {"sweep"},
@@ -78,11 +79,11 @@ def imported(file: Path) -> set[str]:
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names.add(node.module.partition(".")[0])
-    return names - set(sys.stdlib_module_names) - {"sketchfusion_lite"}
+    return names - set(sys.stdlib_module_names) - set(PACKAGES)
 
 
 def library_files() -> list[Path]:
-    return sorted((ROOT / "sketchfusion_lite").rglob("*.py"))
+    return sorted(file for name in PACKAGES for file in (ROOT / name).rglob("*.py"))
 
 
 # metadata ---------------------------------------------------------------------------------------
@@ -151,8 +152,9 @@ def test_torch_is_capped() -> None:
 
 @pytest.mark.parametrize("file", library_files(), ids=lambda f: str(f.relative_to(ROOT)))
 def test_imports_are_declared(file: Path) -> None:
-    part = file.relative_to(ROOT / "sketchfusion_lite").parts[0].removesuffix(".py")
-    undeclared = imported(file) - declared(*PARTS.get(part, ()))
+    package, part = file.relative_to(ROOT).parts[:2]
+    extras = PARTS.get(package, PARTS.get(part.removesuffix(".py"), ()))
+    undeclared = imported(file) - declared(*extras)
     assert not undeclared, f"{file.name} imports {undeclared}: declare them in pyproject.toml"
 
 
@@ -167,11 +169,11 @@ def test_imports_beside_the_library_are_declared(folder: str) -> None:
 
 
 def test_library_works_without_notebook_packages() -> None:
-    """Import every module but figures and explorer with those packages blocked, as if not installed."""
+    """Import every module of the codec with those packages blocked, as if not installed."""
     modules = [
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for file in library_files()
-        if not {"viz", "explorer"} & set(file.parts) and file.stem not in ("__main__", "sweeps")
+        if PACKAGES[0] in file.parts and file.stem not in ("__main__", "sweeps")
     ]
     code = (
         "import importlib, sys\n"
@@ -180,6 +182,15 @@ def test_library_works_without_notebook_packages() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_codec_does_not_know_the_workbook() -> None:
+    upwards = [
+        str(file.relative_to(ROOT))
+        for file in library_files()
+        if PACKAGES[0] in file.parts and PACKAGES[1] in file.read_text("utf-8")
+    ]
+    assert not upwards, f"{upwards}: imports go one way"
 
 
 def test_light_modules_do_not_wait_for_torch() -> None:

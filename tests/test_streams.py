@@ -12,16 +12,16 @@ from PIL import Image
 
 from sketchfusion_lite.bitstream import Header, pack
 from sketchfusion_lite.errors import CorruptStream, NotAStream, TruncatedStream
-from sketchfusion_lite.evaluation.prefixes import measure_prefixes, prefix_lengths
 from sketchfusion_lite.images import to_pil
-from sketchfusion_lite.rate_maps import bits_per_place
 from sketchfusion_lite.results import read_info
+from sketchfusion_workbook.lessons.prefixes import measure_prefixes, prefix_lengths
+from sketchfusion_workbook.lessons.rate_maps import bits_per_place
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")
 pytest.importorskip("IPython")
 
-from sketchfusion_lite.viz import figures, streams
+from sketchfusion_workbook.figures import figures, streams
 
 HEADER = Header(768, 512, 102, 0xA9E6)
 DATA = pack(HEADER, bytes(range(40)), bytes(800), bytes(120))

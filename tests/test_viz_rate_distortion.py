@@ -12,16 +12,16 @@ from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.evaluation.adapters import Coded
 from sketchfusion_lite.evaluation.curves import Curve
 from sketchfusion_lite.evaluation.metrics import Metrics
-from sketchfusion_lite.evaluation.published import load_published
-from sketchfusion_lite.evaluation.side_by_side import Side, side_by_side
 from sketchfusion_lite.evaluation.summary import mean_points
+from sketchfusion_workbook.lessons.published import load_published
+from sketchfusion_workbook.lessons.side_by_side import Side, side_by_side
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")
 pytest.importorskip("IPython")
 
-from sketchfusion_lite.viz import figures, naming, strips, wins
-from sketchfusion_lite.viz import rate_distortion as charts
+from sketchfusion_workbook.figures import figures, naming, strips, wins
+from sketchfusion_workbook.figures import rate_distortion as charts
 
 RATES = (0.03, 0.045, 0.07)
 

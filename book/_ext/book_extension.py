@@ -150,7 +150,7 @@ def _skip_imported(
     """What a module hands on from another one is described there only; None leaves it to autodoc."""
     home = getattr(obj, "__module__", None) if what == "module" else None
     here = app.env.temp_data.get("autodoc:module")
-    elsewhere = home and here and home != here and home.startswith("sketchfusion_lite")
+    elsewhere = home and here and home != here and home.startswith("sketchfusion_")
     return True if elsewhere else None
 
 

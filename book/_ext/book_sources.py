@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+PACKAGES = ("sketchfusion_lite", "sketchfusion_workbook")
 DOCUMENTS = ("CHANGELOG.md", "README.md", "sketchfusion_lite/weights/MODEL_CARD.md")
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURES = ("image/png", "image/jpeg")
@@ -125,29 +126,37 @@ def named_rooms(root: Path = ROOT) -> dict[str, Room]:
 def rooms(root: Path = ROOT) -> list[Room]:
     """README's table of modules, one room a row; packages have rooms of their own; what is left comes last."""
     table = (root / "README.md").read_text("utf-8").partition("| module | what happens there |")[2]
-    package = root / "sketchfusion_lite"
     found, listed = [], set()
     for row in re.findall(r"^\| (`.*?) \| (.*?) \|$", table.partition("\n\n")[0], re.MULTILINE):
         names = re.findall(r"`(\w+)`", row[0])
         listed |= set(names)
-        plain = [n for n in names if not (package / n).is_dir()]
-        packages = [n for n in names if (package / n).is_dir()]
+        homes = {name: _home(root, name) for name in names}
+        packages = [n for n in names if (root / homes[n] / n).is_dir()]
+        plain = [n for n in names if n not in packages]
         if plain:
-            found.append(_room(plain[0], row[1], plain))
+            found.append(_room(plain[0], row[1], [f"{homes[n]}.{n}" for n in plain]))
         texts = row[1].split("; ") if len(packages) > 1 else [row[1]] * len(packages)
         for name, text in zip(packages, texts, strict=True):
-            inside = sorted(p.stem for p in (package / name).glob("*.py") if p.stem[0] != "_")
+            whole, folder = f"{homes[name]}.{name}", root / homes[name] / name
+            inside = sorted(p.stem for p in folder.glob("*.py") if p.stem[0] != "_")
             inside = [] if name == "cli" else inside  # its help says more than its functions
-            found.append(_room(name, text, [name, *(f"{name}.{n}" for n in inside)]))
-    left = sorted({p.stem for p in package.glob("*.py") if p.stem[0] != "_"} - listed)
+            found.append(_room(name, text, [whole, *(f"{whole}.{n}" for n in inside)]))
+    codec = root / PACKAGES[0]
+    left = sorted({p.stem for p in codec.glob("*.py") if p.stem[0] != "_"} - listed)
     if left:
-        found.append(_room("others", "what the others share", left))
+        found.append(_room("others", "what the others share", [f"{PACKAGES[0]}.{n}" for n in left]))
     return found
 
 
-def _room(title: str, text: str, names: list[str]) -> Room:
-    text = text[0].upper() + text[1:] + "."
-    return Room(title, text, tuple(f"sketchfusion_lite.{name}" for name in names))
+def _home(root: Path, name: str) -> str:
+    """The package that has a module or package of this name."""
+    return next(
+        p for p in PACKAGES if (root / p / name).is_dir() or (root / p / f"{name}.py").is_file()
+    )
+
+
+def _room(title: str, text: str, modules: list[str]) -> Room:
+    return Room(title, text[0].upper() + text[1:] + ".", tuple(modules))
 
 
 def page(room: Room) -> str:

@@ -14,6 +14,7 @@ What a script can rely on:
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
@@ -21,7 +22,6 @@ import typer
 from .. import __version__
 from .console import Command, ErrorReportingGroup, say
 from .evaluation import evaluate, fid
-from .explore import explore
 from .pictures import decode, encode
 from .streams import info
 from .sweep import sweep
@@ -65,5 +65,6 @@ def main(
 
 for _command in (encode, decode, evaluate, fid, sweep, train, export, fetch):
     app.command(no_args_is_help=True, cls=Command)(_command)
-for _command in (info, explore):
-    app.command(cls=Command)(_command)
+app.command(cls=Command)(info)
+for _point in entry_points(group="sketchfusion.commands"):  # of packages above this one: explore
+    app.command(_point.name, cls=Command)(_point.load())

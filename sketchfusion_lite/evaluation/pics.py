@@ -260,7 +260,7 @@ def decode_pics(
 
 @cache
 def _shipped_detector() -> Detector:
-    from ..codec import load_codec  # on demand: a detector of one's own needs no weights
+    from ..codec import load_codec
 
     return load_codec(device="cpu", dtype="float32").boundaries
 

@@ -23,13 +23,7 @@ from ..weights_io import load_part
 from . import data
 from .adversarial import PatchDiscriminator, diff_augment, hinge_game
 from .base import Task
-from .objectives import (
-    PerceptualLoss,
-    RateController,
-    SparseLoss,
-    draw_quality,
-    sketch_loss,
-)
+from .objectives import PerceptualLoss, RateController, SparseLoss, draw_quality, sketch_loss
 from .recipe import CodecRecipe, describe
 from .starting import load_start
 
@@ -81,7 +75,7 @@ class CodecTask(Task):
         self.discriminator = (
             PatchDiscriminator(config.latent_channels) if recipe.adversarial_weight else None
         )
-        from ..evaluation.metrics import load_lpips  # fetches the trunks: only this task needs them
+        from ..evaluation.metrics import load_lpips
 
         self.lpips = PerceptualLoss(load_lpips("alex"), recipe.lpips_zoom).requires_grad_(False)
         self.lpips_vgg = SparseLoss.of_vgg(recipe)

@@ -1,0 +1,347 @@
+"""What the explorer knows and does, without a single widget: settings go in, snapshots come out.
+
+    update(bpp=0.06) --> quick lane: photo -> latent (once) -> rate search -> preview ----> snapshot
+                                                                        |
+               slow lane: effort -> refiner's steps -> AVIF -> metrics <+ -- after each --> snapshot
+
+Each lane is a thread that works on the newest settings alone. Work for older ones ends at the next step of the
+search or the refiner, or the next metric, so that a slider's answer waits for nothing that nobody wants any more.
+Every snapshot is immutable, and an older one never follows a newer one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from time import perf_counter
+
+from PIL import Image
+from torch import Tensor
+
+from sketchfusion_lite.codec import SketchFusionCodec
+from sketchfusion_lite.errors import ArgumentError, BudgetTooSmall, SketchFusionError
+from sketchfusion_lite.evaluation.metrics import Metrics, measure
+from sketchfusion_lite.evaluation.peers import PeerTrials
+from sketchfusion_lite.hardware import describe_choice
+from sketchfusion_lite.images import to_pil
+from sketchfusion_lite.latent_search import ITERATIONS
+from sketchfusion_lite.rate_search import Trial, search_rate
+from sketchfusion_lite.results import Encoded
+
+from .latest import Latest, Superseded
+from .photos import open_photo
+from .state import Settings, Snapshot, Upload
+
+__all__ = ["LIVE_METRICS", "ExplorerModel"]
+
+LIVE_METRICS = ("psnr", "ms_ssim", "lpips_alex")
+# Seconds of a step of the search over those of a refined decode in one step, measured on two cores (600 x 400 and
+# 451 x 300 pixels: 1.8 to 2.3). It serves until a search has been timed.
+_STEP_OVER_DECODE = 2.1
+
+_Dial = tuple[bytes, int, float]  # file, steps, realism
+
+_log = logging.getLogger(__name__)
+
+
+class _Opened:
+    """A photo with everything that is computed once for it."""
+
+    def __init__(self, codec: SketchFusionCodec, source: str | Upload) -> None:
+        self.source = source
+        self.photo, self.remark = open_photo(source)
+        self.trial: Trial = codec.trial(self.photo.image)
+        self.peers = PeerTrials(self.photo.image)
+
+
+class ExplorerModel:
+    """Keeps a snapshot in step with the settings.
+
+    Args:
+        codec: that encodes and decodes; from here on it belongs to the model's threads.
+        settings: to begin with. Nothing is computed before :meth:`update`.
+        on_change: called with every new snapshot, from the model's threads, one call at a time.
+        metrics: to measure, cheap ones first; out of :data:`~sketchfusion_lite.evaluation.metrics.METRICS`.
+    """
+
+    def __init__(
+        self,
+        codec: SketchFusionCodec,
+        settings: Settings | None = None,
+        on_change: Callable[[Snapshot], None] = lambda snapshot: None,
+        metrics: tuple[str, ...] = LIVE_METRICS,
+    ) -> None:
+        self.codec, self.on_change, self.metrics = codec, on_change, metrics
+        self._lock = threading.RLock()
+        self._wanted = Snapshot(settings or Settings())  # newest settings
+        self._shown = self._wanted
+        self._opened: _Opened | None = None
+        self._refined: tuple[_Dial, Image.Image] | None = None  # the last one, and what it is of
+        self._decoding = self._searching = 0.0  # seconds per pixel of a decode, of a step; 0: none
+        self._quick: Latest[Snapshot] = Latest(self._guarded(self._make_preview), "skf-quick")
+        self._slow: Latest[Snapshot] = Latest(self._guarded(self._make_rest), "skf-slow")
+
+    @property
+    def settings(self) -> Settings:
+        """The newest, whether already answered or not."""
+        return self._wanted.settings
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The last one that was published."""
+        return self._shown
+
+    def update(self, **changes: object) -> None:
+        """Change settings by name; returns at once.
+
+        Raises:
+            TypeError: no such setting.
+        """
+        with self._lock:
+            wanted = replace(self._wanted.settings, **changes)
+            self._wanted = Snapshot(wanted, self._wanted.version + 1)
+            self._quick.submit(self._wanted)
+
+    def stop(self) -> None:
+        """End a search at its next step; the file of before stays. Returns at once."""
+        if self._shown.searching:
+            self.update(effort=self._shown.effort)
+
+    def expected_seconds(self, effort: int) -> float | None:
+        """How long a search for the photo on show would take here, in seconds; None before anything was timed.
+
+        Args:
+            effort: 0 to 10.
+        """
+        pace = self._searching or _STEP_OVER_DECODE * self._decoding
+        photo = self._shown.photo
+        return ITERATIONS[effort] * pace * photo.pixels if pace and photo else None
+
+    def wait(self, timeout: float | None = None) -> Snapshot:
+        """Block until all is done (or ``timeout`` seconds are over), and return the snapshot."""
+        if self._quick.wait(timeout):  # it hands over to the slow lane before it is done
+            self._slow.wait(timeout)
+        return self._shown
+
+    def close(self) -> None:
+        """End the threads."""
+        with self._lock:
+            self._wanted = replace(self._wanted, version=self._wanted.version + 1)
+        self._quick.close()
+        self._slow.close()
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _publish(self, snapshot: Snapshot) -> Snapshot:
+        """Show a snapshot, unless a newer one is wanted.
+
+        Raises:
+            Superseded: then.
+        """
+        with self._lock:
+            self._check(snapshot)
+            self._shown = snapshot
+            self.on_change(snapshot)
+        return snapshot
+
+    def _check(self, snapshot: Snapshot) -> None:
+        if snapshot.version != self._wanted.version:
+            raise Superseded
+
+    def _guarded(self, work: Callable[[Snapshot], None]) -> Callable[[Snapshot], None]:
+        """Work whose errors become snapshots: a thread that dies would be a page that froze."""
+
+        def guarded(snapshot: Snapshot) -> None:
+            try:
+                try:
+                    work(snapshot)
+                except SketchFusionError as error:
+                    self._fail(snapshot, str(error))
+                except Superseded:
+                    raise
+                except Exception as error:
+                    _log.exception("the explorer met an error that it does not know")
+                    self._fail(snapshot, f"unexpected {type(error).__name__}: {error}")
+            except Superseded:
+                pass
+            except Exception:  # of on_change, which was called twice by now
+                _log.exception("the explorer cannot show its snapshots")
+
+        return guarded
+
+    def _fail(self, snapshot: Snapshot, message: str) -> None:
+        self._publish(
+            replace(
+                self._shown,
+                settings=self.settings,
+                version=snapshot.version,
+                activity="",
+                progress=(0, 0),
+                error=message,
+            )
+        )
+
+    def _make_preview(self, wanted: Snapshot) -> None:
+        """The quick lane: everything up to the preview."""
+        started, settings = perf_counter(), wanted.settings
+        opened = self._opened
+        if opened is None or opened.source != settings.photo:
+            self._publish(
+                replace(
+                    self._shown,
+                    settings=settings,
+                    version=wanted.version,
+                    error="",
+                    activity="opening the photo",
+                )
+            )
+            self._opened = opened = self._open(wanted)
+        budget = settings.max_bytes or int(settings.bpp * opened.photo.pixels / 8)
+        if budget < 1:
+            raise ArgumentError(f"{opened.photo.name}: a budget of {budget} bytes. Give 1 or more.")
+        last = self._shown
+        same = (  # a search starts from the file at hand; going back to none makes the file anew
+            last.photo is opened.photo
+            and last.budget == budget
+            and last.decoded is not None
+            and (last.effort == settings.effort or settings.effort > 0)
+        )
+        if same:
+            encoded, decoded = last.encoded, last.decoded
+        else:
+            encoded = self._encode(opened, budget)
+            decoded = self.codec.decode(encoded.data, "preview")
+        effort, refined = last.effort if same else 0, self._known_refined(encoded, settings)
+        kept = refined is not None and refined is last.refined
+        snapshot = replace(
+            wanted,
+            photo=opened.photo,
+            remark=opened.remark,
+            budget=budget,
+            encoded=encoded,
+            decoded=decoded,
+            effort=effort,
+            networks=describe_choice(self.codec.device, self.codec.dtype),
+            refined=refined,
+            steps_done=settings.steps if refined else 0,
+            peer=last.peer if same else None,
+            scores={k: v for k, v in last.scores.items() if kept or k != "refined"} if same else {},
+            activity="refining" if effort == settings.effort else "searching",
+            preview_seconds=last.preview_seconds if same else perf_counter() - started,
+        )
+        self._slow.submit(self._publish(snapshot))
+
+    def _encode(self, opened: _Opened, budget: int) -> Encoded:
+        try:
+            return search_rate(opened.trial, budget)
+        except BudgetTooSmall as error:  # whose own words are those of arguments
+            raise ArgumentError(
+                f"{opened.photo.name}: {budget:,} bytes are too few. This photo needs at least "
+                f"{error.needed_bytes:,}: raise the budget, or take a smaller photo."
+            ) from error
+
+    def _open(self, wanted: Snapshot) -> _Opened:
+        """Open the photo; if it is unusable, the one before stays, so that the sliders keep working."""
+        try:
+            return _Opened(self.codec, wanted.settings.photo)
+        except SketchFusionError:
+            with self._lock:
+                if self._opened is not None and wanted.version == self._wanted.version:
+                    settings = replace(wanted.settings, photo=self._opened.source)
+                    self._wanted = replace(wanted, settings=settings)
+            raise
+
+    def _make_rest(self, snapshot: Snapshot) -> None:
+        """The slow lane: a better latent, the refined picture, then the peer, then the metrics."""
+        self._check(snapshot)
+        if snapshot.effort != snapshot.settings.effort:
+            snapshot = self._search(snapshot)
+        if snapshot.refined is None:
+            snapshot = self._refine(snapshot)
+        if snapshot.peer is None:
+            snapshot = self._publish(replace(snapshot, activity="making AVIF", progress=(0, 0)))
+            with suppress(BudgetTooSmall):  # no AVIF of this photo fits; the view says so
+                snapshot = replace(snapshot, peer=self._opened.peers.at_most(snapshot.budget))
+            snapshot = self._publish(snapshot)
+        self._publish(replace(self._measure(snapshot), activity="", progress=(0, 0)))
+
+    def _search(self, snapshot: Snapshot) -> Snapshot:
+        """Search a better latent within the same budget; says how long it will take."""
+        effort, began = snapshot.settings.effort, 0.0
+
+        def on_progress(done: int, total: int, numbers: dict[str, float]) -> None:
+            activity = f"effort {effort}: step {done} of {total}, {numbers['seconds']:.0f} s left"
+            nonlocal began
+            if done:
+                self._searching = (perf_counter() - began) / done / snapshot.photo.pixels
+            else:  # the encoder's pass, and perhaps the loading of networks, are over
+                began = perf_counter()
+            self._publish(replace(snapshot, activity=activity, progress=(done, total)))
+
+        photo = snapshot.photo.image
+        encoded = self.codec.encode(
+            photo, max_bytes=snapshot.budget, effort=effort, on_progress=on_progress
+        )
+        decoded = self.codec.decode(encoded.data, "preview")
+        return self._publish(
+            replace(
+                snapshot,
+                encoded=encoded,
+                decoded=decoded,
+                effort=effort,
+                refined=None,
+                steps_done=0,
+                scores={k: v for k, v in snapshot.scores.items() if k == "AVIF"},
+                activity="refining",
+                progress=(0, 0),
+            )
+        )
+
+    def _known_refined(self, encoded: Encoded, settings: Settings) -> Image.Image | None:
+        """The refined picture that was made last, if it is of this file and this dial."""
+        wanted = encoded.data, settings.steps, settings.realism
+        return self._refined[1] if self._refined and self._refined[0] == wanted else None
+
+    def _refine(self, snapshot: Snapshot) -> Snapshot:
+        """Refine, and show every step."""
+        settings, began = snapshot.settings, perf_counter()
+
+        def on_step(done: int, picture: Tensor) -> None:
+            if done == 1:
+                self._decoding = (perf_counter() - began) / snapshot.photo.pixels
+            progress = (done, settings.steps)
+            self._publish(
+                replace(snapshot, refined=to_pil(picture), steps_done=done, progress=progress)
+            )
+
+        refined = self.codec.decode(
+            snapshot.encoded.data,
+            "refined",
+            steps=settings.steps,
+            realism=settings.realism,
+            on_step=on_step,
+        ).refined
+        self._refined = (snapshot.encoded.data, settings.steps, settings.realism), refined
+        return self._publish(replace(snapshot, refined=refined, steps_done=settings.steps))
+
+    def _measure(self, snapshot: Snapshot) -> Snapshot:
+        """Add the metrics one by one."""
+        pictures = {"preview": snapshot.decoded.preview, "refined": snapshot.refined}
+        if snapshot.peer is not None:
+            pictures["AVIF"] = snapshot.peer.image
+        for metric in self.metrics:
+            scores = dict(snapshot.scores)
+            for name, picture in pictures.items():
+                known = scores.get(name, Metrics())
+                if getattr(known, metric) == getattr(known, metric):  # not nan: measured before
+                    continue
+                self._check(snapshot)
+                found = getattr(measure(snapshot.photo.image, picture, (metric,)), metric)
+                scores[name] = replace(known, **{metric: found})
+            snapshot = self._publish(
+                replace(snapshot, scores=scores, activity="measuring", progress=(0, 0))
+            )
+        return snapshot

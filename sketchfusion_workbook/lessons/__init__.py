@@ -1,0 +1,1 @@
+"""Experiments that a notebook shows and the codec does not need."""

@@ -1,0 +1,107 @@
+"""The symbols of one picture, unfolded into planes: what is sent where, how likely it was, what it costs.
+
+photo --> SketchFusionCodec --> symbols in coding order --> SymbolPlanes, one value per place and channel
+
+For looking and measuring; coding goes without it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sketchfusion_lite.bitstream import quality_to_index
+from sketchfusion_lite.entropy import checkerboard, scale_of_index
+from sketchfusion_lite.images import ImageSource, load_image
+from sketchfusion_lite.integer import UNITS_PER_Y
+
+if TYPE_CHECKING:
+    from sketchfusion_lite.codec import SketchFusionCodec
+
+__all__ = ["SymbolPlanes", "symbol_planes", "unfold"]
+
+
+@dataclass(frozen=True)
+class SymbolPlanes:
+    """What the encoder makes of one picture; tensors are float32 ``(1, C, h, w)`` on the CPU, structure group first.
+
+    Attributes:
+        y: the latent times the gain of this quality, not rounded.
+        symbols: the integers that are coded, ``round(y - means)``.
+        means: the predicted means.
+        scales: the predicted standard deviations.
+        bits: ideal code length of each symbol.
+        hyper_bits: ideal code length of the hyper symbols, which have no plane here.
+        structure_channels: how many of the channels are structure.
+    """
+
+    y: Tensor
+    symbols: Tensor
+    means: Tensor
+    scales: Tensor
+    bits: Tensor
+    hyper_bits: float
+    structure_channels: int
+
+    @property
+    def y_hat(self) -> Tensor:
+        """What the receiver knows of ``y``: ``means + symbols``."""
+        return self.means + self.symbols
+
+    @property
+    def zeros(self) -> float:
+        """Fraction of the symbols that are zero."""
+        return float((self.symbols == 0).double().mean())
+
+    @property
+    def total_bits(self) -> float:
+        """Ideal code length of the picture, hyper symbols included."""
+        return self.hyper_bits + float(self.bits.double().sum())
+
+
+def symbol_planes(codec: SketchFusionCodec, image: ImageSource, quality: float) -> SymbolPlanes:
+    """Encode a picture as far as its symbols.
+
+    Args:
+        codec: whose encoder and entropy model.
+        image: path, PIL image, array or tensor; see :func:`.load_image`.
+        quality: 0 (smallest) to 5 (finest).
+
+    Raises:
+        ArgumentError: quality out of range.
+        ImageError: no usable picture.
+    """
+    index = quality_to_index(quality)
+    latent = codec._latent(load_image(image))  # (1, C, h, w)
+    with torch.inference_mode():
+        gain, _ = codec.model.gain(codec._quality_tensor(index))  # (1, C, 1, 1)
+    coded = codec._quantise(latent, index)
+    tables, split = codec.coder.tables, codec.entropy.structure_channels
+    symbols, rows, bits = (torch.empty(coded.y_hat.shape) for _ in range(3))
+    for section, group in ((1, slice(0, split)), (2, slice(split, None))):
+        values, places = coded.symbols[section], coded.rows[section]
+        cost = tables.bits(values, places)
+        for planes, flat in ((symbols, values), (rows, places), (bits, cost)):
+            planes[0, group] = unfold(flat.float(), *planes.shape[-2:])
+    return SymbolPlanes(
+        (latent * gain).float().cpu(),
+        symbols,
+        coded.y_hat.float() / UNITS_PER_Y - symbols,
+        scale_of_index(rows - codec.entropy.hyper_channels),
+        bits,
+        coded.bits[0],
+        split,
+    )
+
+
+def unfold(flat: Tensor, height: int, width: int) -> Tensor:
+    """Values of one group in coding order ``(C * h * w,)``, anchors first, then the others -> planes ``(C, h, w)``."""
+    anchors = checkerboard(height, width)[0, 0]  # (h, w)
+    planes = flat.new_empty(len(flat) // (height * width), height, width)
+    first = len(planes) * int(anchors.sum())
+    for where, part in ((anchors, flat[:first]), (~anchors, flat[first:])):
+        planes[:, where] = part.view(len(planes), int(where.sum()))
+    return planes
