@@ -18,21 +18,20 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import bitstream, checks
-from .coding import SketchCoder, Symbols
 from .conditioning import DEFAULT_REALISM, DEFAULT_STEPS, OnStep, RefinementCondition, Refiner
-from .errors import ArgumentError, ImageError, ModelMismatch, WeightsError
+from .errors import ArgumentError, ModelMismatch, WeightsError
 from .hardware import choose_device, choose_dtype, describe_choice, refuse_fork
-from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple, to_pil
-from .integer import UNITS_PER_Y, IntegerEntropyModel, export_entropy_model
+from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, to_pil
+from .integer import IntegerEntropyModel, export_entropy_model
 from .model import ModelConfig, SketchFusionModel
 from .rate_search import Trial, search_rate
 from .refiner_io import load_refiner, refiner_config, shipped_refiner
 from .results import Decoded, Encoded, StreamInfo, StreamSource, describe, read_info, stream_of
-from .tiling import DEFAULT_TILE, check_tile, run_tiled
+from .signal_path import SignalPath
+from .tiling import DEFAULT_TILE
 from .weights_io import load_codec_weights, part, save_weights, stored, without_integers
 
 if TYPE_CHECKING:
@@ -49,32 +48,23 @@ __all__ = [
 ]
 
 STAGES = ("sketch", "preview", "refined")
-STRIDE = 16
 DEFAULT_BPP = 0.045
-DETECTOR_MARGIN = 64  # radius of its receptive field in pixels, rounded up to a multiple of 16
 MAX_EFFORT = 10  # of latent_search, which is imported only when it is asked for
 _MOST_BYTES = 1 << 62  # a budget above is none; as a float it would be no number
-_LOADING = (
-    threading.RLock()
-)  # what is loaded at its first use is loaded once; not in the codec, which is pickled
+# What is loaded at its first use is loaded once; not in the codec, which is pickled.
+_LOADING = threading.RLock()
 _TRAINING_ONLY = tuple(
     f"entropy.{part}." for part in ("prior", "synthesis", "structure_context", "tone_context")
 )
 
 
-class SketchFusionCodec:
+class SketchFusionCodec(SignalPath):
     """Encode photos to ``.skf`` bytes and decode them.
 
     Args:
-        model: the trained networks.
-        entropy: the integer entropy model exported from them.
-        device: where the float networks run, see :func:`.choose_device`; entropy coding is always exact integer work
-            on the CPU.
-        dtype: of the float networks, see :func:`.choose_dtype`. It may change which symbols an encoder picks, never how
-            they decode.
+        model, entropy, device, dtype, tile: see :class:`.SignalPath`.
         refiner: the second receiver stage, or the folder of one; None for the one that comes with the library. It
             is loaded when it is first needed.
-        tile: side in pixels above which a picture is worked on in pieces, to bound the memory.
         weights: the file that the networks came from, None for the shipped one; ``effort`` reads more of it.
 
     Raises:
@@ -91,19 +81,10 @@ class SketchFusionCodec:
         tile: int = DEFAULT_TILE,
         weights: str | Path | None = None,
     ) -> None:
-        checks.kind("model", model, SketchFusionModel, "a SketchFusionModel")
-        checks.kind("entropy", entropy, IntegerEntropyModel, "an IntegerEntropyModel")
-        check_tile("tile", tile)
-        self.device = choose_device(device)
-        self.dtype = choose_dtype(dtype, self.device)
-        self.model = model.eval().to(self.device, self.dtype, memory_format=torch.channels_last)
-        self.entropy = entropy
-        self.coder = SketchCoder(entropy)
-        self.counter = SketchCoder(entropy.rough())  # for trials of the rate search
-        self.tile = tile
+        super().__init__(model, entropy, device, dtype, tile)
         self._refiner = _refiner_or_folder(refiner)
         self._weights = None if weights is None else checks.path("weights", weights)
-        self._searched: EntropyModel | None = None
+        self._float_entropy: EntropyModel | None = None
 
     @classmethod
     def from_model(cls, model: SketchFusionModel) -> SketchFusionCodec:
@@ -115,11 +96,6 @@ class SketchFusionCodec:
     def __repr__(self) -> str:
         where = describe_choice(self.device, self.dtype)
         return f"SketchFusionCodec({self._weights or 'shipped weights'}, model {self.model_id:#06x}, on {where})"
-
-    @property
-    def model_id(self) -> int:
-        """16-bit id that streams of this codec carry."""
-        return self.entropy.model_id
 
     @property
     def refiner(self) -> Refiner:
@@ -197,7 +173,7 @@ class SketchFusionCodec:
         refuse_fork()
         pixels = load_image(image, max_pixels, name)  # (1, 3, H, W)
         size = pixels.shape[-2:]
-        trial = Trial(self, self._latent(pixels), *size)
+        trial = Trial(self, self.latent(pixels), *size)
         if index is not None:
             encoded, budget = trial.encode(index), None
         else:
@@ -205,9 +181,12 @@ class SketchFusionCodec:
             encoded = search_rate(trial, budget)
         if effort == 0:
             return encoded
-        from .effort import better_file
+        from .effort import better_file, finest_picture
 
-        return better_file(trial, pixels, encoded, budget, effort, on_progress)
+        refiner = self.refiner if self.finest_stage == "refined" else None
+        picture = finest_picture(self.model, refiner)
+        entropy = self._networks_that_count()
+        return better_file(trial, entropy, picture, pixels, encoded, budget, effort, on_progress)
 
     def trial(self, image: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Trial:
         """Run the encoder network once; files of this photo at many rates then come cheap.
@@ -224,7 +203,20 @@ class SketchFusionCodec:
         max_pixels = checks.whole("max_pixels", max_pixels, 1)
         refuse_fork()
         pixels = load_image(image, max_pixels)  # (1, 3, H, W)
-        return Trial(self, self._latent(pixels), *pixels.shape[-2:])
+        return Trial(self, self.latent(pixels), *pixels.shape[-2:])
+
+    # By these names programs of before 0.8 took single steps.
+    _decode_latent, _preview = SignalPath.dequantise, SignalPath.preview
+
+    def _networks_that_count(self) -> EntropyModel:
+        """The float entropy networks, which only training and ``effort`` need."""
+        if hasattr(self.model.entropy, "synthesis"):
+            return self.model.entropy
+        from .latent_search import load_float_entropy
+
+        with _LOADING:
+            self._float_entropy = self._float_entropy or load_float_entropy(self._weights)
+            return self._float_entropy
 
     def decode(
         self,
@@ -272,13 +264,13 @@ class SketchFusionCodec:
         header = stream.header
         if header.model_id != self.model_id:
             raise ModelMismatch.between(header.model_id, self.model_id, name)
-        y_hat, quality = self._decode_latent(stream, name)
+        y_hat, quality = self.dequantise(stream, name)
         size = (header.height, header.width)
-        lines = self._render(y_hat, size)
+        lines = self.render(y_hat, size)
         sketch, about = to_pil(lines), describe(stream, len(data))
         if stage == "sketch":
             return Decoded(sketch, sketch, None, None, about)
-        preview = crop(self._preview(y_hat, quality), size)  # (1, 3, H, W)
+        preview = crop(self.preview(y_hat, quality), size)  # (1, 3, H, W)
         shown = to_pil(preview)
         if stage == "preview":
             return Decoded(shown, sketch, shown, None, about)
@@ -295,78 +287,7 @@ class SketchFusionCodec:
         """
         refuse_fork()
         pixels = load_image(image)
-        return self._detect(pixels.to(self.device, self.dtype)).float()
-
-    def _detect(self, pixels: Tensor) -> Tensor:
-        """Boundary probability ``(1, 1, H, W)`` of ``(1, 3, H, W)``."""
-
-        def network(piece: Tensor) -> Tensor:
-            return self.model.boundary_detector(_channels_last(piece)).sigmoid()
-
-        return run_tiled(network, [(pixels, 1)], 1, DETECTOR_MARGIN, self.tile)
-
-    @torch.inference_mode()
-    def _latent(self, pixels: Tensor) -> Tensor:
-        """Unscaled latent ``(1, C, ceil(H/16), ceil(W/16))``: what the rate search reuses."""
-        pixels = pixels.to(self.device, self.dtype)
-        cues = (pixels, self._detect(pixels))  # (1, 3, H, W), (1, 1, H, W)
-
-        def network(*pieces: Tensor) -> Tensor:
-            padded = (pad_to_multiple(_channels_last(piece), STRIDE)[0] for piece in pieces)
-            return self.model.encoder(*padded)
-
-        margin = self.model.encoder.margin
-        y = run_tiled(network, [(cue, 1) for cue in cues], STRIDE, margin, self.tile)
-        if not torch.isfinite(y).all():
-            raise ImageError("the encoder returned non-finite values for this picture.")
-        return y
-
-    @torch.inference_mode()
-    def _quantise(
-        self, y: Tensor, index: int, z: Tensor | None = None, coder: SketchCoder | None = None
-    ) -> Symbols:
-        quality = self._quality_tensor(index)
-        gain, _ = self.model.gain(quality)  # (1, C, 1, 1)
-        scaled = y * gain
-        z = self.model.entropy.hyper_latent(scaled) if z is None else z
-        return (coder or self.coder).quantise(scaled, z, index)
-
-    @torch.inference_mode()
-    def _decode_latent(
-        self, stream: bitstream.Stream, name: str = "stream"
-    ) -> tuple[Tensor, Tensor]:
-        """``y_hat`` after inverse gain ``(1, C, h, w)`` and quality ``(1,)``."""
-        header = stream.header
-        height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
-        index = header.quality_index
-        units = self.coder.decode(stream.payload, index, height, width, stream.missing, name)
-        quality = self._quality_tensor(index)
-        _, inverse_gain = self.model.gain(quality)
-        y_hat = (units / UNITS_PER_Y).to(self.device, self.dtype) * inverse_gain
-        return y_hat, quality
-
-    @torch.inference_mode()
-    def _render(self, y_hat: Tensor, size: tuple[int, int]) -> Tensor:
-        """Line drawing ``(1, 1, H, W)``, dark lines on white paper."""
-        structure = y_hat[:, : self.model.config.structure_channels]
-        lines = self.model.renderer(structure).float().sigmoid()  # (1, 1, 8h, 8w)
-        lines = F.interpolate(lines, scale_factor=2, mode="bilinear")  # (1, 1, 16h, 16w)
-        return 1 - crop(lines, size)
-
-    @torch.inference_mode()
-    def _preview(self, y_hat: Tensor, quality: Tensor) -> Tensor:
-        """Preview ``(1, 3, 16h, 16w)`` in [0, 1]."""
-
-        def network(piece: Tensor) -> Tensor:
-            return self.model.preview(_channels_last(piece), quality)
-
-        inputs = [(y_hat, STRIDE)]
-        preview = run_tiled(network, inputs, 1, self.model.preview.margin, self.tile)
-        return preview.float().clamp_(0, 1)
-
-    def _quality_tensor(self, index: int) -> Tensor:
-        value = bitstream.index_to_quality(index)
-        return torch.tensor([value], device=self.device, dtype=self.dtype)
+        return self.detect(pixels.to(self.device, self.dtype)).float()
 
 
 def _refiner_or_folder(refiner: Refiner | str | Path | None) -> Refiner | Path | None:
@@ -378,11 +299,6 @@ def _refiner_or_folder(refiner: Refiner | str | Path | None) -> Refiner | Path |
     if refiner is None or (isinstance(refiner, Refiner) and not isinstance(refiner, type)):
         return refiner
     return checks.path("refiner", refiner)
-
-
-def _channels_last(piece: Tensor) -> Tensor:
-    """Of a piece, never of a large picture: its copy would be as large."""
-    return piece.contiguous(memory_format=torch.channels_last)
 
 
 def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -> int:

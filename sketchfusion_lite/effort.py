@@ -5,31 +5,26 @@ Trial, Encoded --> latent_search --> symbols --> file --> fits, and a lower obje
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from . import bitstream
+from .conditioning import Refiner
+from .entropy import EntropyModel
 from .errors import ArgumentError
 from .images import pad_to_multiple
-from .latent_search import MAX_PIXELS, OnProgress, load_float_entropy, optimise_latent
+from .latent_search import MAX_PIXELS, OnProgress, Picture, optimise_latent
+from .model import SketchFusionModel
 from .rate_search import Trial
 from .results import Encoded
 from .sampler import FlowRefiner
-
-if TYPE_CHECKING:
-    from .codec import SketchFusionCodec
-    from .entropy import EntropyModel
-
-_STRIDE = 16
-_LOADING = threading.Lock()  # the float networks of a codec are loaded once
+from .tiling import STRIDE
 
 
 def better_file(
     trial: Trial,
+    entropy: EntropyModel,
+    picture: Picture,
     pixels: Tensor,
     encoded: Encoded,
     budget: int | None,
@@ -40,6 +35,8 @@ def better_file(
 
     Args:
         trial: of the photo.
+        entropy: the float networks.
+        picture: by which a latent is judged, see :func:`finest_picture`.
         pixels: the photo ``(1, 3, H, W)`` in [0, 1].
         encoded: what the encoder's own latent gave.
         budget: bytes; None for as many as ``encoded`` has.
@@ -49,9 +46,9 @@ def better_file(
         ArgumentError: the picture is too large for a search.
         WeightsError: weights without float entropy networks.
     """
-    codec = trial.codec
+    path = trial.path
     index = bitstream.quality_to_index(encoded.quality)
-    padded, size = pad_to_multiple(pixels, _STRIDE)
+    padded, size = pad_to_multiple(pixels, STRIDE)
     if padded.shape[-2] * padded.shape[-1] > MAX_PIXELS:
         raise ArgumentError(
             f"effort={effort}: the search of a {size[1]}x{size[0]} picture would take too much memory; at most "
@@ -60,43 +57,37 @@ def better_file(
     start_bits = sum(trial.symbols(index).bits)
     room = (budget or len(encoded.data)) - len(encoded.data)  # bytes that the rate search left
     found = optimise_latent(
-        codec.model,
-        _float_entropy(codec),
-        codec.coder,
+        path.model,
+        entropy,
+        path.coder,
         trial.y,
         padded,
         index,
         effort=effort,
         size=size,
-        picture=_first_guess(codec),
+        picture=picture,
         # Each of the three sections is rounded up to a word, which may cost 12 bytes at equal bits.
         target_bits=max(start_bits + 8 * (room - 3 * bitstream.WORD_BYTES), 1.0),
         on_progress=on_progress,
     )
-    better = trial.encode(index, codec._quantise(found.y.to(codec.device), index, found.z))
+    better = trial.encode(index, path.quantise(found.y.to(path.device), index, found.z))
     fits = len(better.data) <= (budget or len(encoded.data))
     return better if fits and found.after.objective < found.before.objective else encoded
 
 
-def _first_guess(codec: SketchFusionCodec) -> Callable[[Tensor, Tensor], Tensor]:
-    """The picture by which a latent is searched: of the finest stage that gradients can pass."""
-    refiner = codec.refiner if codec.finest_stage == "refined" else None
-    if not isinstance(refiner, FlowRefiner):  # a large prior is no judge for a few dozen steps
-        return codec.model.preview
+def finest_picture(model: SketchFusionModel, refiner: Refiner | None) -> Picture:
+    """The picture by which a latent is searched: of the finest stage that gradients can pass.
+
+    Args:
+        model: whose preview it is where ``refiner`` is none of ours: a large prior is no judge for a few dozen steps.
+        refiner: of the codec; None where it has none.
+    """
+    if not isinstance(refiner, FlowRefiner):
+        return model.preview
 
     def picture(y_hat: Tensor, quality: Tensor) -> Tensor:
         with torch.no_grad():
-            preview = codec.model.preview(y_hat, quality).clamp_(0, 1)
+            preview = model.preview(y_hat, quality).clamp_(0, 1)
         return refiner.first_guess(preview, y_hat, quality)
 
     return picture
-
-
-def _float_entropy(codec: SketchFusionCodec) -> EntropyModel:
-    """The float entropy networks, which only training and ``effort`` need."""
-    if hasattr(codec.model.entropy, "synthesis"):
-        return codec.model.entropy
-    with _LOADING:
-        if codec._searched is None:
-            codec._searched = load_float_entropy(codec._weights)
-        return codec._searched

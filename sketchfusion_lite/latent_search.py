@@ -49,6 +49,7 @@ from .images import crop
 from .integer import UNITS_PER_Y
 from .latent_objective import MIN_LPIPS_SIDE, VIEWS, LpipsViews, Objective, View, cached_lpips
 from .model import ModelConfig, SketchFusionModel, entropy_model
+from .tiling import STRIDE
 from .weights_io import load_codec_weights, part
 
 __all__ = [
@@ -204,8 +205,8 @@ def optimise_latent(
         if checks.kind(name, tensor, Tensor, "a tensor").ndim != 4:
             raise ArgumentError(f"{name} has shape {tuple(tensor.shape)}; give one with four axes.")
     height, width = photo.shape[-2:]
-    if photo.shape != (1, 3, 16 * y.shape[-2], 16 * y.shape[-1]) or len(y) != 1:
-        raise ArgumentError(f"photo {tuple(photo.shape)} is not 16 times y {tuple(y.shape)}.")
+    if photo.shape != (1, 3, STRIDE * y.shape[-2], STRIDE * y.shape[-1]) or len(y) != 1:
+        raise ArgumentError(f"photo {tuple(photo.shape)} is not {STRIDE} times y {tuple(y.shape)}.")
     if height * width > max_pixels:
         raise ArgumentError(
             f"the search of a {width}x{height} picture would take too much memory: at most {max_pixels} pixels. "

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from math import ceil, log, sqrt
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,9 +20,7 @@ from .bitstream import WORD_BYTES
 from .coding import FLUSH_BYTES, Symbols
 from .errors import BudgetTooSmall
 from .results import Encoded
-
-if TYPE_CHECKING:
-    from .codec import SketchFusionCodec
+from .signal_path import SignalPath
 
 _CLOSE_ENOUGH = 0.96  # the rate search stops this near below the budget
 _AIM = 0.985
@@ -39,22 +36,22 @@ _LAST = 255
 class Trial:
     """One latent at different qualities: the encoder network ran before, once."""
 
-    def __init__(self, codec: SketchFusionCodec, y: Tensor, height: int, width: int) -> None:
-        self.codec, self.y, self.height, self.width = codec, y, height, width
+    def __init__(self, path: SignalPath, y: Tensor, height: int, width: int) -> None:
+        self.path, self.y, self.height, self.width = path, y, height, width
         self._symbols: dict[int, Symbols] = {}
         self._activity: dict[int, float] = {}
 
     def symbols(self, index: int) -> Symbols:
         """Exact symbols of a quality."""
         if index not in self._symbols:
-            self._symbols[index] = self.codec._quantise(self.y, index)
+            self._symbols[index] = self.path.quantise(self.y, index)
         return self._symbols[index]
 
     @torch.inference_mode()
     def activity(self, index: int) -> float:
         """What a quality's size is nearly proportional to, as a logarithm: magnitudes of differences of neighbours."""
         if index not in self._activity:
-            gain, _ = self.codec.model.gain(self.codec._quality_tensor(index))  # (1, C, 1, 1)
+            gain, _ = self.path.model.gain(self.path.quality_tensor(index))  # (1, C, 1, 1)
             height = self.y.shape[-2]
             rows = torch.arange(0, height, max(1, self.y.numel() // _SOME))
             here = (self.y[..., rows, :] * gain).float()  # (1, C, some of h, w)
@@ -66,18 +63,18 @@ class Trial:
 
     def size(self, index: int) -> float:
         """Size of the file in bytes to within a few: code length, coder's flush, header, checksums."""
-        bits = self.codec._quantise(self.y, index, coder=self.codec.counter).bits
+        bits = self.path.quantise(self.y, index, coder=self.path.counter).bits
         words = [ceil(section / 32) for section in bits]
         rounding = WORD_BYTES * sum(words) - sum(bits) / 8
         return bitstream.file_size(self.header(index), *words) - rounding + FLUSH_BYTES
 
     def header(self, index: int) -> bitstream.Header:
-        return bitstream.Header(self.width, self.height, index, self.codec.model_id)
+        return bitstream.Header(self.width, self.height, index, self.path.model_id)
 
     def encode(self, index: int, symbols: Symbols | None = None) -> Encoded:
         """A file at one quality, of the encoder's own symbols or of others."""
         symbols, header = symbols or self.symbols(index), self.header(index)
-        data = bitstream.pack(header, *self.codec.coder.encode(symbols))
+        data = bitstream.pack(header, *self.path.coder.encode(symbols))
         area = self.width * self.height
         return Encoded(data, len(data) * 8 / area, sum(symbols.bits) / area, header.quality)
 

@@ -28,7 +28,7 @@ from .errors import ArgumentError
 from .hardware import choose_device
 from .images import crop, pad_to_multiple
 from .refiner import RefinerUNet
-from .tiling import CELL, DEFAULT_TILE, check_tile, run_tiled
+from .tiling import DEFAULT_TILE, STRIDE, check_tile, run_tiled
 
 if TYPE_CHECKING:
     from .refinement import RefinementPipeline
@@ -96,7 +96,7 @@ def sample(
     if preview.ndim != 4 or preview.shape[1] != 3 or not preview.numel():
         raise ArgumentError(f"preview has shape {tuple(preview.shape)}; give (B, 3, H, W).")
     size = preview.shape[-2:]
-    expected = (len(preview), unet.config.latent_channels, *(-(-s // CELL) for s in size))
+    expected = (len(preview), unet.config.latent_channels, *(-(-s // STRIDE) for s in size))
     for name, tensor, shape in (("y_hat", y_hat, expected), ("quality", quality, expected[:1])):
         if tuple(tensor.shape) != shape:
             raise ArgumentError(
@@ -108,7 +108,7 @@ def sample(
     device, dtype = weight.device if device is None else choose_device(device), weight.dtype
     # In place wherever nobody else looks: each of these tensors is 144 MB for 12 megapixels.
     start = preview.to(device, dtype).mul(2).sub_(1)
-    start, _ = pad_to_multiple(start, CELL)  # (B, 3, H', W')
+    start, _ = pad_to_multiple(start, STRIDE)  # (B, 3, H', W')
     y_hat, quality = y_hat.to(device, dtype), quality.to(device, dtype)
     noise = _noise(start.shape, generator).to(device, dtype)
     x = noise.mul_(unet.config.noise).add_(start)  # x_1, in the noise's memory
@@ -119,7 +119,7 @@ def sample(
         def network(x: Tensor, *told: Tensor, time: Tensor = time) -> Tensor:
             return unet(x, time, *told, quality, realism)
 
-        inputs = ((x, 1), (start, 1), (y_hat, CELL))
+        inputs = ((x, 1), (start, 1), (y_hat, STRIDE))
         x0_hat = run_tiled(network, inputs, out_stride=1, margin=unet.margin, tile=tile)
         x = advance(step, x, x0_hat)
         del x0_hat, inputs

@@ -18,7 +18,7 @@ from torch import Tensor
 from . import checks
 from .errors import ArgumentError
 
-CELL = 16  # pixels per latent position: tiles start and end on these
+STRIDE = 16  # pixels a side of one place of the latent; tiles start and end on these
 DEFAULT_TILE = 1024
 
 
@@ -35,8 +35,8 @@ def check_tile(name: str, tile: int) -> int:
     Raises:
         ArgumentError: no multiple of 16 above 0.
     """
-    if not checks.is_whole(tile) or tile < 1 or tile % CELL:
-        raise checks.refusal(name, tile, f"give a multiple of {CELL} above 0.")
+    if not checks.is_whole(tile) or tile < 1 or tile % STRIDE:
+        raise checks.refusal(name, tile, f"give a multiple of {STRIDE} above 0.")
     return tile
 
 
@@ -65,14 +65,14 @@ def run_tiled(
         ArgumentError: tile or margin is not a multiple of 16.
     """
     check_tile("tile", tile)
-    if margin < 0 or margin % CELL:
-        raise ArgumentError(f"margin={margin}: give a multiple of {CELL}, or 0.")
+    if margin < 0 or margin % STRIDE:
+        raise ArgumentError(f"margin={margin}: give a multiple of {STRIDE}, or 0.")
     first, stride = inputs[0]
     size = [side * stride for side in first.shape[-2:]]
     if max(size) <= tile:
         return network(*(tensor for tensor, _ in inputs))
-    rows, columns = (-(-side // CELL) for side in size)  # slices beyond a picture end with it
-    reach, side, scale = margin // CELL, tile // CELL, CELL // out_stride
+    rows, columns = (-(-side // STRIDE) for side in size)  # slices beyond a picture end with it
+    reach, side, scale = margin // STRIDE, tile // STRIDE, STRIDE // out_stride
     result: Tensor | None = None
     for top, bottom in cores(rows, side):
         for left, right in cores(columns, side):
@@ -80,7 +80,7 @@ def run_tiled(
             before, behind = max(left - reach, 0), min(right + reach, columns)
             pieces = (
                 tensor[..., above * k : below * k, before * k : behind * k]
-                for tensor, k in ((t, CELL // s) for t, s in inputs)
+                for tensor, k in ((t, STRIDE // s) for t, s in inputs)
             )
             piece = network(*pieces)
             core = piece[

@@ -26,7 +26,7 @@ from tests.conftest import build_tiny_model
 
 
 def latent_of(codec: SketchFusionCodec, photo: torch.Tensor, index: int = 128):
-    return codec._quantise(codec._latent(photo), index)
+    return codec.quantise(codec.latent(photo), index)
 
 
 def test_decoded_symbols_equal_encoded_ones(tiny_codec, photo):
@@ -100,11 +100,11 @@ def test_integer_networks_follow_the_float_ones(tiny_model, photo):
     """Code length of the export within 0.5 % of what training saw, per image."""
     codec = SketchFusionCodec.from_model(tiny_model)
     with torch.no_grad():
-        y = codec._latent(photo)
+        y = codec.latent(photo)
         quality = torch.tensor([bitstream.index_to_quality(102)])
         gain, _ = tiny_model.gain(quality)
         trained = tiny_model.entropy(y * gain, quality)
-    symbols = codec._quantise(y, 102)
+    symbols = codec.quantise(y, 102)
     assert sum(symbols.bits) == pytest.approx(float(trained.bits), rel=0.005)
     equal = (trained.y_hat * 8 == symbols.y_hat).float().mean()
     assert equal > 0.9  # the rest are ties of a mean's rounding

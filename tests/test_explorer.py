@@ -112,8 +112,8 @@ def test_settings_become_a_file_pictures_and_metrics(model: ExplorerModel, codec
 
 
 def test_the_encoder_network_runs_once_per_photo(model: ExplorerModel, codec, monkeypatch):
-    runs, latent = [], codec._latent
-    monkeypatch.setattr(codec, "_latent", lambda pixels: runs.append(1) or latent(pixels))
+    runs, latent = [], codec.latent
+    monkeypatch.setattr(codec, "latent", lambda pixels: runs.append(1) or latent(pixels))
     whole = len(codec.encode(model.settings.photo, quality=5).data)
     runs.clear()
     sizes = []
@@ -190,7 +190,7 @@ def test_errors_are_shown_and_the_last_picture_stays(model: ExplorerModel):
 
 
 def test_an_error_nobody_foresaw_is_shown_too(model: ExplorerModel, codec, monkeypatch, caplog):
-    monkeypatch.setattr(codec, "_latent", lambda pixels: 1 / 0)
+    monkeypatch.setattr(codec, "latent", lambda pixels: 1 / 0)
     model.update()
     assert "ZeroDivisionError" in model.wait(PATIENCE).error
     assert "does not know" in caplog.text

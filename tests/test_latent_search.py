@@ -38,7 +38,7 @@ def search(tiny_codec, tiny_entropy, photo):
 
     def run(**options) -> SearchResult:
         options = {"objective": SQUARED_ERROR, "effort": 1} | options
-        y = tiny_codec._latent(photo)
+        y = tiny_codec.latent(photo)
         return optimise_latent(
             tiny_codec.model, tiny_entropy, tiny_codec.coder, y, photo, INDEX, **options
         )
@@ -47,7 +47,7 @@ def search(tiny_codec, tiny_entropy, photo):
 
 
 def stream_of(codec, y, z, height, width) -> bytes:
-    gain, _ = codec.model.gain(codec._quality_tensor(INDEX))
+    gain, _ = codec.model.gain(codec.quality_tensor(INDEX))
     symbols = codec.coder.quantise(y * gain, z, INDEX)
     header = bitstream.Header(width, height, INDEX, codec.model_id)
     return bitstream.pack(header, *codec.coder.encode(symbols))
@@ -62,7 +62,7 @@ def test_the_result_is_better_and_within_the_bits(search):
 
 
 def test_shapes_and_types_stay(search, tiny_codec, photo):
-    y, result = tiny_codec._latent(photo), search()
+    y, result = tiny_codec.latent(photo), search()
     assert result.y.shape == y.shape and result.y.dtype == y.dtype
     assert not result.y.requires_grad and not result.z.requires_grad
     assert result.z.shape == tiny_codec.model.entropy.analysis(y).shape
@@ -98,7 +98,7 @@ def test_the_same_call_gives_the_same_latent_and_draws_no_random_numbers(search)
 
 
 def test_effort_0_is_the_start(search, tiny_codec, photo):
-    y, result = tiny_codec._latent(photo), search(effort=0)
+    y, result = tiny_codec.latent(photo), search(effort=0)
     assert torch.equal(result.y, y) and result.iterations == 0
     assert result.after is result.before
     plain = tiny_codec.encode(photo, quality=bitstream.index_to_quality(INDEX)).data
@@ -132,7 +132,7 @@ def test_it_stops_early_when_nothing_is_gained(search, monkeypatch):
 def test_a_bad_search_gives_back_the_start(search, tiny_codec, photo, monkeypatch):
     monkeypatch.setattr(latent_search, "_LEARNING_RATE", 50.0)
     result = search(effort=1)
-    assert torch.equal(result.y, tiny_codec._latent(photo))
+    assert torch.equal(result.y, tiny_codec.latent(photo))
     assert result.after is result.before
 
 
@@ -144,12 +144,12 @@ def test_a_lower_target_of_bits_is_met(search):
 
 def test_a_target_out_of_reach_gives_back_the_start(search, tiny_codec, photo):
     result = search(effort=1, target_bits=1.0)
-    assert torch.equal(result.y, tiny_codec._latent(photo)) and result.after is result.before
+    assert torch.equal(result.y, tiny_codec.latent(photo)) and result.after is result.before
 
 
 def test_padding_does_not_count(tiny_codec, tiny_entropy, photo):
     small = photo[..., :90, :133]
-    y = tiny_codec._latent(small)
+    y = tiny_codec.latent(small)
     padded = torch.nn.functional.pad(small, (0, 11, 0, 6), mode="replicate")
     given = (tiny_codec.model, tiny_entropy, tiny_codec.coder, y)
     options = {"size": (90, 133), "objective": SQUARED_ERROR, "effort": 1}
@@ -170,7 +170,7 @@ def test_it_works_in_inference_mode_and_without_tone(photo, tmp_path):
     codec = SketchFusionCodec.from_model(model)
     with torch.inference_mode():
         result = optimise_latent(
-            model, model.entropy, codec.coder, codec._latent(photo), photo, INDEX,
+            model, model.entropy, codec.coder, codec.latent(photo), photo, INDEX,
             effort=1, objective=SQUARED_ERROR,
         )  # fmt: skip
     assert result.after.objective <= result.before.objective
@@ -197,7 +197,7 @@ def test_wrong_arguments(search, options):
 
 
 def test_wrong_tensors(tiny_codec, tiny_entropy, photo):
-    y, model, coder = tiny_codec._latent(photo), tiny_codec.model, tiny_codec.coder
+    y, model, coder = tiny_codec.latent(photo), tiny_codec.model, tiny_codec.coder
     with pytest.raises(ArgumentError, match="not 16 times"):
         optimise_latent(model, tiny_entropy, coder, y, photo[..., :80], INDEX)
     with pytest.raises(ArgumentError, match="index"):

@@ -162,7 +162,7 @@ def test_context_pays():
 
     codec = load_codec(device="cpu", dtype="float32")
     image = load_image(load_photo("coffee").image)
-    symbols = codec._quantise(codec._latent(image), 128)
+    symbols = codec.quantise(codec.latent(image), 128)
     tables = codec.coder.tables
     for section in (1, 2):
         values = symbols.symbols[section]

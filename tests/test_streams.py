@@ -84,8 +84,8 @@ def test_hexdump_shows_the_ends_of_long_sections():
 
 
 def test_bit_maps_add_up_to_the_sections(tiny_codec, photo):
-    latent = tiny_codec._latent(photo)
-    symbols = tiny_codec._quantise(latent, 128)
+    latent = tiny_codec.latent(photo)
+    symbols = tiny_codec.quantise(latent, 128)
     maps = bits_per_place(symbols, tiny_codec.coder.tables)
     assert list(maps) == ["structure", "tone"]
     for grid, bits in zip(maps.values(), symbols.bits[1:], strict=True):

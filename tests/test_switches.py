@@ -46,8 +46,8 @@ def test_a_variant_codes_what_it_quantised(variant):
     _, codec = variant
     photo = torch.rand(1, 3, 72, 104, generator=torch.Generator().manual_seed(1))
     encoded = codec.encode(photo, quality=3.0)
-    y_hat, quality = codec._decode_latent(bitstream.parse(encoded.data))
-    symbols = codec._quantise(codec._latent(photo), bitstream.quality_to_index(3.0))
+    y_hat, quality = codec.dequantise(bitstream.parse(encoded.data))
+    symbols = codec.quantise(codec.latent(photo), bitstream.quality_to_index(3.0))
     _, inverse_gain = codec.model.gain(quality)
     assert symbols.y_hat.abs().sum() > 0
     assert torch.equal(y_hat, symbols.y_hat.float() / 8 * inverse_gain)
@@ -58,7 +58,7 @@ def test_a_variant_codes_what_it_quantised(variant):
 def test_integers_agree_with_the_trained_networks(variant):
     model, codec = variant
     photo = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    y = codec._latent(photo) * codec.model.gain(torch.tensor([2.0]))[0]
+    y = codec.latent(photo) * codec.model.gain(torch.tensor([2.0]))[0]
     with torch.no_grad():
         floats = model.entropy(y, torch.tensor([2.0]))
     index = bitstream.quality_to_index(2.0)

@@ -29,9 +29,9 @@ from sketchfusion_lite import bitstream, load_codec
 from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.files import atomic_write_bytes
 from sketchfusion_lite.releases import released
+from sketchfusion_lite.tiling import STRIDE
 
 STREAMS = Path(__file__).parents[1] / "tests" / "streams"
-STRIDE = 16
 THUMBNAIL = (8, 8)
 TOLERANCE = {"float32": 2, "bfloat16": 4}  # levels of 255; measured on one machine: 0 and 1
 KEYS = ("environment", "torch", "python", "machine", "device", "threads", "dtype", "onednn")

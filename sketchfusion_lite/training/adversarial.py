@@ -21,10 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ..tiling import STRIDE
 from .draws import randint
 from .objectives import window
-
-LATENT_STRIDE = 16
 
 
 def diff_augment(image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,7 +49,7 @@ def diff_augment(image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
 
     # By -1, 0 or 1 latent positions, zeros coming in at the border.
     rows, columns = (randint(3, image.device) for _ in range(2))
-    image = _moved(image, rows * LATENT_STRIDE, columns * LATENT_STRIDE, LATENT_STRIDE)
+    image = _moved(image, rows * STRIDE, columns * STRIDE, STRIDE)
     condition = _moved(condition, rows, columns, 1)
 
     side = height // 3, width // 3

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..images import crop, pad_to_multiple
 from ..integer import IntegerEntropyModel
 from ..model import ModelConfig, SketchFusionModel
+from ..tiling import STRIDE
 from ..weights_io import load_codec_weights, part, without_integers
 from . import data
 from .base import Task
@@ -91,7 +92,7 @@ class ReceiverTask(Task):
         for photo in self.held:
             pixels = photo.pixels[:, : data.VALIDATION_SIZE[0], : data.VALIDATION_SIZE[1]]
             image = pixels.to(device).unsqueeze(0).float() / 255  # (1, 4, H, W)
-            padded, size = pad_to_multiple(image, 16)
+            padded, size = pad_to_multiple(image, STRIDE)
             quality = torch.full((1,), VALIDATION_QUALITY, device=device)
             decoded = self.codec(padded[:, :3], padded[:, 3:], quality)
             preview = crop(decoded.preview, size).clamp(0, 1)

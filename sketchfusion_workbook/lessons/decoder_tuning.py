@@ -25,10 +25,11 @@ import torch
 from torch import Tensor, nn
 
 from sketchfusion_lite import bitstream
-from sketchfusion_lite.codec import STRIDE, SketchFusionCodec
+from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.images import ImageSource, load_image, pad_to_multiple
 from sketchfusion_lite.preview import PreviewDecoder
+from sketchfusion_lite.tiling import STRIDE
 from sketchfusion_lite.training.adversarial import PatchDiscriminator, diff_augment, hinge_game
 from sketchfusion_lite.training.objectives import PerceptualLoss
 
@@ -105,7 +106,7 @@ def receive(codec: SketchFusionCodec, images: Iterable[ImageSource], bpp: float)
     for image in images:
         pixels = load_image(image)  # (1, 3, H, W)
         data = codec.encode(pixels, bpp=bpp).data
-        y_hat, quality = codec._decode_latent(bitstream.parse(data))
+        y_hat, quality = codec.dequantise(bitstream.parse(data))
         padded, size = pad_to_multiple(pixels, STRIDE)
         padded = (padded * 255).round().byte()  # a folder of photos fits the memory
         # Cloned: tensors born in inference mode cannot take part in training.

@@ -75,10 +75,10 @@ def symbol_planes(codec: SketchFusionCodec, image: ImageSource, quality: float) 
         ImageError: no usable picture.
     """
     index = quality_to_index(quality)
-    latent = codec._latent(load_image(image))  # (1, C, h, w)
+    latent = codec.latent(load_image(image))  # (1, C, h, w)
     with torch.inference_mode():
-        gain, _ = codec.model.gain(codec._quality_tensor(index))  # (1, C, 1, 1)
-    coded = codec._quantise(latent, index)
+        gain, _ = codec.model.gain(codec.quality_tensor(index))  # (1, C, 1, 1)
+    coded = codec.quantise(latent, index)
     tables, split = codec.coder.tables, codec.entropy.structure_channels
     symbols, rows, bits = (torch.empty(coded.y_hat.shape) for _ in range(3))
     for section, group in ((1, slice(0, split)), (2, slice(split, None))):
