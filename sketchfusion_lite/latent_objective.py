@@ -63,7 +63,7 @@ def cached_lpips() -> nn.Module | None:
 @cache
 def _lpips_of(path: str) -> nn.Module:
     """Loaded once per process and place of the trunk."""
-    from .evaluation.metrics import load_lpips
+    from .perception import load_lpips
 
     return load_lpips("alex")
 

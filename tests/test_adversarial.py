@@ -13,7 +13,7 @@ from PIL import Image
 
 from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.errors import RecipeError
-from sketchfusion_lite.evaluation.metrics import load_lpips
+from sketchfusion_lite.perception import load_lpips
 from sketchfusion_lite.preview import PreviewDecoder
 from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
 from sketchfusion_lite.refiner_io import load_refiner

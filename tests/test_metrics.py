@@ -18,6 +18,7 @@ from sketchfusion_lite.evaluation import metrics
 from sketchfusion_lite.evaluation.comparison import Comparison
 from sketchfusion_lite.evaluation.metrics import METRICS, Metrics, measure
 from sketchfusion_lite.images import to_uint8
+from sketchfusion_lite.perception import load_dists, load_lpips
 from sketchfusion_lite.trunks import LAYERS
 
 
@@ -162,7 +163,7 @@ def test_lpips_against_formula_and_pin(net: str, pair: tuple[Tensor, Tensor]) ->
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_load_lpips_is_the_package_with_a_trained_trunk(net: str) -> None:
-    model = metrics.load_lpips(net)
+    model = load_lpips(net)
     assert not model.training
     assert not any(p.requires_grad for p in model.parameters())
     assert not any(t.is_meta for t in model.state_dict().values())
@@ -171,14 +172,14 @@ def test_load_lpips_is_the_package_with_a_trained_trunk(net: str) -> None:
     assert distance.shape == (1, 1, 1, 1)
     distance.sum().backward()
     assert image.grad is not None and image.grad.abs().sum() > 0
-    assert metrics.load_lpips(net) is not model, "a caller may move or change its own"
+    assert load_lpips(net) is not model, "a caller may move or change its own"
 
 
 @pytest.mark.filterwarnings("ignore:.*pretrained|.*weight enum:UserWarning")
 def test_lpips_heads_are_the_packages() -> None:
     import lpips
 
-    ours = metrics.load_lpips("alex").state_dict()
+    ours = load_lpips("alex").state_dict()
     theirs = lpips.LPIPS(net="alex", pnet_rand=True, verbose=False).state_dict()
     assert ours.keys() == theirs.keys()
     for name, values in theirs.items():
@@ -201,7 +202,7 @@ def test_dists_is_the_published_class(
 
     monkeypatch.setattr(DISTS_pt.models, "vgg16", from_cache)
     theirs = DISTS_pt.DISTS(load_weights=False)
-    ours = metrics.load_dists()
+    ours = load_dists()
     theirs.alpha, theirs.beta = ours.alpha, ours.beta
     assert ours.alpha.sum() + ours.beta.sum() == pytest.approx(1, abs=1e-5)
     assert list(ours.state_dict()) and ours.state_dict().keys() == theirs.state_dict().keys()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from ..errors import EvaluationError
 from ..hardware import choose_device
 from ..images import ImageSource
+from ..perception import load_dists, load_lpips
 from . import metrics
 from .metrics import METRICS, MIN_SIDE, Metrics, check_metrics, eight_bit
 
@@ -118,10 +119,10 @@ class _Remembering(nn.Module):
 def _network(name: str, device: str) -> tuple[nn.Module, _Remembering]:
     """A metric's network, and the trunk inside it."""
     if name == "dists":
-        model = metrics.load_dists().to(device)
+        model = load_dists().to(device)
         trunk = _Remembering(model.forward_once)
         model.forward_once = trunk.forward
     else:
-        model = metrics.load_lpips(name.removeprefix("lpips_")).to(device)
+        model = load_lpips(name.removeprefix("lpips_")).to(device)
         trunk = model.net = _Remembering(model.net)
     return model, trunk

@@ -75,7 +75,7 @@ class CodecTask(Task):
         self.discriminator = (
             PatchDiscriminator(config.latent_channels) if recipe.adversarial_weight else None
         )
-        from ..evaluation.metrics import load_lpips
+        from ..perception import load_lpips
 
         self.lpips = PerceptualLoss(load_lpips("alex"), recipe.lpips_zoom).requires_grad_(False)
         self.lpips_vgg = SparseLoss.of_vgg(recipe)

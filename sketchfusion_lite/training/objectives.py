@@ -78,7 +78,7 @@ class SparseLoss(nn.Module):
         """LPIPS with the VGG16 trunk, or None if its weight is 0."""
         if not recipe.lpips_vgg_weight:
             return None
-        from ..evaluation.metrics import load_lpips
+        from ..perception import load_lpips
 
         seen = PerceptualLoss(load_lpips("vgg")).requires_grad_(False)
         return cls(seen, recipe.vgg_every, recipe.vgg_share)

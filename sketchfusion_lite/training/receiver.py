@@ -40,7 +40,7 @@ class ReceiverTask(Task):
         tensors, sizes, name = load_codec_weights(recipe.codec or None)
         self.codec = frozen_codec(tensors, sizes)
         self.codec_id = IntegerEntropyModel(part(tensors, "integer", name)).model_id
-        from ..evaluation.metrics import load_dists, load_lpips
+        from ..perception import load_dists, load_lpips
 
         self.lpips = PerceptualLoss(load_lpips("alex"), recipe.lpips_zoom).requires_grad_(False)
         self.lpips_vgg = SparseLoss.of_vgg(recipe)

@@ -74,7 +74,7 @@ class RefinerTask(ReceiverTask):
             graft(self.unet, frozen_codec(tensors, sizes).preview)
         self.discriminator = None
         if recipe.adversarial_weight > 0 or recipe.texture_weight > 0:
-            from ..evaluation.metrics import load_lpips
+            from ..perception import load_lpips
 
             alex = recipe.judge == "alex"
             trunk = self.lpips.net if alex else load_lpips(recipe.judge).requires_grad_(False)

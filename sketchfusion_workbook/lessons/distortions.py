@@ -17,8 +17,8 @@ import torch
 from PIL import Image, ImageFilter
 
 from sketchfusion_lite.errors import ArgumentError
-from sketchfusion_lite.evaluation.metrics import load_lpips
 from sketchfusion_lite.images import ImageSource, load_image, to_pil
+from sketchfusion_lite.perception import load_lpips
 
 __all__ = ["distortions", "please"]
 

@@ -1,0 +1,115 @@
+"""Networks that judge pictures about as people do: LPIPS [1] and DISTS [2], for training, search and evaluation.
+
+    cache --sha256--> trained trunk --+
+                                      +--> frozen module, on the CPU
+    package lpips, dists-pytorch -----+    (heads, forward pass)
+
+References
+    [1] Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
+    [2] Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity", TPAMI 2020.
+"""
+
+from __future__ import annotations
+
+import warnings
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .datasets import lpips_trunk
+from .errors import DependencyMissing, WeightsError
+
+__all__ = ["load_dists", "load_lpips"]
+
+
+def load_lpips(net: str = "alex") -> nn.Module:
+    """The LPIPS network with its trained trunk and heads: frozen, in evaluation mode, on the CPU.
+
+    Each call returns a fresh module. Its ``forward(a, b)`` is that of the ``lpips`` package:
+    ``a, b`` are ``(B, 3, H, W)`` **in [-1, 1]** (not [0, 1]), the result is ``(B, 1, 1, 1)``;
+    gradients flow to the inputs.
+
+    Args:
+        net: ``"alex"`` or ``"vgg"``.
+
+    Raises:
+        ArgumentError: another net.
+        DownloadError: the trunk is neither in the cache nor to be had.
+    """
+    trunk = lpips_trunk(net)  # first: a wrong name or a missing file should say so at once
+    try:
+        import lpips
+    except ImportError as error:
+        raise DependencyMissing.for_extra("lpips", "train", "LPIPS") from error
+
+    # On "meta" nothing is allocated or initialised: every value below is a loaded one.
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchvision: "pretrained" is deprecated
+        model = lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
+    model.scaling_layer = lpips.ScalingLayer()
+    file = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
+    heads = torch.load(file, map_location="cpu", weights_only=True)
+    state = dict(model.scaling_layer.named_buffers(prefix="scaling_layer"))
+    for name in model.state_dict():
+        if name.startswith("net.slice"):  # net.slice2.3.weight is torchvision's features.3.weight
+            state[name] = torch.from_numpy(trunk["features." + name.split(".", 2)[2]])
+        elif name.startswith("lin"):  # lin0.model.1.weight; again as lins.0.model.1.weight
+            state[name] = heads[name.replace("lins.", "lin")]
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"LPIPS ({net}): the weights do not fit the installed lpips package ({error}). "
+            "Install lpips 0.1.4."
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+def load_dists() -> nn.Module:
+    """The DISTS network with trained trunk and weights: frozen, in evaluation mode, on the CPU.
+
+    Its ``forward(a, b, require_grad=False)`` takes ``(B, 3, H, W)`` in [0, 1]. The published class
+    downloads its trunk while it is built, so the layers are put together here, from the VGG16 in the
+    cache; forward pass and weights are the published ones.
+    """
+    trunk = lpips_trunk("vgg")
+    try:
+        from DISTS_pytorch import DISTS, DISTS_pt
+    except ImportError as error:
+        raise DependencyMissing.for_extra("dists-pytorch", "train", "DISTS") from error
+
+    model = DISTS.__new__(DISTS)
+    nn.Module.__init__(model)
+    channels = [trunk[f"features.{i}.bias"].shape[0] for i in (0, 5, 10, 17, 24)]
+    # Max pooling is replaced by blurred L2 pooling [2]; indices as in torchvision's VGG16.
+    starts = (0, 4, 9, 16, 23, 30)
+    for stage, (first, last) in enumerate(pairwise(starts), start=1):
+        layers = nn.Sequential()
+        for index in range(first, last):
+            if index == first and stage > 1:
+                layer: nn.Module = DISTS_pt.L2pooling(channels=channels[stage - 2])
+            elif f"features.{index}.weight" in trunk:
+                layer = _convolution(trunk, index)
+            else:
+                layer = nn.ReLU(inplace=True)
+            layers.add_module(str(index), layer)
+        model.add_module(f"stage{stage}", layers)
+    model.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, -1, 1, 1))
+    model.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, -1, 1, 1))
+    model.chns = [3, *channels]
+    file = Path(DISTS_pt.__file__).with_name("weights.pt")
+    weights = torch.load(file, map_location="cpu", weights_only=True)
+    for name in ("alpha", "beta"):
+        model.register_parameter(name, nn.Parameter(weights[name]))
+    return model.eval().requires_grad_(False)
+
+
+def _convolution(trunk: dict, index: int) -> nn.Conv2d:
+    weight = torch.from_numpy(trunk[f"features.{index}.weight"])  # (O, I, 3, 3)
+    layer = nn.utils.skip_init(nn.Conv2d, weight.shape[1], weight.shape[0], 3, padding=1)
+    layer.load_state_dict(
+        {"weight": weight, "bias": torch.from_numpy(trunk[f"features.{index}.bias"])}
+    )
+    return layer
