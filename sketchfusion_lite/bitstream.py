@@ -35,6 +35,7 @@ import struct
 from dataclasses import dataclass
 
 from . import checks
+from .checks import DEFAULT_MAX_PIXELS, MAX_SIDE
 from .errors import ArgumentError, CorruptStream, NotAStream, TruncatedStream, UnsupportedStream
 
 __all__ = [
@@ -58,8 +59,6 @@ SECTIONS = ("hyper", "structure", "tone")
 VERSION = 1
 WORD_BYTES = 4
 MAX_QUALITY = 5.0
-MAX_SIDE = 1 << 20
-DEFAULT_MAX_PIXELS = 1 << 26  # 67 megapixels, 8192 x 8192
 WORDS_PER_TILE = 512
 
 _MAGIC = 0x53

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from .errors import ArgumentError
 
 __all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "MAX_SIDE",
     "flag",
     "function",
     "is_whole",
@@ -27,6 +29,9 @@ __all__ = [
     "text",
     "whole",
 ]
+
+MAX_SIDE = 1 << 20  # pixels, of any picture or stream
+DEFAULT_MAX_PIXELS = 1 << 26  # 67 megapixels, 8192 x 8192
 
 _T = TypeVar("_T")
 

@@ -95,7 +95,7 @@ def read_file(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
     if head.startswith(_TIFF):
         from .image_tiff import read_tiff
 
-        samples = read_tiff(file, name, check_size)
+        samples = read_tiff(file, name, check_size, opened)
         if samples.colour.size:
             return samples
         file.seek(0)

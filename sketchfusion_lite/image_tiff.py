@@ -24,7 +24,10 @@ from .image_colours import SRGB_POINTS, Samples, lab_to_srgb, matrix_profile, sr
 from .image_statements import exif_profile, orientation_of
 
 if TYPE_CHECKING:
+    from PIL import Image
     from tifffile import TiffPage
+
+Opener = Callable[[BinaryIO, bytes, str], "Image.Image"]  # (file, its first bytes, name)
 
 __all__ = ["read_tiff"]
 
@@ -49,13 +52,16 @@ _LOSSLESS = (1, _LZW, 8, 32946, 32773, 34925, 50000)
 _BY_PILLOW = {2: (1,), 3: (1,), 4: (1,), 7: (8,), 50001: (8,)}  # fax, JPEG, WebP -> bits
 
 
-def read_tiff(file: BinaryIO, name: str, check_size: Callable[[int, int], None]) -> Samples:
+def read_tiff(
+    file: BinaryIO, name: str, check_size: Callable[[int, int], None], opened: Opener
+) -> Samples:
     """Read the first page of a TIFF.
 
     Args:
         file: the file.
         name: what errors and warnings call it.
         check_size: raises for a width and height that are too large.
+        opened: opens a file by Pillow, and so by libtiff.
 
     Returns:
         its samples; without any pixel where Pillow shall decode them, and only profile and orientation count.
@@ -78,22 +84,21 @@ def read_tiff(file: BinaryIO, name: str, check_size: Callable[[int, int], None])
         if by_pillow:
             nothing = np.empty((0, 0, 1), np.uint8)
             return Samples(nothing, "GRAY", **meaning)
-        stored = _unpacked(page, name) if page.compression == _LZW else page.asarray(squeeze=False)
+        stored = (
+            _unpacked(page, name, opened)
+            if page.compression == _LZW
+            else page.asarray(squeeze=False)
+        )
         # (S, 1, H, W, C), one of S and C being 1
         stored = np.moveaxis(stored[:, 0], 0, -1).reshape(*stored.shape[2:4], -1)  # (H, W, S * C)
         colour, alpha = _meaning(page, stored, name)
     return Samples(colour, _SPACES[colour.shape[2]], alpha, **meaning)
 
 
-def _unpacked(page: TiffPage, name: str) -> np.ndarray:
+def _unpacked(page: TiffPage, name: str, opened: Opener) -> np.ndarray:
     """What ``page.asarray`` returns, LZW being unpacked by libtiff: on damaged data imagecodecs leaves its buffer."""
-    from .image_files import opened
-
-    order, page.compression, page.fillorder = (
-        page.fillorder,
-        1,
-        1,
-    )  # all that is left to do for tifffile
+    order = page.fillorder
+    page.compression = page.fillorder = 1  # all that is left to do for tifffile
     stored = np.zeros(page.shaped, page.dtype)
     parts = int(np.prod(page.chunked))
     file = page.parent.filehandle

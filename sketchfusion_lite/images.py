@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import checks
-from .bitstream import DEFAULT_MAX_PIXELS, MAX_SIDE
+from .checks import DEFAULT_MAX_PIXELS, MAX_SIDE
 from .errors import ArgumentError, ImageError, OutputError
 from .files import IMAGE_SUFFIXES, atomic_write_bytes, list_images
 from .image_colours import Samples, to_srgb
