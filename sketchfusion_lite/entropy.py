@@ -26,8 +26,9 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -192,6 +193,21 @@ class Quantised:
     rounded_bits: Tensor
 
 
+@dataclass
+class Walked:
+    """What the four passes found, each ``(B, C, h, w)``.
+
+    Attributes:
+        symbols, means, indices: of every place, in the pass that it belongs to.
+        blind_means: means of the passes that see no anchors.
+    """
+
+    symbols: Tensor
+    means: Tensor
+    indices: Tensor
+    blind_means: Tensor
+
+
 class EntropyModel(nn.Module):
     """Hyperprior with two channel groups and checkerboard context (float, for training).
 
@@ -260,27 +276,57 @@ class EntropyModel(nn.Module):
 
     def forward(self, y: Tensor, quality: Tensor) -> Quantised:
         """Quantise a scaled latent ``(B, C, h, w)`` at quality ``(B,)`` and count its bits."""
-        s = self.structure_channels
-        anchors = checkerboard(*y.shape[-2:], device=y.device).to(y.dtype)  # (1, 1, h, w)
         z = self.hyper_latent(y)  # (B, Z, h/4, w/4)
         z_hat = self.quantiser(z)
         psi = self.synthesis(z_hat, quality)[..., : y.shape[-2], : y.shape[-1]]  # (B, P, h, w)
-        y_s, y_t = y[:, :s], y[:, s:]
-        structure, _, bits_s = self._code_group(self.structure_context, psi, y_s, None, anchors)
-        tone, tone_means, bits_t = y_t, y_t, torch.zeros_like(bits_s)  # if there are no channels
-        if self.tone_channels:
-            tone, tone_means, bits_t = self._code_group(
-                self.tone_context, psi, y_t, structure, anchors
-            )
-        bits_z = self._count(z, z_hat, self.hyper_likelihood)
-        sections, rounded = torch.stack([bits_z, bits_s, bits_t], dim=2).unbind(0)  # (B, 3)
+        walked = self.walk(psi, lambda own, means: self.quantiser(y[:, own] - means))
+        symbols, means, scales = walked.symbols, walked.means, scale_of_index(walked.indices)
+        bits = [self._count(z, z_hat, self.hyper_likelihood)]
+        split = self.structure_channels
+        for own in (slice(0, split), slice(split, None)):
+            likelihood = partial(symbol_likelihood, scales=scales[:, own])
+            bits.append(self._count((y - means)[:, own], symbols[:, own], likelihood))
+        sections, rounded = torch.stack(bits, dim=2).unbind(0)  # (B, 3)
+        y_hat = symbols + means  # (B, C, h, w)
         return Quantised(
-            torch.cat([structure, tone], dim=1),
-            torch.cat([structure, tone_means.detach()], dim=1),
+            y_hat,
+            torch.cat([y_hat[:, :split], walked.blind_means[:, split:].detach()], dim=1),
             sections.sum(dim=1),
             sections,
             rounded.sum(dim=1).detach(),
         )
+
+    def walk(self, psi: Tensor, symbols_of: Callable[[slice, Tensor], Tensor]) -> Walked:
+        """The four passes, for training and for the search of a latent (in integers: :class:`.SketchCoder`).
+
+        Args:
+            psi: hyper features ``(B, P, h, w)``.
+            symbols_of: ``(channels, means (B, c, h, w))`` -> symbols ``(B, c, h, w)`` of a group; asked in the blind
+                pass and in the one that sees the anchors.
+        """
+        batch, _, height, width = psi.shape
+        anchors = checkerboard(height, width, psi.device)  # (1, 1, h, w)
+        mask = anchors.to(psi.dtype).expand(batch, -1, -1, -1)
+        known = psi.new_zeros(batch, 0, height, width)
+        found = []
+        for net, own in self._groups():
+            nothing = psi.new_zeros(batch, own.stop - own.start, height, width)
+            blind, indices = predict(net, psi, torch.cat([known, nothing], dim=1), 0 * mask)
+            symbols = symbols_of(own, blind)
+            decoded = torch.where(anchors, symbols + blind, 0)  # (B, c, h, w)
+            seeing, others = predict(net, psi, torch.cat([known, decoded], dim=1), mask)
+            symbols = torch.where(anchors, symbols, symbols_of(own, seeing))
+            means = torch.where(anchors, blind, seeing)
+            known = torch.cat([known, symbols + means], dim=1)
+            found.append((symbols, means, torch.where(anchors, indices, others), blind))
+        return Walked(*(torch.cat(parts, dim=1) for parts in zip(*found, strict=True)))
+
+    def _groups(self) -> Iterator[tuple[GroupContext, slice]]:
+        """Networks and channels of the groups, in coding order."""
+        split = self.structure_channels
+        yield self.structure_context, slice(0, split)
+        if self.tone_channels:
+            yield self.tone_context, slice(split, split + self.tone_channels)
 
     def _count(
         self, values: Tensor, symbols: Tensor, likelihood: Callable[[Tensor], Tensor]
@@ -297,26 +343,8 @@ class EntropyModel(nn.Module):
             rounded = bits(values.round())
         return torch.stack([counted, rounded])
 
-    def _code_group(
-        self, net: GroupContext, psi: Tensor, y: Tensor, earlier: Tensor | None, anchors: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Two checkerboard passes over one group: quantised values, means of the blind pass, bits ``(2, B)``."""
-        batch = y.shape[0]
-        blind = torch.zeros_like(y)
-        mask = anchors.expand(batch, -1, -1, -1)
 
-        def predict(own: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-            known = own if earlier is None else torch.cat([earlier, own], dim=1)
-            means, indices = net(psi, known, seen)
-            return round_ste(means / MEAN_STEP) * MEAN_STEP, indices.clamp(0, SCALE_LEVELS - 1)
-
-        means0, indices0 = predict(blind, torch.zeros_like(mask))
-        symbols0 = self.quantiser(y - means0)
-        anchor_values = (symbols0 + means0) * anchors  # (B, c, h, w)
-        means1, indices1 = predict(anchor_values, mask)
-        means = means0 * anchors + means1 * (1 - anchors)
-        indices = indices0 * anchors + indices1 * (1 - anchors)
-        symbols = symbols0 * anchors + self.quantiser(y - means1) * (1 - anchors)
-        scales = scale_of_index(indices)
-        bits = self._count(y - means, symbols, lambda x: symbol_likelihood(x, scales))
-        return symbols + means, means0, bits
+def predict(net: GroupContext, psi: Tensor, known: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Means, rounded as the decoder has them, and scale indices of a group, each ``(B, c, h, w)``."""
+    means, indices = net(psi, known, seen)
+    return round_ste(means / MEAN_STEP) * MEAN_STEP, indices.clamp(0, SCALE_LEVELS - 1)

@@ -34,16 +34,7 @@ from torch import Tensor
 
 from . import bitstream, checks
 from .coding import SketchCoder
-from .entropy import (
-    MEAN_STEP,
-    SCALE_LEVELS,
-    EntropyModel,
-    GroupContext,
-    checkerboard,
-    round_ste,
-    scale_of_index,
-    symbol_likelihood,
-)
+from .entropy import EntropyModel, Walked, scale_of_index, symbol_likelihood
 from .errors import ArgumentError, WeightsError
 from .images import crop
 from .integer import UNITS_PER_Y
@@ -334,10 +325,10 @@ class _Search:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The entropy model with symbols given: scaled ``y_hat``, ``z_hat`` and bits ``()``."""
         rounded, z_hat = soft_round(symbols, temperature), soft_round(hyper, temperature)
-        means, indices = self._predict(z_hat, lambda own, _: rounded[:, own])
+        walked = self._walk(z_hat, lambda own, _: rounded[:, own])
         bits = -self.entropy.hyper_likelihood(z_hat).log2().sum()
-        bits = bits - symbol_likelihood(rounded, scale_of_index(indices)).log2().sum()
-        return rounded + means, z_hat, bits
+        bits = bits - symbol_likelihood(rounded, scale_of_index(walked.indices)).log2().sum()
+        return rounded + walked.means, z_hat, bits
 
     def _fitting(
         self, symbols: Tensor, hyper: Tensor, target: float, rate_weight: float
@@ -375,37 +366,15 @@ class _Search:
     @torch.no_grad()
     def _symbols(self, y: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
         """Variables to start from, of a scaled latent and its hyper latent."""
-        means, _ = self._predict(z.round(), lambda own, means: (y[:, own] - means).round())
+        means = self._walk(z.round(), lambda own, means: (y[:, own] - means).round()).means
         # Off the edges of their bins, where soft rounding is no rounding.
         return tuple(x.clamp(x.round() - 0.45, x.round() + 0.45) for x in (y - means, z))
 
-    def _predict(
-        self, z_hat: Tensor, symbols_of: Callable[[slice, Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The four passes of :mod:`.entropy`: means and scale indices ``(1, C, h, w)``.
-
-        Args:
-            symbols_of: ``(channels, means (1, c, h, w))`` -> symbols ``(1, c, h, w)`` of a group.
-        """
+    def _walk(self, z_hat: Tensor, symbols_of: Callable[[slice, Tensor], Tensor]) -> Walked:
+        """The four passes with symbols given, see :meth:`.EntropyModel.walk`."""
         height, width = (side // 8 for side in self.lines.shape[-2:])
         psi = self.entropy.synthesis(z_hat, self._quality(self.index))[..., :height, :width]
-        anchors = checkerboard(height, width, z_hat.device).to(z_hat.dtype)  # (1, 1, h, w)
-        split, tone = self.entropy.structure_channels, self.entropy.tone_channels
-        groups = [(self.entropy.structure_context, slice(0, split))]
-        if tone:
-            groups.append((self.entropy.tone_context, slice(split, split + tone)))
-        known = z_hat.new_zeros(1, 0, height, width)
-        all_means, all_indices = [], []
-        for net, own in groups:
-            blind = z_hat.new_zeros(1, own.stop - own.start, height, width)
-            means0, indices0 = _head(net, psi, torch.cat([known, blind], dim=1), 0 * anchors)
-            values = (symbols_of(own, means0) + means0) * anchors
-            means1, indices1 = _head(net, psi, torch.cat([known, values], dim=1), anchors)
-            means = torch.where(anchors > 0, means0, means1)
-            known = torch.cat([known, symbols_of(own, means) + means], dim=1)
-            all_means.append(means)
-            all_indices.append(torch.where(anchors > 0, indices0, indices1))
-        return torch.cat(all_means, dim=1), torch.cat(all_indices, dim=1)
+        return self.entropy.walk(psi, symbols_of)
 
     def distortion(
         self, y_hat: Tensor, index: int, view: View = (0, 0, 1), clamp: bool = False
@@ -465,9 +434,3 @@ def soft_round(x: Tensor, temperature: float) -> Tensor:
     middle = x.floor() + 0.5
     step = torch.tanh((x - middle) / temperature) / math.tanh(0.5 / temperature)
     return middle + 0.5 * step
-
-
-def _head(net: GroupContext, psi: Tensor, known: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Means, rounded as the decoder has them, and scale indices of a group ``(1, c, h, w)``."""
-    means, indices = net(psi, known, seen)
-    return round_ste(means / MEAN_STEP) * MEAN_STEP, indices.clamp(0, SCALE_LEVELS - 1)
