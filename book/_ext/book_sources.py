@@ -125,7 +125,11 @@ def named_rooms(root: Path = ROOT) -> dict[str, Room]:
 
 def rooms(root: Path = ROOT) -> list[Room]:
     """ARCHITECTURE's table of modules, one room a row; packages have rooms of their own; what is left comes last."""
-    table = (root / "docs" / "ARCHITECTURE.md").read_text("utf-8").partition("| module | what happens there |")[2]
+    table = (
+        (root / "docs" / "ARCHITECTURE.md")
+        .read_text("utf-8")
+        .partition("| module | what happens there |")[2]
+    )
     found, listed = [], set()
     for row in re.findall(r"^\| (`.*?) \| (.*?) \|$", table.partition("\n\n")[0], re.MULTILINE):
         names = re.findall(r"`(\w+)`", row[0])
