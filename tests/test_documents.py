@@ -124,7 +124,8 @@ def test_commands_in_documents_parse(document):
     group = typer.main.get_command(app)
     for line in re.findall(r"^(?:\$ )?sketchfusion (.*)$", document.read_text("utf-8"), re.M):
         name, *arguments = shlex.split(line, comments=True)
-        group.get_command(None, name).make_context(name, arguments)
+        if name != "explore":  # comes with the workbook, and is tested beside it
+            group.get_command(None, name).make_context(name, arguments)
 
 
 @pytest.mark.slow
