@@ -1,4 +1,4 @@
-"""README and model card say what was measured, and what their text claims exists."""
+"""Documents say what was measured, and what their text names exists."""
 
 from __future__ import annotations
 
