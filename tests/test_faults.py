@@ -257,7 +257,7 @@ def test_full_disk_while_a_sweep_writes_its_table(tmp_path, kind):
 
 def test_a_run_folder_that_cannot_be_made_is_named(tmp_path, photo_folder):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OutputError, match=r"file.run.*cannot be made.*--out"):
+    with pytest.raises(OutputError, match=r"file.run.*cannot be made.*another run folder"):
         TrainingRun(CuesRecipe(photos=[str(photo_folder)]), tmp_path / "file" / "run")
 
 
