@@ -1,4 +1,4 @@
-"""Copy the results from ``data/results`` into the tables of README.md, two documents and the model card.
+"""Copy the results from ``data/results`` into the tables of README.md, three documents and the model card.
 
 A table is a result file as it is, or one of :data:`.summaries.SUMMARIES`, computed from the rate-distortion file. Each
 stands between ``<!-- table NAME -->`` and ``<!-- end -->``; running a benchmark renews it, and a test compares
@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = (
     ROOT / "README.md",
     ROOT / "docs" / "results.md",
+    ROOT / "docs" / "speed.md",
     ROOT / "docs" / "reliability.md",
     ROOT / "sketchfusion_lite" / "weights" / "MODEL_CARD.md",
 )

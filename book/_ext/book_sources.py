@@ -3,7 +3,7 @@
 book/*.md                            --> *.md, the list of notebooks filled in
 notebooks/*.ipynb                    --> notebooks/, without what only a kernel can show
 docs/, CHANGELOG.md, the model card  --> the same places
-README's table of modules            --> api/NN-name.rst, one page for each room of the library
+ARCHITECTURE's table of modules      --> api/NN-name.rst, one page for each room of the library
 the command line's own help          --> api/NN-cli.md
 """
 
@@ -32,7 +32,7 @@ class Room:
 
     Attributes:
         title: of the page.
-        text: what happens there, in README's words.
+        text: what happens there, in ARCHITECTURE's words.
         modules: full names, in order.
     """
 
@@ -124,8 +124,12 @@ def named_rooms(root: Path = ROOT) -> dict[str, Room]:
 
 
 def rooms(root: Path = ROOT) -> list[Room]:
-    """README's table of modules, one room a row; packages have rooms of their own; what is left comes last."""
-    table = (root / "README.md").read_text("utf-8").partition("| module | what happens there |")[2]
+    """ARCHITECTURE's table of modules, one room a row; packages have rooms of their own; what is left comes last."""
+    table = (
+        (root / "docs" / "ARCHITECTURE.md")
+        .read_text("utf-8")
+        .partition("| module | what happens there |")[2]
+    )
     found, listed = [], set()
     for row in re.findall(r"^\| (`.*?) \| (.*?) \|$", table.partition("\n\n")[0], re.MULTILINE):
         names = re.findall(r"`(\w+)`", row[0])
