@@ -16,9 +16,9 @@ from PIL import Image, PngImagePlugin
 from sketchfusion_lite import load_codec
 from sketchfusion_lite.downloads import sha256_of
 from sketchfusion_lite.samples import sample_path
-from sketchfusion_workbook.figures import figures, rate_distortion, strips
 from sketchfusion_workbook.lessons.published import load_published
 from sketchfusion_workbook.lessons.side_by_side import side_by_side
+from sketchfusion_workbook.viz import figures, rate_distortion, strips
 
 from .rate_distortion import TABLE
 from .summaries import rows

@@ -55,7 +55,7 @@ def measure_size(width: int, height: int) -> dict[str, float]:
 
 def draw(rows: list[dict]) -> None:
     """Seconds over megapixels, both logarithmic."""
-    from sketchfusion_workbook.figures import charts, figures
+    from sketchfusion_workbook.viz import charts, figures
 
     megapixels = [float(row["megapixels"]) for row in rows]
     curves = {name: (megapixels, [float(row[f"{name} s"]) for row in rows]) for name in STAGES}

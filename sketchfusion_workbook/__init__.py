@@ -2,7 +2,7 @@
 
 It stands on the codec, never the reverse.
 
-figures    pictures, charts and tables of the notebooks
+viz        pictures, charts and tables of the notebooks
 lessons    experiments of one notebook or two
 explorer   sliders over the codec
 """

@@ -10,7 +10,7 @@ matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")
 pytest.importorskip("IPython")
 
-from sketchfusion_workbook.figures import charts, figures  # noqa: E402
+from sketchfusion_workbook.viz import charts, figures  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -166,7 +166,7 @@ def pictures():
     pytest.importorskip("matplotlib")
     pytest.importorskip("seaborn")
     pytest.importorskip("IPython")
-    from sketchfusion_workbook.figures import cue_pictures
+    from sketchfusion_workbook.viz import cue_pictures
 
     return cue_pictures
 
@@ -201,7 +201,7 @@ def test_ink_is_black_on_white(pictures):
 
 
 def test_precision_recall_draws_with_alt_text(pictures):
-    from sketchfusion_workbook.figures import figures
+    from sketchfusion_workbook.viz import figures
 
     truth = torch.zeros(1, 1, 40, 60)
     truth[..., 20, 10:50] = 0.7

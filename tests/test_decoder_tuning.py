@@ -188,7 +188,7 @@ def test_weave_refuses_windows_that_do_not_fit(changes):
 
 def test_receptive_field_says_how_far_the_influence_goes():
     pytest.importorskip("seaborn")
-    from sketchfusion_workbook.figures import decoding
+    from sketchfusion_workbook.viz import decoding
 
     influence = np.zeros((9, 9))
     influence[4, 4], influence[3:6, 3:6], influence[4, 7] = 5.0, influence[3:6, 3:6] + 1.0, 0.5
@@ -199,7 +199,7 @@ def test_receptive_field_says_how_far_the_influence_goes():
 
 def test_receptive_field_shows_the_middle():
     pytest.importorskip("seaborn")
-    from sketchfusion_workbook.figures import decoding
+    from sketchfusion_workbook.viz import decoding
 
     influence = np.zeros((41, 41))
     influence[20, 20], influence[20, 23] = 5.0, 1.0
@@ -212,7 +212,7 @@ def test_receptive_field_shows_the_middle():
 
 def test_densities_have_one_panel_each():
     pytest.importorskip("seaborn")
-    from sketchfusion_workbook.figures import decoding
+    from sketchfusion_workbook.viz import decoding
 
     rng = np.random.default_rng(0)
     figure = decoding.densities({"a": rng.normal(size=500), "b": np.ones(9)}, "value", "a finding")
@@ -223,7 +223,7 @@ def test_fine_power_of_a_blurred_picture_is_low():
     pytest.importorskip("seaborn")
     from PIL import ImageFilter
 
-    from sketchfusion_workbook.figures import decoding
+    from sketchfusion_workbook.viz import decoding
 
     picture = noise_picture()
     assert decoding.fine_power(picture, picture) == pytest.approx(1)

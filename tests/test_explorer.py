@@ -29,7 +29,7 @@ from sketchfusion_workbook.explorer.latest import Latest
 from sketchfusion_workbook.explorer.model import ExplorerModel
 from sketchfusion_workbook.explorer.photos import MAX_UPLOAD_BYTES, WORK_PIXELS, open_photo
 from sketchfusion_workbook.explorer.state import Settings, Snapshot, Upload, read_bytes
-from sketchfusion_workbook.figures.before_after import BeforeAfter, before_after_html
+from sketchfusion_workbook.viz.before_after import BeforeAfter, before_after_html
 
 PATIENCE = 300  # seconds; the machine may be busy
 

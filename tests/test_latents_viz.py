@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")
 pytest.importorskip("IPython")
 
-from sketchfusion_workbook.figures import figures, latents
+from sketchfusion_workbook.viz import figures, latents
 
 
 @pytest.mark.parametrize("count", [1, 5, 12])

@@ -21,7 +21,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")
 pytest.importorskip("IPython")
 
-from sketchfusion_workbook.figures import figures, streams
+from sketchfusion_workbook.viz import figures, streams
 
 HEADER = Header(768, 512, 102, 0xA9E6)
 DATA = pack(HEADER, bytes(range(40)), bytes(800), bytes(120))

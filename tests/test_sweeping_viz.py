@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sketchfusion_lite.sweeps import load_grid, plan
 from sketchfusion_lite.sweeps.table import row_of
-from sketchfusion_workbook.figures.sweeping import NotebookWatcher
+from sketchfusion_workbook.viz.sweeping import NotebookWatcher
 from tests.sweep_notebooks import write_grid
 
 

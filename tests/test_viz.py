@@ -15,7 +15,7 @@ matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")
 pytest.importorskip("IPython")
 
-from sketchfusion_workbook.figures import figures, say, show  # noqa: E402
+from sketchfusion_workbook.viz import figures, say, show  # noqa: E402
 
 SECTIONS = {"header": 13, "crc": 6, "hyper": 72, "structure": 500, "tone": 800}
 

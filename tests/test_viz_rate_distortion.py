@@ -20,8 +20,8 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")
 pytest.importorskip("IPython")
 
-from sketchfusion_workbook.figures import figures, naming, strips, wins
-from sketchfusion_workbook.figures import rate_distortion as charts
+from sketchfusion_workbook.viz import figures, naming, strips, wins
+from sketchfusion_workbook.viz import rate_distortion as charts
 
 RATES = (0.03, 0.045, 0.07)
 

@@ -23,7 +23,7 @@ from sketchfusion_lite.latent_search import MAX_EFFORT
 from sketchfusion_lite.sampler import MAX_STEPS
 from sketchfusion_lite.samples import SAMPLES
 
-from ..figures.before_after import BeforeAfter, before_after
+from ..viz.before_after import BeforeAfter, before_after
 from .model import ExplorerModel
 from .parts import (
     STYLE,
