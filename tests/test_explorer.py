@@ -563,7 +563,8 @@ def test_an_unusable_photo_is_said_before_anything_is_served(tmp_path: Path):
     bad.write_bytes(b"no picture")
     for photo, words in ((tmp_path / "none.jpg", "neither a file"), (bad, "not a picture")):
         done = CliRunner().invoke(app, ["explore", str(photo), "--no-browser"])
-        assert done.exit_code == 3 and photo.name in done.output and words in done.output
+        assert done.exit_code == 3, done.output
+        assert photo.name in done.output and words in done.output
 
 
 def test_without_voila_the_command_names_the_extra(monkeypatch: pytest.MonkeyPatch):
@@ -573,4 +574,4 @@ def test_without_voila_the_command_names_the_extra(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "voila", None)
     monkeypatch.setitem(sys.modules, "voila.app", None)
     done = CliRunner().invoke(app, ["explore"])
-    assert done.exit_code == 33 and "sketchfusion-lite[workbook]" in done.output
+    assert done.exit_code == 33 and "sketchfusion-lite[workbook]" in done.output, done.output

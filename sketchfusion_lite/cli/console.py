@@ -203,6 +203,6 @@ def needs_extra(extra: str, purpose: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package in ("", "sketchfusion_lite"):
+        if not package or package.startswith("sketchfusion_"):
             raise
         raise DependencyMissing.for_extra(package, extra, purpose) from error
