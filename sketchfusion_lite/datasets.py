@@ -226,7 +226,7 @@ def _download(url: str, path: Path, file: dict[str, Any], progress: Progress) ->
     if not _intact(path, file):
         raise DownloadError(
             f"{where}: wrong checksum, refused ({path.stat().st_size} of {file['bytes']} bytes, sha256 "
-            f"{sha256_of(path)[:16]}...). A proxy may have replaced the file; try another network."
+            f"{sha256_of(path)[:16]}...). A proxy may have replaced it: try again, or another network."
         )
 
 
