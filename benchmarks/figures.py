@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 
 from sketchfusion_lite import load_codec
-from sketchfusion_lite.downloads import sha256_of
+from sketchfusion_lite.files import sha256_of
 from sketchfusion_lite.samples import sample_path
 from sketchfusion_workbook.lessons.published import load_published
 from sketchfusion_workbook.lessons.side_by_side import side_by_side

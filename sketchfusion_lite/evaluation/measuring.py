@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 
 from .. import __version__
-from ..downloads import sha256_of
 from ..errors import (
     ArgumentError,
     BudgetTooSmall,
@@ -27,7 +26,7 @@ from ..errors import (
     ImageError,
     SketchFusionError,
 )
-from ..files import text_of
+from ..files import sha256_of, text_of
 from . import keeping
 from .adapters import Codec, Coded, Picture, Workbench
 from .comparison import Comparison

@@ -28,8 +28,8 @@ from typing import Any
 import torch
 
 from .. import journal
-from ..downloads import sha256_of
 from ..errors import EvaluationError, WorkersError
+from ..files import sha256_of
 from ..weights_io import SHIPPED
 from ..workers import open_client, spread
 from . import keeping, parcels, table

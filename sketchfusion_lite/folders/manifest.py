@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__, journal
-from ..downloads import sha256_of
 from ..errors import OutputError, ResultsError, SketchFusionError
+from ..files import sha256_of
 from .coding import Made
 
 __all__ = ["COLUMNS", "NAME", "Manifest", "Verdict"]

@@ -13,9 +13,9 @@ from typing import Any
 from PIL import Image
 
 from sketchfusion_lite import bitstream, datasets
-from sketchfusion_lite.downloads import sha256_of
 from sketchfusion_lite.errors import SketchFusionError
 from sketchfusion_lite.evaluation import table as evaluations
+from sketchfusion_lite.files import sha256_of
 from sketchfusion_lite.sweeps import table as sweeps
 
 __all__ = ["SCENARIOS", "Encode", "Evaluate", "Fetch", "Sweep", "Train"]
