@@ -14,7 +14,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 
 from sketchfusion_lite.files import atomic_write_bytes
@@ -77,7 +76,6 @@ def main(arguments: list[str] | None = None) -> int:
     names = list(SCENARIOS) if "all" in chosen.names else chosen.names
     if unknown := set(names) - set(SCENARIOS):
         parser.error(f"unknown {sorted(unknown)}; there are: {', '.join(SCENARIOS)}, all")
-    torch.set_num_threads(1)  # see processes.py
     folder, faults = Path(tempfile.mkdtemp(prefix="sketchfusion-faults-")), []
     for name in names:
         tally = run(name, chosen.tries, chosen.seed, folder, chosen.results, chosen.hits)
