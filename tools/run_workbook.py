@@ -23,11 +23,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from traitlets.config import Config
 
-SKIPPED_IN_SUMMARY = ("time", "date", "version", "model_id", "run_id")
+sys.path.insert(0, str(Path(__file__).parent))
+from make_book import for_pages
 
-_NO_ALT = "No description has been provided for this image"  # nbconvert's words
+SKIPPED_IN_SUMMARY = ("time", "date", "version", "model_id", "run_id")
 
 
 class WorkbookError(Exception):
@@ -129,21 +131,15 @@ def declared_parameters(notebook: Path) -> list[str]:
 
     Read as Python: papermill's own reader stumbles over some comments.
     """
-    import nbformat
-
     try:
         cells = nbformat.read(notebook, as_version=4).cells
         tagged = [c.source for c in cells if "parameters" in c.metadata.get("tags", ())]
         statements = ast.parse(tagged[0]).body if tagged else []
     except Exception as error:  # nbformat and its JSON schema raise many kinds
         raise WorkbookError(f"{notebook}: is no readable notebook ({error}).") from error
-    targets: list[ast.expr] = []
-    for statement in statements:
-        if isinstance(statement, ast.AnnAssign):
-            targets.append(statement.target)
-        elif isinstance(statement, ast.Assign):
-            targets += statement.targets
-    return [target.id for target in targets if isinstance(target, ast.Name)]
+    assigned = [s for s in statements if isinstance(s, ast.Assign | ast.AnnAssign)]
+    stored = [n for s in assigned for n in ast.walk(s) if isinstance(n, ast.Name)]
+    return [name.id for name in stored if isinstance(name.ctx, ast.Store)]
 
 
 def read_row(path: Path) -> dict[str, Any]:
@@ -207,30 +203,15 @@ def export_html(executed: Path) -> Path:
             )
             return MarkdownWithMath(renderer=renderer).render(source)
 
-    exporter = OfflineExporter(embed_images=True)
+    prepared = for_pages(json.loads(executed.read_text("utf-8")))
+    notebook = nbformat.reads(json.dumps(prepared), as_version=4)
+    where = {"metadata": {"name": executed.stem, "path": str(executed.parent)}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # images without alt text, of other people's outputs
-        html, _ = exporter.from_filename(str(executed))
+        html, _ = OfflineExporter(embed_images=True).from_notebook_node(notebook, where)
     page = executed.with_suffix(".html")
-    page.write_text(with_alt_texts(without_remote_scripts(html), executed), "utf-8")
+    page.write_text(without_remote_scripts(html), "utf-8")
     return page
-
-
-def with_alt_texts(html: str, notebook: Path) -> str:
-    """Describe the page's figures with the alt texts of the notebook's outputs, which nbconvert drops."""
-    outputs = [
-        output
-        for cell in json.loads(notebook.read_text("utf-8"))["cells"]
-        for output in cell.get("outputs", [])
-    ]
-    images = [
-        (mime, output)
-        for output in outputs
-        for mime in output.get("data", {})
-        if mime in ("image/png", "image/jpeg")
-    ]
-    texts = iter(output["metadata"].get(mime, {}).get("alt", _NO_ALT) for mime, output in images)
-    return re.sub(f'alt="{_NO_ALT}"', lambda _: f'alt="{escape(next(texts, _NO_ALT))}"', html)
 
 
 def formula(latex: str, display: str) -> str:
