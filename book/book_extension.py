@@ -1,4 +1,4 @@
-"""What the book adds to Sphinx: pictures side by side, and drawings in docstrings as literal blocks."""
+"""What the book adds to Sphinx: pictures side by side, literal drawings in docstrings, no links to nowhere."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -20,6 +21,7 @@ _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Examples?|Note|Wa
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx, once."""
     app.add_directive("before-after", BeforeAfter)
+    app.connect("doctree-read", _links_inside)
     app.connect("autodoc-process-docstring", _process_docstring, priority=400)  # before napoleon
     return {"version": "2", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -42,6 +44,15 @@ class BeforeAfter(SphinxDirective):
             f'<div class="ba-all">{figures}</div>\n<p class="ba-credit">{escape(photo["credit"])}</p>\n</div>'
         )
         return [nodes.raw("", html, format="html")]
+
+
+def _links_inside(app: Sphinx, doctree: nodes.document) -> None:
+    """Links to files that are no pages (source code, data, tests) become plain text."""
+    for link in list(doctree.findall(addnodes.pending_xref)):
+        target = link.get("reftarget", "")
+        is_page = target in app.env.found_docs if link["refdomain"] == "doc" else "#" in target
+        if link["reftype"] == "myst" and not is_page:
+            link.replace_self(link.children)
 
 
 def _process_docstring(

@@ -60,8 +60,7 @@ toc_object_entries_show_parents = "hide"
 
 # The pages.
 exclude_patterns = ["README.md", "api/*/modules.rst"]  # of README only parts are included
-# Links to what is no page (a source file) become plain text; packages may have a module of their own name.
-suppress_warnings = ["myst.xref_missing", "ref.python"]
+suppress_warnings = ["ref.python"]  # packages may have a module of their own name
 html_theme = "furo"
 html_title = "SketchFusion-Lite"
 html_static_path = ["_static", str(MATHJAX)]

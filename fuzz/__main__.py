@@ -6,7 +6,6 @@ Findings go to build/fuzz; the exit status is 1 if there are any.
 from __future__ import annotations
 
 import argparse
-import csv
 import faulthandler
 import hashlib
 import importlib
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 
-from benchmarks.common import RESULTS, write_rows
+from benchmarks.common import RESULTS, machine, record
 
 if TYPE_CHECKING:
     from .targets import Tally
@@ -73,7 +72,9 @@ def main(arguments: list[str] | None = None) -> int:
         row |= tally.row() | {"edges": edges, "findings": len(findings)}
         print(*(f"{key}: {value}" for key, value in row.items()), sep="\n", flush=True)
         if options.record:
-            record(row)
+            keys = ("target", "engine", "seed")
+            record(RESULTS / "fuzzing.csv", row, keys, lambda old: [old[key] for key in keys])
+            (RESULTS / "fuzzing.machine.txt").write_text(machine() + "\n", "utf-8")
         return 1 if findings else 0
 
     if atheris:
@@ -149,17 +150,6 @@ def watched(tally: Tally) -> Callable:
         tally.judge(case)
 
     return watch
-
-
-def record(row: dict[str, object]) -> None:
-    """Put a row into the results file, in place of an earlier run of the same target, engine and seed."""
-
-    def key(entry: dict[str, object]) -> tuple[str, ...]:
-        return tuple(str(entry[name]) for name in ("target", "engine", "seed"))
-
-    with (RESULTS / "fuzzing.csv").open(encoding="utf-8") as file:
-        rows = [old for old in csv.DictReader(file) if key(old) != key(row)]
-    write_rows("fuzzing", sorted([*rows, row], key=key))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from PIL import Image
 
+from benchmarks.common import write_notebook
 from sketchfusion_lite import bitstream, datasets
 from sketchfusion_lite.downloads import sha256_of
 from sketchfusion_lite.evaluation import table as evaluations
@@ -149,13 +149,9 @@ class Sweep(Scenario):
     def __init__(self, inputs: Path) -> None:
         folder = inputs / "sweep"
         folder.mkdir(parents=True, exist_ok=True)
-        node = nbformat.v4.new_notebook()
-        node.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "P"}
-        first = nbformat.v4.new_code_cell('x: int = 1\nseed: int = 0\nresults_path: str = ""')
-        first.metadata.tags = ["parameters"]
         code = "import json\nwith open(results_path, 'w') as file:\n    json.dump({'sum': x + 1}, file)"
-        node.cells = [first, nbformat.v4.new_code_cell(code)]
-        nbformat.write(node, folder / "unit.ipynb")
+        parameters = 'x: int = 1\nseed: int = 0\nresults_path: str = ""'
+        write_notebook(folder / "unit.ipynb", parameters, code)
         self.grid = folder / "grid.yaml"
         self.grid.write_text(self.grid_keys, "utf-8")
 
