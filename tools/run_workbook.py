@@ -29,6 +29,9 @@ from traitlets.config import Config
 sys.path.insert(0, str(Path(__file__).parent))
 from make_book import for_pages
 
+from sketchfusion_lite.errors import SweepError
+from sketchfusion_lite.sweeps.notebooks import read_notebook
+
 SKIPPED_IN_SUMMARY = ("time", "date", "version", "model_id", "run_id")
 
 
@@ -86,10 +89,11 @@ def execute(
     """
     import papermill
 
-    if not notebook.is_file():
-        raise WorkbookError(f"{notebook}: no such notebook.")
     # papermill only warns of a misspelt parameter, and then runs with the default.
-    known = declared_parameters(notebook)
+    try:
+        known = read_notebook(notebook).parameters
+    except SweepError as error:
+        raise WorkbookError(str(error)) from error
     if unknown := {*parameters, "results_path"} - set(known):
         raise WorkbookError(
             f"{notebook}: has no parameter {', '.join(sorted(unknown))}. "
@@ -124,22 +128,6 @@ def kernel_config() -> Config:
     if os.name == "posix" and len(str(Path.home())) < 40:  # a socket's path is at most 107 bytes
         config.KernelManager.transport = "ipc"
     return config
-
-
-def declared_parameters(notebook: Path) -> list[str]:
-    """Names that the cell tagged ``parameters`` assigns.
-
-    Read as Python: papermill's own reader stumbles over some comments.
-    """
-    try:
-        cells = nbformat.read(notebook, as_version=4).cells
-        tagged = [c.source for c in cells if "parameters" in c.metadata.get("tags", ())]
-        statements = ast.parse(tagged[0]).body if tagged else []
-    except Exception as error:  # nbformat and its JSON schema raise many kinds
-        raise WorkbookError(f"{notebook}: is no readable notebook ({error}).") from error
-    assigned = [s for s in statements if isinstance(s, ast.Assign | ast.AnnAssign)]
-    stored = [n for s in assigned for n in ast.walk(s) if isinstance(n, ast.Name)]
-    return [name.id for name in stored if isinstance(name.ctx, ast.Store)]
 
 
 def read_row(path: Path) -> dict[str, Any]:
