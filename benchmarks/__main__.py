@@ -11,39 +11,25 @@ Results go to ``data/results`` and from there into the tables and figures of REA
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
-from . import (
-    compute,
-    cues,
-    figures,
-    peers_speed,
-    rate_distortion,
-    scaling,
-    speed,
-    sweeping,
-    tables,
+BENCHMARKS = (
+    "speed",
+    "peers_speed",
+    "compute",
+    "scaling",
+    "sweeping",
+    "cues",
+    "rate_distortion",
 )
-
-BENCHMARKS = {
-    "speed": speed.main,
-    "peers_speed": peers_speed.main,
-    "compute": compute.main,
-    "scaling": scaling.main,
-    "sweeping": sweeping.main,
-    "cues": cues.main,
-    "rate_distortion": lambda: rate_distortion.main([]),
-}
 
 
 def main(names: list[str]) -> None:
-    unknown = set(names) - set(BENCHMARKS)
-    if unknown:
+    if unknown := set(names) - set(BENCHMARKS):
         sys.exit(f"unknown benchmark {sorted(unknown)}; there are: {', '.join(BENCHMARKS)}")
-    for name in names or BENCHMARKS:
+    for name in (*(names or BENCHMARKS), "tables", "figures"):
         print(f"## {name}", flush=True)
-        BENCHMARKS[name]()
-    tables.main()
-    figures.main()
+        import_module(f"benchmarks.{name}").main()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     load                                    seconds to import torch and the library, to load codec and refiner
     ours PHOTO BYTES [STEPS]                encode within BYTES and decode, with STEPS refining steps if given
+    size WIDTH HEIGHT                       seconds of encode, preview and refined, of a smooth picture
     PEER PHOTO BYTES QUALITY SCALE          the same with a classical codec, at a quality and scale known to fit
 
-Prints one JSON object. Torch is imported by ``load`` and ``ours`` only: a classical codec does not need it.
+Prints one JSON object. Torch is imported by the first three only: a classical codec does not need it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 
 def load() -> dict[str, float]:
@@ -40,6 +43,35 @@ def ours(photo: str, max_bytes: int, steps: int = 0) -> dict[str, float]:
     data = codec.encode(photo, max_bytes=max_bytes).data
     codec.decode(data, "refined" if steps else "preview", steps=steps or 1)
     return {"peak MB": peak_with_children()}
+
+
+def size(width: int, height: int) -> dict[str, float]:
+    """Seconds of each stage, and peak memory in MB; below two megapixels means of three after a warm-up."""
+    import torch
+
+    from sketchfusion_lite import load_codec
+
+    codec = load_codec(device="cpu", dtype="float32")
+    _ = codec.refiner
+    torch.manual_seed(0)
+    coarse, sides = torch.rand(1, 3, height // 16, width // 16), (height, width)
+    picture = torch.nn.functional.interpolate(coarse, size=sides, mode="bicubic").clamp(0, 1)
+    repeats = 3 if width * height < 2_000_000 else 1
+
+    def timed(action: Callable[[], Any]) -> tuple[Any, float]:
+        if repeats > 1:
+            action()
+        started = time.perf_counter()
+        for _ in range(repeats):
+            value = action()
+        return value, (time.perf_counter() - started) / repeats
+
+    encoded, encode = timed(lambda: codec.encode(picture, quality=2.0))
+    picture = None  # its memory is not the decoder's
+    _, preview = timed(lambda: codec.decode(encoded.data, "preview"))
+    _, refined = timed(lambda: codec.decode(encoded.data, "refined"))
+    found = {"encode": encode, "preview": preview, "refined": refined - preview}
+    return found | {"peak MB": peak_with_children()}
 
 
 def peer(name: str, photo: str, max_bytes: int, quality: int, scale: float) -> dict[str, float]:
@@ -73,6 +105,8 @@ def main(arguments: list[str]) -> None:
     what, *rest = arguments
     if what == "load":
         found = load()
+    elif what == "size":
+        found = size(*map(int, rest))
     elif what == "ours":
         found = ours(rest[0], *map(int, rest[1:]))
     else:

@@ -15,6 +15,7 @@ The second form measures our stages on other photos, into ``other_photos.csv``: 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 
@@ -80,7 +81,7 @@ def drop_ours() -> int:
     return len(rows) - len(kept)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments: Sequence[str] = ()) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", default=[], help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--workers", type=int, default=1)
@@ -102,4 +103,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -11,28 +11,18 @@ import tempfile
 import time
 from pathlib import Path
 
-import nbformat
-
 from sketchfusion_lite.sweeps import run
 from sketchfusion_lite.workers.cluster import ONE_THREAD, environment, open_client
 
-from .common import machine, markdown, write_rows
+from .common import machine, markdown, write_notebook, write_rows
 
 RUNS = 8
 LOOPS = 40_000_000  # a few seconds a run
-
-
-def write_notebook(path: Path) -> Path:
-    """A notebook that works for a while and reports a number."""
-    node = nbformat.v4.new_notebook()
-    node.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
-    parameters = nbformat.v4.new_code_cell('start: int = 0\nloops: int = 1\nresults_path: str = ""')
-    parameters.metadata.tags = ["parameters"]
-    work = "import json\nvalue = start\nfor _ in range(loops):\n    value = (value * 5 + 1) % 65537"
-    save = 'with open(results_path, "w") as file:\n    json.dump({"value": value}, file)'
-    node.cells = [parameters, nbformat.v4.new_code_cell(work), nbformat.v4.new_code_cell(save)]
-    nbformat.write(node, path)
-    return path
+CELLS = (  # a notebook that works for a while and reports a number
+    'start: int = 0\nloops: int = 1\nresults_path: str = ""',
+    "import json\nvalue = start\nfor _ in range(loops):\n    value = (value * 5 + 1) % 65537",
+    'with open(results_path, "w") as file:\n    json.dump({"value": value}, file)',
+)
 
 
 def plain_seconds(notebook: Path, out: Path, runs: int, loops: int) -> float:
@@ -76,7 +66,7 @@ def measure(runs: int = RUNS, loops: int = LOOPS) -> list[dict[str, str]]:
     """Rows: seconds in all, per run, and what a run costs more than by papermill alone."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        notebook = write_notebook(folder / "unit.ipynb")
+        notebook = write_notebook(folder / "unit.ipynb", *CELLS)
         plain_seconds(notebook, folder / "warm", 1, 1)
         plain = plain_seconds(notebook, folder / "plain", runs, loops)
         found = [("papermill alone", plain, "", "")]

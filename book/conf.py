@@ -1,4 +1,4 @@
-"""Sphinx's settings of the book. `make book` stages the sources and calls Sphinx; see tools/make_book.py."""
+"""Sphinx's settings of the book. `make book` gathers the sources and calls Sphinx; see tools/make_book.py."""
 
 import sys
 import tomllib
@@ -6,7 +6,7 @@ from importlib import metadata
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 # Of MathJax one file: it draws formulas as SVG and asks for nothing else, fonts included.
 MATHJAX = Path(
@@ -25,6 +25,7 @@ copyright = (
 
 extensions = [
     "myst_nb",
+    "sphinx.ext.apidoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
@@ -34,13 +35,19 @@ extensions = [
 
 # Notebooks: as committed, never executed.
 nb_execution_mode = "off"
-nb_ipywidgets_js = {}  # no scripts of widgets: staging leaves their static twins only
+nb_ipywidgets_js = {}  # no scripts of widgets: the next cell shows the same as a picture
 nb_render_markdown_format = "myst"  # formulas in outputs, too
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
 
-# The library's text.
-autodoc_default_options = {"members": True, "member-order": "bysource"}
+# The library's text: a page for each module, in what is found there by apidoc; commands have a page of their own.
+apidoc_modules = [
+    {"path": f"../{name}", "destination": f"api/{name}", "exclude_patterns": [f"../{name}/cli*"]}
+    for name in ("sketchfusion_lite", "sketchfusion_workbook")
+]
+apidoc_separate_modules = apidoc_module_first = True
+# What a module hands on from another one is described there only.
+autodoc_default_options = {"member-order": "bysource", "ignore-module-all": True}
 autodoc_inherit_docstrings = False  # torch's remarks on `forward` are not ours
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
@@ -52,7 +59,8 @@ python_maximum_signature_line_length = 80
 toc_object_entries_show_parents = "hide"
 
 # The pages.
-exclude_patterns = ["README.md"]  # only parts of it are included
+exclude_patterns = ["README.md", "api/*/modules.rst"]  # of README only parts are included
+suppress_warnings = ["ref.python"]  # packages may have a module of their own name
 html_theme = "furo"
 html_title = "SketchFusion-Lite"
 html_static_path = ["_static", str(MATHJAX)]

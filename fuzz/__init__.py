@@ -1,12 +1,8 @@
-"""Fuzzing: hostile streams and pictures by the million, with an oracle that says what may happen to them.
+"""Fuzzing: hostile streams and pictures, drawn by hypothesis, and the properties that must hold of every one.
 
-corpus.py    small streams of the shipped codec and small pictures of every format, made on the spot
-mutate.py    what is done to them; structure-aware: fields are edited and checksums repaired
-oracle.py    only SketchFusionError, in bounded time and memory; the tally of a run
-parse.py     target: the container, and every section it returns
-decode.py    target: entropy decoding and the networks, up to the preview
-images.py    target: reading pictures
-engine.py    a seeded loop of our own, or atheris, which is guided by coverage (extra ``fuzz``)
+corpus.py      small streams of the shipped codec and small pictures of every format, made on the spot
+strategies.py  what is done to them; structure-aware: fields are edited and checksums repaired
+targets.py     parse, decode, images: what may come of an input, and the account of what did
 
-``python -m fuzz parse --seconds 60 --seed 1 --engine atheris``
+``python -m fuzz parse --seconds 60 --seed 1``; ``--engine atheris`` is led by coverage (extra ``fuzz``).
 """

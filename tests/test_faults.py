@@ -48,7 +48,6 @@ NO_NETWORK = {  # a proxy that refuses answers at once
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX processes")
 @pytest.mark.parametrize("name", ["encode", "evaluate"])
 def test_killed_at_random_moments(name, tmp_path):
-    """In a process of its own: it forks, which this one must not after it has computed with several threads."""
     results = tmp_path / "faults.csv"
     options = ("--tries", "10", "--hits", "2", "--seed", "0", "--results", str(results))
     done = subprocess.run(
@@ -67,8 +66,6 @@ def test_killed_at_random_moments(name, tmp_path):
 
 class Sloppy(Encode):
     """A command that writes under the final name, and fails when started again."""
-
-    preload = ()
 
     def half_files(self, out: Path) -> list[str]:
         return ["x.skf"]

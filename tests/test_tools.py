@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import nbformat
 import pytest
 
+from tests.notebook_book import load_tool
+
 ROOT = Path(__file__).parents[1]
-
-
-def _load(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-run_workbook = _load("run_workbook")
+run_workbook = load_tool("run_workbook")
 
 
 def notebook(path: Path, code: str) -> Path:
@@ -128,17 +121,15 @@ def test_formula_that_cannot_be_converted() -> None:
 
 
 def test_figures_of_the_page_carry_the_notebooks_alt_texts(tmp_path: Path) -> None:
+    output, page = nbformat.v4.new_output, tmp_path / "book.ipynb"
     outputs = [
-        nbformat.v4.new_output(
-            "display_data", {"image/png": "x"}, metadata={"image/png": {"alt": a}}
-        )
-        for a in ('a "red" line', "two dots")
+        output("display_data", {"image/png": "eA=="}, metadata={"image/png": {"alt": alt}})
+        for alt in ('a "red" line', "two dots")
     ]
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=outputs)])
-    nbformat.write(book, tmp_path / "book.ipynb")
-    html = '<img alt="No description has been provided for this image">' * 2
-    page = run_workbook.with_alt_texts(html, tmp_path / "book.ipynb")
-    assert page == '<img alt="a &quot;red&quot; line"><img alt="two dots">'
+    nbformat.write(book, page)
+    html = unescape(run_workbook.export_html(page).read_text("utf-8"))
+    assert re.search("""alt=["']a "red" line["']""", html) and 'alt="two dots"' in html
 
 
 # make lab -----------------------------------------------------------------------------------------

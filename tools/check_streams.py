@@ -5,16 +5,14 @@
 
     python tools/check_streams.py [--threads N] [--dtype bfloat16] [--no-onednn] [--device cuda] [--out rows.csv]
 
-Needs the library and nothing else. Prints a line per stream; the exit status is 1 if anything differs. Thumbnails are
+Needs the library and this checkout. Prints a line per stream; the exit status is 1 if anything differs. Thumbnails are
 compared with a tolerance, because floats differ between machines; integers are not.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
-import io
 import json
 import platform
 import sys
@@ -25,9 +23,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.common import processor, record
 from sketchfusion_lite import bitstream, load_codec
 from sketchfusion_lite.codec import SketchFusionCodec
-from sketchfusion_lite.files import atomic_write_bytes
 from sketchfusion_lite.releases import released
 from sketchfusion_lite.tiling import STRIDE
 
@@ -126,15 +125,6 @@ def check_all(device: str, dtype: torch.dtype, weights: Path | None = None) -> l
     return verdicts
 
 
-def processor() -> str:
-    """Name of the processor and its widest vectors in use."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    vectors = torch.backends.cpu.get_cpu_capability()
-    return f"{names[0] if names else platform.processor()} ({vectors})"
-
-
 def facts(options: argparse.Namespace) -> dict[str, str]:
     """Where and how this check ran: the values of ``KEYS``."""
     device = options.device
@@ -151,19 +141,6 @@ def facts(options: argparse.Namespace) -> dict[str, str]:
         "on" if torch.backends.mkldnn.enabled else "off",
     )
     return dict(zip(KEYS, values, strict=True))
-
-
-def record(path: Path, row: dict[str, str]) -> None:
-    """Put a row into a table, in place of an earlier one of the same environment and settings."""
-    rows = []
-    if path.exists():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [r for r in csv.DictReader(file) if any(r[key] != row[key] for key in KEYS)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(row), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows([*rows, row])
-    atomic_write_bytes(path, text.getvalue().encode())
 
 
 def main() -> int:
@@ -194,7 +171,7 @@ def main() -> int:
     if options.out:
         worst = max((verdict.difference for verdict in verdicts), default=0)
         counts = {"streams": len(verdicts), "equal": equal, "preview_off_by": worst}
-        record(options.out, where | {key: str(value) for key, value in counts.items()})
+        record(options.out, where | counts, KEYS)
     return 0 if verdicts and all(verdict.passes(tolerance) for verdict in verdicts) else 1
 
 

@@ -31,22 +31,12 @@ from sketchfusion_lite.samples import load_photo
 Make = Callable[[SketchFusionCodec], bytes]
 
 
-def shrunk(name: str, width: int, height: int) -> Image.Image:
-    """A sample photo at a size of one's own, its shape be damned."""
-    return load_photo(name).image.resize((width, height), Image.Resampling.LANCZOS)
-
-
 def blobs(width: int, height: int, seed: int) -> torch.Tensor:
     """A smooth picture with one hard edge, ``(1, 3, H, W)``."""
     coarse = torch.rand(1, 3, 4, 5, generator=torch.Generator().manual_seed(seed))
     picture = F.interpolate(coarse, size=(height, width), mode="bicubic").clamp(0, 1)
     picture[..., : height // 2, : width // 3] = 1 - picture[..., : height // 2, : width // 3]
     return picture
-
-
-def noise(width: int, height: int, seed: int) -> torch.Tensor:
-    """What no model expects, ``(1, 3, H, W)``."""
-    return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
 def escapes(codec: SketchFusionCodec) -> bytes:
@@ -61,10 +51,13 @@ def escapes(codec: SketchFusionCodec) -> bytes:
 
 
 def photo(name: str, width: int, height: int, quality: float, effort: int = 0) -> Make:
-    """A maker of a sample photo's stream."""
-    return lambda codec: (
-        codec.encode(shrunk(name, width, height), quality=quality, effort=effort).data
-    )
+    """A maker of a sample photo's stream, at a size of one's own."""
+
+    def made(codec: SketchFusionCodec) -> bytes:
+        image = load_photo(name).image.resize((width, height), Image.Resampling.LANCZOS)
+        return codec.encode(image, quality=quality, effort=effort).data
+
+    return made
 
 
 def drawn(picture: torch.Tensor, quality: float) -> Make:
@@ -89,7 +82,9 @@ BASE: dict[str, Make] = {
     "one-pixel-1x1-q0": drawn(torch.full((1, 3, 1, 1), 0.4), 0.0),
     "blobs-33x17-q2.5": drawn(blobs(33, 17, seed=1), 2.5),
     "blobs-64x64-q0": drawn(blobs(64, 64, seed=2), 0.0),
-    "noise-64x64-q5": drawn(noise(64, 64, seed=3), 5.0),
+    "noise-64x64-q5": drawn(
+        torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(3)), 5.0
+    ),
     "coffee-97x51-q1": photo("coffee", 97, 51, 1.0),
     "astronaut-160x120-q2": photo("astronaut", 160, 120, 2.0),
     "chelsea-120x160-q3.5": photo("chelsea", 120, 160, 3.5),

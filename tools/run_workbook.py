@@ -23,11 +23,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from traitlets.config import Config
 
-SKIPPED_IN_SUMMARY = ("time", "date", "version", "model_id", "run_id")
+sys.path.insert(0, str(Path(__file__).parent))
+from make_book import for_pages
 
-_NO_ALT = "No description has been provided for this image"  # nbconvert's words
+from sketchfusion_lite.errors import SweepError
+from sketchfusion_lite.sweeps.notebooks import read_notebook
+
+SKIPPED_IN_SUMMARY = ("time", "date", "version", "model_id", "run_id")
 
 
 class WorkbookError(Exception):
@@ -84,10 +89,11 @@ def execute(
     """
     import papermill
 
-    if not notebook.is_file():
-        raise WorkbookError(f"{notebook}: no such notebook.")
     # papermill only warns of a misspelt parameter, and then runs with the default.
-    known = declared_parameters(notebook)
+    try:
+        known = read_notebook(notebook).parameters
+    except SweepError as error:
+        raise WorkbookError(str(error)) from error
     if unknown := {*parameters, "results_path"} - set(known):
         raise WorkbookError(
             f"{notebook}: has no parameter {', '.join(sorted(unknown))}. "
@@ -122,28 +128,6 @@ def kernel_config() -> Config:
     if os.name == "posix" and len(str(Path.home())) < 40:  # a socket's path is at most 107 bytes
         config.KernelManager.transport = "ipc"
     return config
-
-
-def declared_parameters(notebook: Path) -> list[str]:
-    """Names that the cell tagged ``parameters`` assigns.
-
-    Read as Python: papermill's own reader stumbles over some comments.
-    """
-    import nbformat
-
-    try:
-        cells = nbformat.read(notebook, as_version=4).cells
-        tagged = [c.source for c in cells if "parameters" in c.metadata.get("tags", ())]
-        statements = ast.parse(tagged[0]).body if tagged else []
-    except Exception as error:  # nbformat and its JSON schema raise many kinds
-        raise WorkbookError(f"{notebook}: is no readable notebook ({error}).") from error
-    targets: list[ast.expr] = []
-    for statement in statements:
-        if isinstance(statement, ast.AnnAssign):
-            targets.append(statement.target)
-        elif isinstance(statement, ast.Assign):
-            targets += statement.targets
-    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def read_row(path: Path) -> dict[str, Any]:
@@ -207,30 +191,15 @@ def export_html(executed: Path) -> Path:
             )
             return MarkdownWithMath(renderer=renderer).render(source)
 
-    exporter = OfflineExporter(embed_images=True)
+    prepared = for_pages(json.loads(executed.read_text("utf-8")))
+    notebook = nbformat.reads(json.dumps(prepared), as_version=4)
+    where = {"metadata": {"name": executed.stem, "path": str(executed.parent)}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # images without alt text, of other people's outputs
-        html, _ = exporter.from_filename(str(executed))
+        html, _ = OfflineExporter(embed_images=True).from_notebook_node(notebook, where)
     page = executed.with_suffix(".html")
-    page.write_text(with_alt_texts(without_remote_scripts(html), executed), "utf-8")
+    page.write_text(without_remote_scripts(html), "utf-8")
     return page
-
-
-def with_alt_texts(html: str, notebook: Path) -> str:
-    """Describe the page's figures with the alt texts of the notebook's outputs, which nbconvert drops."""
-    outputs = [
-        output
-        for cell in json.loads(notebook.read_text("utf-8"))["cells"]
-        for output in cell.get("outputs", [])
-    ]
-    images = [
-        (mime, output)
-        for output in outputs
-        for mime in output.get("data", {})
-        if mime in ("image/png", "image/jpeg")
-    ]
-    texts = iter(output["metadata"].get(mime, {}).get("alt", _NO_ALT) for mime, output in images)
-    return re.sub(f'alt="{_NO_ALT}"', lambda _: f'alt="{escape(next(texts, _NO_ALT))}"', html)
 
 
 def formula(latex: str, display: str) -> str:

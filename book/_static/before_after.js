@@ -7,6 +7,13 @@ for (const root of document.querySelectorAll(".ba")) {
     label: figure.querySelector("strong").textContent,
     numbers: figure.querySelector("figcaption").lastChild.textContent,
   }));
+  const choice = (side) => `<label>${side[0].toUpperCase()}${side.slice(1)} of the divider
+    <select class="ba-${side}">${pictures.map((p, n) => `<option value="${n}">${p.label}</option>`).join("")}</select></label>`;
+  root.insertAdjacentHTML("afterbegin", `<div class="ba-frame">
+    <div class="ba-choices">${choice("left")}${choice("right")}</div>
+    <div class="ba-stage"><div class="ba-under"></div><div class="ba-over"></div><span class="ba-line"></span>
+    <input class="ba-range" type="range" value="50" aria-label="Divider of the photo ${root.dataset.name}"></div>
+    <p class="ba-numbers" aria-live="polite"></p></div>`);
   const stage = root.querySelector(".ba-stage");
   const range = root.querySelector(".ba-range");
   const sides = [
@@ -38,7 +45,8 @@ for (const root of document.querySelectorAll(".ba")) {
 
   range.addEventListener("input", move);
   for (const side of sides) side.choice.addEventListener("change", () => show(side));
+  sides[0].choice.value = 1;
+  sides[1].choice.value = pictures.length - 1;
   sides.forEach(show);
-  root.querySelector(".ba-frame").hidden = false;
   root.classList.add("ba-live");
 }

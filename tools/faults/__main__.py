@@ -7,23 +7,18 @@ status 1 if there was any fault; the folders of those trials are kept, and named
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import random
 import sys
 import tempfile
 from pathlib import Path
 
-import torch
-from filelock import FileLock
-
-from sketchfusion_lite.files import atomic_write_bytes
+from benchmarks.common import RESULTS as FOLDER
+from benchmarks.common import record
 
 from .killing import Tally, measure, trial
 from .scenarios import SCENARIOS
 
-ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "data" / "results" / "faults.csv"
+RESULTS = FOLDER / "faults.csv"
 
 
 def run(
@@ -40,29 +35,16 @@ def run(
         hits: stop after so many kills that met the process alive.
     """
     scenario = SCENARIOS[name](folder / "inputs")
+    order = list(SCENARIOS)
     tally, rng = Tally(name), random.Random(f"{name} {seed}")
     reference = measure(scenario, folder / name / "reference")
     for number in range(tries):
         if hits is not None and tally.hits >= hits:
             break
         trial(scenario, folder / name / f"try{number:03d}", reference, rng, tally)
-        record(tally, results)  # after every trial: this run, too, may be stopped
+        # after every trial: this run, too, may be stopped
+        record(results, tally.row(), ["command"], lambda row: order.index(row["command"]))
     return tally
-
-
-def record(tally: Tally, path: Path) -> None:
-    """Put a tally into the table of results, in place of an earlier one of the same command."""
-    with FileLock(path.with_name(f".{path.name}.lock")):  # commands may be tried side by side
-        rows = []
-        if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if row["command"] != tally.command]
-        rows = sorted([*rows, tally.row()], key=lambda row: list(SCENARIOS).index(row["command"]))
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, fieldnames=list(tally.row()), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        atomic_write_bytes(path, text.getvalue().encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -77,7 +59,6 @@ def main(arguments: list[str] | None = None) -> int:
     names = list(SCENARIOS) if "all" in chosen.names else chosen.names
     if unknown := set(names) - set(SCENARIOS):
         parser.error(f"unknown {sorted(unknown)}; there are: {', '.join(SCENARIOS)}, all")
-    torch.set_num_threads(1)  # see processes.py
     folder, faults = Path(tempfile.mkdtemp(prefix="sketchfusion-faults-")), []
     for name in names:
         tally = run(name, chosen.tries, chosen.seed, folder, chosen.results, chosen.hits)

@@ -3,62 +3,41 @@
     start --wait--> kill -9 the process group --> half files? --> start again --> ... --> done --> same outcome?
 
 Half of the kills fall anywhere in the command's measured duration, half into the part in which it writes. Most of a
-short command would be the import of torch, where a kill proves nothing and costs seconds: see :mod:`.processes`.
+short command would be the import of torch, where a kill proves nothing and costs seconds: commands are forked from
+multiprocessing's server, which has imported the library and done nothing else.
 """
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
+import os
 import random
 import shutil
-import subprocess
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from .processes import kill, started
-
-__all__ = ["Reference", "Scenario", "Tally", "measure", "trial"]
+from .scenarios import Scenario
 
 POLL_SECONDS = 0.002
 GIVE_UP_SECONDS = 600.0
 MAX_KILLS = 3  # per trial; after the last one the command is left alone
-
-
-class Scenario(Protocol):
-    """A command and what must hold of what it leaves behind.
-
-    Attributes:
-        name: of the command.
-        preload: modules that are imported before the command is started, see :func:`.processes.started`.
-    """
-
-    name: str
-    preload: tuple[str, ...]
-
-    def command(self, out: Path) -> list[str]:
-        """Arguments of ``sketchfusion``, the same after a kill. ``out`` exists and belongs to this trial."""
-
-    def environment(self, out: Path) -> dict[str, str]:
-        """Variables to set for it."""
-
-    def half_files(self, out: Path) -> list[str]:
-        """Files under a final name that are not whole, and stray files that are neither final nor hidden."""
-
-    def outcome(self, out: Path) -> Any:
-        """What a finished run has to show, without times: equal for runs that are equal."""
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    [
+        f"sketchfusion_lite.{name}"
+        for name in ("cli", "codec", "folders.coding", "training.loop", "evaluation.runner")
+    ]
+)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A run that nobody disturbed.
-
-    Attributes:
-        outcome: see :meth:`Scenario.outcome`.
-        seconds: its duration.
-        writing: how much of it passed after its first file.
-    """
+    """A run that nobody disturbed: its outcome, its seconds, and those of them that passed after its first file."""
 
     outcome: Any
     seconds: float
@@ -67,19 +46,9 @@ class Reference:
 
 @dataclass
 class Tally:
-    """What came of all trials of a command.
+    """What came of all trials of a command: a row of the table, whose columns docs/reliability.md explains.
 
     Attributes:
-        command: name of the scenario.
-        tries: trials.
-        kills: times that a process was started to be killed.
-        hits: kills that met it alive.
-        hits_writing: those after its first file was there.
-        half_files: files not whole under a final name, of all kills together.
-        not_resumable: trials whose last start ended with an error.
-        different: trials whose outcome is not that of the undisturbed run.
-        hidden_left: trials that left hidden temporary files behind at their end.
-        seconds: of all trials.
         faults: a line per fault, for people.
     """
 
@@ -115,21 +84,17 @@ def measure(scenario: Scenario, out: Path) -> Reference:
 
 def _measure_once(scenario: Scenario, out: Path) -> Reference:
     out.mkdir(parents=True)
-    log = out.with_suffix(".log")
-    begun, first = time.monotonic(), None
-    with _started(scenario, out, log) as process:
-        while process.poll() is None:
-            if time.monotonic() - begun > GIVE_UP_SECONDS:
-                raise RuntimeError(f"{scenario.name} hangs by itself: {_last_line(log)}")
-            if first is None and any(out.iterdir()):
-                first = time.monotonic()
-            time.sleep(POLL_SECONDS)
-    ended = time.monotonic()
-    if process.returncode:
-        raise RuntimeError(f"{scenario.name} fails by itself: {_last_line(log)}")
+    begun, log = time.monotonic(), out.with_suffix(".log")
+    with started(scenario, out, log) as process:
+        _wait_until(lambda: process.exitcode is not None or any(out.iterdir()))
+        first = time.monotonic()
+        process.join(GIVE_UP_SECONDS)
+        ended = time.monotonic()
+        if process.exitcode != 0:
+            raise RuntimeError(f"{scenario.name} fails or hangs by itself: {_last_line(log)}")
     if stray := scenario.half_files(out):
         raise RuntimeError(f"{scenario.name} leaves half files by itself: {stray}")
-    return Reference(scenario.outcome(out), ended - begun, ended - (first or ended))
+    return Reference(scenario.outcome(out), ended - begun, ended - first)
 
 
 def trial(
@@ -145,12 +110,8 @@ def trial(
         tally: is changed.
     """
     out.mkdir(parents=True)
-    begun, faults = time.monotonic(), len(tally.faults)
+    begun, faults = time.monotonic(), []
     tally.tries += 1
-
-    def fault(text: str) -> None:
-        tally.faults.append(f"{scenario.name}, try {tally.tries}: {text}")
-
     for _ in range(rng.randint(1, MAX_KILLS)):
         tally.kills += 1
         hit, writing = _kill_once(scenario, out, reference, rng)
@@ -158,49 +119,41 @@ def trial(
         tally.hits_writing += hit and writing
         half = scenario.half_files(out)
         tally.half_files += len(half)
-        for each in half:
-            fault(f"half file {each}")
+        faults += [f"half file {each}" for each in half]
         if not hit:
             break  # done: it was faster than the kill
     log = out.with_suffix(".log")
-    with _started(scenario, out, log) as process:
-        try:
-            failed = process.wait(GIVE_UP_SECONDS) != 0
-        except subprocess.TimeoutExpired:
-            failed = True
+    with started(scenario, out, log) as process:
+        process.join(GIVE_UP_SECONDS)
+        failed = process.exitcode != 0
     if failed:
         tally.not_resumable += 1
-        fault(f"does not go on: {_last_line(log)}")
+        faults.append(f"does not go on: {_last_line(log)}")
     elif scenario.outcome(out) != reference.outcome:
         tally.different += 1
-        fault("ends with another outcome than the run that was left alone")
+        faults.append("ends with another outcome than the run that was left alone")
     tally.hidden_left += any(path.name.endswith((".tmp", ".part")) for path in out.rglob(".*"))
     tally.seconds += time.monotonic() - begun
-    if len(tally.faults) == faults:
+    tally.faults += [f"{scenario.name}, try {tally.tries}: {text}" for text in faults]
+    if not faults:
         shutil.rmtree(out, ignore_errors=True)
-        for each in (log, out.with_suffix(".killed.log")):
-            each.unlink(missing_ok=True)
+        log.unlink()
 
 
 def _kill_once(
     scenario: Scenario, out: Path, reference: Reference, rng: random.Random
 ) -> tuple[bool, bool]:
     """Whether the kill met the process alive, and whether it had written by then."""
-    before = _names(out)
+    before = set(out.rglob("*"))
     late = rng.random() < 0.5
     moment = rng.uniform(0, reference.writing if late else reference.seconds)
-    with _started(scenario, out, out.with_suffix(".killed.log")) as process:
+    with started(scenario, out, out.with_suffix(".log")) as process:
         if late:
-            _wait_until(lambda: process.poll() is not None or _names(out) != before)
-        until = time.monotonic() + moment
-        _wait_until(lambda: process.poll() is not None or time.monotonic() >= until)
-        hit = process.poll() is None
+            _wait_until(lambda: process.exitcode is not None or set(out.rglob("*")) != before)
+        process.join(moment)
+        hit = process.exitcode is None
         kill(process)
-    return hit, _names(out) != before
-
-
-def _started(scenario: Scenario, out: Path, log: Path):
-    return started(scenario.command(out), scenario.environment(out), log, scenario.preload)
+    return hit, set(out.rglob("*")) != before
 
 
 def _wait_until(condition: Callable[[], bool]) -> None:
@@ -209,10 +162,40 @@ def _wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _names(folder: Path) -> frozenset[str]:
-    return frozenset(str(path) for path in folder.rglob("*"))
-
-
 def _last_line(log: Path) -> str:
     lines = log.read_text("utf-8", "replace").strip().splitlines()
     return lines[-1] if lines else "(it said nothing)"
+
+
+@contextlib.contextmanager
+def started(
+    scenario: Scenario, out: Path, log: Path
+) -> Iterator[multiprocessing.process.BaseProcess]:
+    """A running command in a process group of its own; nothing of it outlives the context."""
+    arguments = scenario.command(out), scenario.environment(out), log
+    process = SERVER.Process(target=_command, args=arguments)
+    process.start()
+    try:
+        yield process
+    finally:
+        kill(process)
+
+
+def kill(process: multiprocessing.process.BaseProcess) -> None:
+    """SIGKILL for the whole group, workers included; no error if it has ended."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:  # it has ended, or has no group yet
+        process.kill()
+    process.join()
+
+
+def _command(arguments: list[str], environment: Mapping[str, str], log: Path) -> None:
+    os.setsid()
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environment)
+    from sketchfusion_lite.cli import app
+
+    app(arguments, prog_name="sketchfusion")

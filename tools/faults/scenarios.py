@@ -6,19 +6,17 @@ Every scenario makes its inputs in a folder of its own and is deterministic: two
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from benchmarks.common import write_notebook
 from sketchfusion_lite import bitstream, datasets
 from sketchfusion_lite.errors import SketchFusionError
 from sketchfusion_lite.evaluation import table as evaluations
 from sketchfusion_lite.files import sha256_of
 from sketchfusion_lite.sweeps import table as sweeps
-
-__all__ = ["SCENARIOS", "Encode", "Evaluate", "Fetch", "Sweep", "Train"]
 
 _RECIPE = """\
 task = "cues"
@@ -33,22 +31,38 @@ checkpoint_minutes = 0.0005
 _TIMES = {"seconds", "started", "worker", "encode_s", "decode_s", "git", "git_dirty"}
 
 
-class _Base:
-    """What most scenarios share."""
+class Scenario:
+    """A command and what must hold of what it leaves behind; ``inputs`` is made before."""
 
-    preload: tuple[str, ...] = ()
+    name: str
+
+    def command(self, out: Path) -> list[str]:
+        """Arguments of ``sketchfusion``, the same after a kill. ``out`` exists and belongs to this trial."""
+        raise NotImplementedError
 
     def environment(self, out: Path) -> dict[str, str]:
+        """Variables to set for it."""
         return {}
 
+    def check(self, path: Path) -> bool:
+        """Whether a file under a final name belongs there; any error if it is not whole."""
+        raise NotImplementedError
 
-def _visible(out: Path) -> Iterable[Path]:
-    """Files under final names: whatever is hidden, or in a hidden folder, is under way or a lock."""
-    return (
-        path
-        for path in sorted(out.rglob("*"))
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(out).parts)
-    )
+    def outcome(self, out: Path) -> Any:
+        """What a finished run has to show, without times: equal for runs that are equal."""
+        raise NotImplementedError
+
+    def half_files(self, out: Path) -> list[str]:
+        """Files under a final name that are not whole, and stray ones. What is hidden is under way, or a lock."""
+        bad = []
+        for path in sorted(path for path in out.rglob("*") if path.is_file()):
+            if not any(part.startswith(".") for part in path.relative_to(out).parts):
+                try:
+                    if not self.check(path):
+                        bad.append(f"{path.name} (stray)")
+                except Exception as error:  # whatever its reader raises
+                    bad.append(f"{path.name} ({error!r})")
+        return bad
 
 
 def _photos(folder: Path, count: int, with_boundaries: bool = False) -> Path:
@@ -68,11 +82,10 @@ def _photos(folder: Path, count: int, with_boundaries: bool = False) -> Path:
     return folder
 
 
-class Encode(_Base):
+class Encode(Scenario):
     """A folder of ten photos to ``.skf`` files and a manifest, with the tiny model of the tests."""
 
     name = "encode"
-    preload = ("sketchfusion_lite.codec", "sketchfusion_lite.folders.coding")
 
     def __init__(self, inputs: Path) -> None:
         from sketchfusion_lite.codec import export_weights
@@ -86,28 +99,19 @@ class Encode(_Base):
         how = ["--quality", "2", "--device", "cpu", "--weights", str(self.weights)]
         return ["encode", str(self.photos), str(out), *how]
 
-    def half_files(self, out: Path) -> list[str]:
-        bad = []
-        for path in _visible(out):
-            if path.suffix == ".skf":
-                try:
-                    if bitstream.parse(path.read_bytes()).missing:
-                        bad.append(f"{path.name} (cut off)")
-                except SketchFusionError as error:
-                    bad.append(f"{path.name} ({error})")
-            elif not path.name.startswith("manifest."):
-                bad.append(f"{path.name} (stray)")
-        return bad
+    def check(self, path: Path) -> bool:
+        if path.suffix == ".skf":
+            assert not bitstream.parse(path.read_bytes()).missing, "cut off"
+        return path.suffix == ".skf" or path.name.startswith("manifest.")
 
     def outcome(self, out: Path) -> Any:
         return {path.name: path.read_bytes() for path in out.glob("*.skf")}
 
 
-class Train(_Base):
+class Train(Scenario):
     """Twenty steps of the boundary detector, a checkpoint after nearly every one."""
 
     name = "train"
-    preload = ("sketchfusion_lite.training.loop",)
 
     def __init__(self, inputs: Path) -> None:
         photos = _photos(inputs / "train", 6, with_boundaries=True)
@@ -117,27 +121,18 @@ class Train(_Base):
     def command(self, out: Path) -> list[str]:
         return ["train", str(self.recipe), "--out", str(out / "run"), "--resume"]
 
-    def half_files(self, out: Path) -> list[str]:
+    def check(self, path: Path) -> bool:
         import torch
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        bad = []
-        for path in _visible(out):
-            try:
-                if path.suffix == ".pt":
-                    torch.load(path, map_location="cpu", weights_only=True)["step"]
-                elif path.suffix == ".safetensors":
-                    load_file(path)
-                elif path.suffix == ".json":
-                    json.loads(path.read_bytes())
-                elif (
-                    path.suffix != ".csv"
-                ):  # logs grow by rows; a resumed run drops one that is torn
-                    bad.append(f"{path.name} (stray)")
-            except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError) as error:
-                bad.append(f"{path.name} ({error!r})")
-        return bad
+        if path.suffix == ".pt":
+            assert "step" in torch.load(path, map_location="cpu", weights_only=True)
+        elif path.suffix == ".safetensors":
+            load_file(path)
+        elif path.suffix == ".json":
+            json.loads(path.read_bytes())
+        # logs (.csv) grow by rows; a resumed run drops one that is torn
+        return path.suffix in (".pt", ".safetensors", ".json", ".csv")
 
     def outcome(self, out: Path) -> Any:
         from safetensors.numpy import load_file
@@ -146,53 +141,40 @@ class Train(_Base):
         return {name: values.tobytes() for name, values in tensors.items()}
 
 
-class Sweep(_Base):
+class Sweep(Scenario):
     """A grid of four runs of a notebook that only adds, on one worker."""
 
     name = "sweep"
     grid_keys = "notebook: unit.ipynb\nout: out\ntable: csv\ngrid:\n  x: [1, 2, 3, 4]\n"
 
     def __init__(self, inputs: Path) -> None:
-        import nbformat
-
         folder = inputs / "sweep"
         folder.mkdir(parents=True, exist_ok=True)
-        node = nbformat.v4.new_notebook()
-        node.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "P"}
-        first = nbformat.v4.new_code_cell('x: int = 1\nseed: int = 0\nresults_path: str = ""')
-        first.metadata.tags = ["parameters"]
         code = "import json\nwith open(results_path, 'w') as file:\n    json.dump({'sum': x + 1}, file)"
-        node.cells = [first, nbformat.v4.new_code_cell(code)]
-        nbformat.write(node, folder / "unit.ipynb")
+        parameters = 'x: int = 1\nseed: int = 0\nresults_path: str = ""'
+        write_notebook(folder / "unit.ipynb", parameters, code)
         self.grid = folder / "grid.yaml"
         self.grid.write_text(self.grid_keys, "utf-8")
 
     def command(self, out: Path) -> list[str]:
         return ["sweep", str(self.grid), "--out", str(out / "rows"), "--workers", "1"]
 
-    def half_files(self, out: Path) -> list[str]:
-        bad = []
-        for path in _visible(out):
-            try:
-                if path.name == "results.csv":
-                    sweeps.read_results(path)
-                elif path.suffix == ".ipynb" or path.name == "row.json":
-                    json.loads(path.read_bytes())
-                elif path.name != "results.json":  # the notebook's own, read by its worker alone
-                    bad.append(f"{path.name} (stray)")
-            except (SketchFusionError, ValueError) as error:
-                bad.append(f"{path.name} ({error})")
-        return bad
+    def check(self, path: Path) -> bool:
+        if path.name == "results.csv":
+            sweeps.read_results(path)
+        elif path.suffix == ".ipynb" or path.name == "row.json":
+            json.loads(path.read_bytes())
+        # results.json is the notebook's own, read by its worker alone
+        return path.suffix == ".ipynb" or path.name in ("results.csv", "row.json", "results.json")
 
     def outcome(self, out: Path) -> Any:
         return _rows(sweeps.read_results(out / "rows" / "results.csv"))
 
 
-class Evaluate(_Base):
+class Evaluate(Scenario):
     """Six photos with two classical codecs at three rates."""
 
     name = "evaluate"
-    preload = ("sketchfusion_lite.evaluation.runner",)
 
     def __init__(self, inputs: Path) -> None:
         self.photos = _photos(inputs / "evaluate", 6)
@@ -201,29 +183,22 @@ class Evaluate(_Base):
         codecs = ["--codec", "jpeg", "--codec", "webp", "--rates", "1.5,2,3", "--metrics", "psnr"]
         return ["evaluate", str(self.photos), *codecs, "--out", str(out / "table.csv")]
 
-    def half_files(self, out: Path) -> list[str]:
-        bad = []
-        for path in _visible(out):
-            if path.name == "table.csv":
-                try:
-                    evaluations.read_table(path)
-                except SketchFusionError as error:
-                    bad.append(f"{path.name} ({error})")
-            elif path.suffix != ".journal":
-                bad.append(f"{path.name} (stray)")
-        return bad
+    def check(self, path: Path) -> bool:
+        if path.name == "table.csv":
+            evaluations.read_table(path)
+        return path.name == "table.csv" or path.suffix == ".journal"
 
     def outcome(self, out: Path) -> Any:
         return _rows(evaluations.read_table(out / "table.csv"))
 
 
-class Fetch(_Base):
+class Fetch(Scenario):
     """The Kodak photos from a mirror, into a cache that is empty at the start. Needs ``SKETCHFUSION_MIRROR``."""
 
     name = "fetch"
 
     def __init__(self, inputs: Path) -> None:
-        self.files = {entry["name"]: entry for entry in datasets.manifest("kodak").files}
+        self.sums = {entry["name"]: entry["sha256"] for entry in datasets.manifest("kodak").files}
 
     def command(self, out: Path) -> list[str]:
         return ["fetch", "kodak"]
@@ -231,12 +206,8 @@ class Fetch(_Base):
     def environment(self, out: Path) -> dict[str, str]:
         return {"SKETCHFUSION_HOME": str(out)}
 
-    def half_files(self, out: Path) -> list[str]:
-        return [
-            path.name
-            for path in _visible(out)
-            if path.name not in self.files or sha256_of(path) != self.files[path.name]["sha256"]
-        ]
+    def check(self, path: Path) -> bool:
+        return sha256_of(path) == self.sums.get(path.name)
 
     def outcome(self, out: Path) -> Any:
         return {path.name: sha256_of(path) for path in (out / "kodak").glob("*.png")}
