@@ -13,7 +13,6 @@ from PIL import Image
 
 from benchmarks.common import write_notebook
 from sketchfusion_lite import bitstream, datasets
-from sketchfusion_lite.errors import SketchFusionError
 from sketchfusion_lite.evaluation import table as evaluations
 from sketchfusion_lite.files import sha256_of
 from sketchfusion_lite.sweeps import table as sweeps
