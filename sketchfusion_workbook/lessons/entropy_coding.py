@@ -28,7 +28,7 @@ from sketchfusion_lite.entropy import SCALE_LEVELS, EntropyModel
 from sketchfusion_lite.evaluation.metrics import measure
 from sketchfusion_lite.integer import UNITS_PER_Y, IntegerConv, IntegerEntropyModel, Tables
 
-from .planes import unfold
+from .sketch_encoder import unfold
 
 __all__ = [
     "FloatNets",
