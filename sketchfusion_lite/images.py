@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,8 @@ from . import checks
 from .checks import DEFAULT_MAX_PIXELS, MAX_SIDE
 from .errors import ArgumentError, ImageError, OutputError
 from .files import IMAGE_SUFFIXES, atomic_write_bytes, list_images
-from .image_colours import Samples, to_srgb
-from .image_files import read_file, read_image
+from .image_files.flattening import flattened, over_white
+from .image_files.reading import read_file, read_image
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -59,18 +58,6 @@ _SAVE_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".webp": ("WEBP", {"lossless": True}),
-}
-_UPRIGHT: dict[
-    int, Callable[[np.ndarray], np.ndarray]
-] = {  # EXIF orientation -> what makes (H, W, C) upright
-    1: lambda pixels: pixels,
-    2: lambda pixels: pixels[:, ::-1],
-    3: lambda pixels: pixels[::-1, ::-1],
-    4: lambda pixels: pixels[::-1],
-    5: lambda pixels: pixels.swapaxes(0, 1),
-    6: lambda pixels: np.rot90(pixels, -1),
-    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
-    8: lambda pixels: np.rot90(pixels),
 }
 _FLOAT_SLACK = 1e-3  # resampling overshoots a little; less than half an 8-bit step is no mistake
 
@@ -228,7 +215,7 @@ def _from_file(source: str | os.PathLike[str] | io.BytesIO, max_pixels: int, nam
             if not file.seekable():  # a pipe
                 file = io.BytesIO(file.read())
             samples = read_file(file, name, partial(_check_size, max_pixels, name))
-            return _tensor_of(samples, name)
+            return flattened(samples, name)
     except ImageError:
         raise
     except Exception as error:  # decoders of damaged files raise nearly anything
@@ -237,7 +224,7 @@ def _from_file(source: str | os.PathLike[str] | io.BytesIO, max_pixels: int, nam
 
 def _from_pil(picture: Image.Image, max_pixels: int, name: str) -> Tensor:
     try:
-        return _tensor_of(read_image(picture, name, partial(_check_size, max_pixels, name)), name)
+        return flattened(read_image(picture, name, partial(_check_size, max_pixels, name)), name)
     except ImageError:
         raise
     except Exception as error:  # as above
@@ -256,7 +243,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Tensor:
         _check_range(float(array.min()), float(array.max()), name)
     elif array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise ImageError(f"{name}: pass uint8, uint16, or floats in [0, 1].")
-    return _over_white(array)
+    return over_white(array)
 
 
 def _from_tensor(tensor: Tensor, max_pixels: int) -> Tensor:
@@ -279,46 +266,6 @@ def _from_tensor(tensor: Tensor, max_pixels: int) -> Tensor:
 
 # --------------------------------------------------------------------------------------------------
 # Steps on the way
-
-
-def _tensor_of(samples: Samples, name: str) -> Tensor:
-    """Samples of a file -> sRGB -> upright -> over white."""
-    colour = to_srgb(samples, name)
-    if samples.alpha is not None:
-        colour = np.dstack([_like(colour, samples.alpha), samples.alpha])
-        if colour.shape[2] == 2:
-            colour = colour[..., [0, 0, 0, 1]]
-    return _over_white(_UPRIGHT[samples.orientation](colour))
-
-
-def _like(colour: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colours in the type of ``alpha``."""
-    if colour.dtype == alpha.dtype:
-        return colour
-    white, target = (np.iinfo(a.dtype).max if a.dtype.kind == "u" else 1 for a in (colour, alpha))
-    scaled = colour.astype(np.float32) * (target / white)
-    return (np.round(scaled) if alpha.dtype.kind == "u" else scaled).astype(alpha.dtype)
-
-
-def _over_white(pixels: np.ndarray) -> Tensor:
-    """Checked ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` -> ``(1, 3, H, W)`` float32 in [0, 1]."""
-    whole = np.issubdtype(pixels.dtype, np.integer)
-    white = np.iinfo(pixels.dtype).max if whole else 1
-    # A copy in either case; torch has no uint16 arithmetic, and floats come in any byte order.
-    copy = (
-        np.array(pixels, order="C")
-        if pixels.dtype == np.uint8
-        else pixels.astype(np.float32, order="C")
-    )
-    image = torch.from_numpy(copy).view(*pixels.shape[:2], -1).permute(2, 0, 1)[None]
-    image = image.to(torch.float32, memory_format=torch.contiguous_format)  # (1, 1 | 3 | 4, H, W)
-    image = image.div_(white) if whole else image.clamp_(0, 1)
-    if image.shape[1] == 1:
-        return image.repeat(1, 3, 1, 1)
-    if image.shape[1] == 4:
-        alpha = image[:, 3:]
-        image = image[:, :3] * alpha + (1 - alpha)
-    return image.contiguous()
 
 
 def _check_size(max_pixels: int, name: str, width: int, height: int) -> None:

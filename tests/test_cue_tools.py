@@ -11,7 +11,7 @@ from sketchfusion_lite.cues import sobel
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.evaluation.boundaries import THRESHOLDS, boundary_curve, boundary_f_measure
 from sketchfusion_lite.images import to_pil
-from sketchfusion_workbook.lessons.lesions import blinded
+from sketchfusion_workbook.lessons.cues import blinded
 
 # --------------------------------------------------------------------------------------------------
 # Scenes; scikit-image brings the textures
@@ -20,7 +20,7 @@ from sketchfusion_workbook.lessons.lesions import blinded
 @pytest.fixture(scope="module")
 def scenes():
     pytest.importorskip("skimage")
-    from sketchfusion_workbook.lessons import scenes
+    from sketchfusion_workbook.lessons import cues as scenes
 
     return scenes
 
@@ -141,7 +141,7 @@ def test_a_codec_sees_again_after_an_error(tiny_codec, photo):
 
 
 def test_the_gallery_keeps_to_its_budget(tiny_codec, photo):
-    from sketchfusion_workbook.lessons.gallery import equal_bytes
+    from sketchfusion_workbook.lessons.cues import equal_bytes
 
     picture = to_pil(photo)
     entries = equal_bytes(picture, "a grey box", 700, tiny_codec)

@@ -20,8 +20,8 @@ from sketchfusion_workbook.lessons.decoder_tuning import (
     receive,
     tune_decoder,
 )
-from sketchfusion_workbook.lessons.inspection import Stage, influence, muted, stages
-from sketchfusion_workbook.lessons.weave import lattice_power, weave
+from sketchfusion_workbook.lessons.preview_decoding import influence, lattice_power, muted, weave
+from sketchfusion_workbook.lessons.sketch_encoder import Stage, stages
 
 
 class Difference(nn.Module):

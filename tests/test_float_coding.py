@@ -7,7 +7,7 @@ import torch
 
 from sketchfusion_lite.coding import SketchCoder
 from sketchfusion_lite.integer import IntegerEntropyModel, export_entropy_model
-from sketchfusion_workbook.lessons.float_coding import FloatNets, misread, reversed_sums
+from sketchfusion_workbook.lessons.entropy_coding import FloatNets, misread, reversed_sums
 
 from .conftest import build_tiny_model
 

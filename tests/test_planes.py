@@ -8,7 +8,7 @@ import torch
 from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.entropy import add_noise, round_ste, symbol_likelihood
 from sketchfusion_lite.errors import ArgumentError
-from sketchfusion_workbook.lessons.planes import symbol_planes
+from sketchfusion_workbook.lessons.sketch_encoder import symbol_planes
 
 from .conftest import build_tiny_model
 

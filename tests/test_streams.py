@@ -14,8 +14,11 @@ from sketchfusion_lite.bitstream import Header, pack
 from sketchfusion_lite.errors import CorruptStream, NotAStream, TruncatedStream
 from sketchfusion_lite.images import to_pil
 from sketchfusion_lite.results import read_info
-from sketchfusion_workbook.lessons.prefixes import measure_prefixes, prefix_lengths
-from sketchfusion_workbook.lessons.rate_maps import bits_per_place
+from sketchfusion_workbook.lessons.entropy_coding import (
+    bits_per_place,
+    measure_prefixes,
+    prefix_lengths,
+)
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("seaborn")

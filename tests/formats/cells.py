@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from sketchfusion_lite.image_colours import SRGB_POINTS, matrix_profile, power
+from sketchfusion_lite.image_files.profiles import SRGB_POINTS, matrix_profile, power
 from sketchfusion_lite.images import load_image
 
 from . import by_hand

@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image
 
-from sketchfusion_lite.image_colours import power
+from sketchfusion_lite.image_files.profiles import power
 
 from .by_hand import exif, in_jpeg
 from .cells import (

@@ -7,7 +7,7 @@ import struct
 import imagecodecs
 import numpy as np
 
-from sketchfusion_lite.image_colours import SRGB_POINTS, power
+from sketchfusion_lite.image_files.profiles import SRGB_POINTS, power
 
 from . import by_hand
 from .cells import (

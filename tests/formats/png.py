@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from sketchfusion_lite.image_colours import SRGB_POINTS, matrix_profile, power
+from sketchfusion_lite.image_files.profiles import SRGB_POINTS, matrix_profile, power
 
 from .by_hand import exif, png
 from .cells import (

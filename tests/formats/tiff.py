@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from sketchfusion_lite.image_colours import power
+from sketchfusion_lite.image_files.profiles import power
 
 from . import by_hand
 from .by_hand import tags_of, tiff

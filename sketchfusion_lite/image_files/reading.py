@@ -1,76 +1,32 @@
 """Picture files and PIL images -> samples with their meaning.
 
-    bytes, path --> which kind? --+--> TIFF: image_tiff
+    bytes, path --> which kind? --+--> TIFF: tiff
                                   +--> 16-bit PNG, odd JPEG 2000 and BMP: imagecodecs
                                   +--> everything else: Pillow
                                   +--> known, but not read: refused by name
 
-Only formats that Pillow decodes by itself are opened: its EPS reader would start Ghostscript. Limits are checked on the
-file's header, before a single pixel is decoded.
+Limits are checked on the file's header, before a single pixel is decoded.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import re
 import struct
-import threading
-from collections.abc import Callable
 from dataclasses import replace
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile
 
-from .errors import ImageError
-from .image_colours import Samples, lab_to_srgb, tell
-from .image_statements import orientation_of, stated_profile
+from ..errors import ImageError
+from .colours import Samples
+from .kinds import CONVERT, FORMATS, TIFF_MARKS, CheckSize, opened, refuse
+from .profiles import lab_to_srgb, tell
+from .statements import orientation_of, stated_profile
 
-__all__ = ["FORMATS", "opened", "read_file", "read_image"]
+__all__ = ["read_file", "read_image"]
 
-FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "QOI")
-CheckSize = Callable[[int, int], None]
-
-_DEVELOP = "Develop it with a raw converter and pass the TIFF, PNG or JPEG."
-_CONVERT = "Convert it to PNG."
-# offset, first bytes, what it is, remedy
-_REFUSED: tuple[tuple[int, bytes, str, str], ...] = (
-    (8, b"CR\x02", "a raw picture of a Canon camera (CR2)", _DEVELOP),
-    (4, b"ftypcrx ", "a raw picture of a Canon camera (CR3)", _DEVELOP),
-    (0, b"FUJIFILM", "a raw picture of a Fujifilm camera (RAF)", _DEVELOP),
-    (0, b"IIRO", "a raw picture of an Olympus camera (ORF)", _DEVELOP),
-    (0, b"IIRS", "a raw picture of an Olympus camera (ORF)", _DEVELOP),
-    (0, b"MMOR", "a raw picture of an Olympus camera (ORF)", _DEVELOP),
-    (0, b"IIU\0", "a raw picture of a Panasonic camera (RW2)", _DEVELOP),
-    (0, b"FOVb", "a raw picture of a Sigma camera (X3F)", _DEVELOP),
-    (0, b"\0MRM", "a raw picture of a Minolta camera (MRW)", _DEVELOP),
-    (0, b"\xff\x0a", "JPEG XL", _CONVERT),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL", _CONVERT),
-    (0, b"II\xbc", "JPEG XR", _CONVERT),
-    (0, b"8BPS", "a Photoshop document", _CONVERT),
-    (0, b"gimp xcf", "a GIMP document", _CONVERT),
-    (0, b"%PDF", "a PDF document", _CONVERT),
-    (0, b"%!PS", "PostScript", _CONVERT),
-    (0, b"\xc5\xd0\xd3\xc6", "PostScript", _CONVERT),
-    (0, b"<svg", "an SVG drawing", _CONVERT),
-    (0, b"\0\0\1\0", "an icon (ICO)", _CONVERT),
-    (0, b"\0\0\2\0", "a cursor (CUR)", _CONVERT),
-    (0, b"DDS ", "a DDS texture", _CONVERT),
-    (0, b"v/1\x01", "OpenEXR", "Map its tones, and store it as PNG."),
-    (0, b"#?RADIANCE", "Radiance HDR", "Map its tones, and store it as PNG."),
-    (0, b"#?RGBE", "Radiance HDR", "Map its tones, and store it as PNG."),
-    (0, b"PF", "a PFM of three colours", "Map its tones, and store it as PNG."),
-    (0, b"P7\n", "a PAM", _CONVERT),
-    (0, b"SIMPLE  =", "a FITS picture", _CONVERT),
-    (128, b"DICM", "a DICOM picture", _CONVERT),
-    (4, b"ftypqt  ", "a film", "Take a picture out of it."),
-    (4, b"ftypisom", "a film", "Take a picture out of it."),
-    (4, b"ftypmp4", "a film", "Take a picture out of it."),
-)
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
-_PILLOW_LIMIT_LOCK = threading.Lock()
 _ORIENTATION = 0x0112
 _MAX_SCANS = 100  # encoders write about ten; each costs a pass over the whole picture
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # none of those inside a scan
@@ -90,12 +46,12 @@ def read_file(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
             files raise nearly anything besides.
     """
     head = file.read(256)
-    _refuse(head, name)
+    refuse(head, name)
     file.seek(0)
-    if head.startswith(_TIFF):
-        from .image_tiff import read_tiff
+    if head.startswith(TIFF_MARKS):
+        from .tiff import read_tiff
 
-        samples = read_tiff(file, name, check_size, opened)
+        samples = read_tiff(file, name, check_size)
         if samples.colour.size:
             return samples
         file.seek(0)
@@ -142,12 +98,8 @@ def read_image(picture: Image.Image, name: str, check_size: CheckSize) -> Sample
         ImageError: as for :func:`read_file` and :func:`read_pil`; Pillow decoded it already, in a way that lost its
             meaning.
     """
-    if (
-        isinstance(picture, ImageFile.ImageFile)
-        and picture.tile
-        and picture.fp
-        and not picture.tell()
-    ):
+    unread = isinstance(picture, ImageFile.ImageFile) and picture.tile and picture.fp
+    if unread and not picture.tell():
         place = picture.fp.tell()
         try:
             picture.fp.seek(0)
@@ -173,67 +125,9 @@ def read_image(picture: Image.Image, name: str, check_size: CheckSize) -> Sample
 
 def _is_as_in_file(picture: Image.Image, data: io.BytesIO, name: str) -> bool:
     with opened(data, data.getvalue()[:256], name) as fresh:
-        same = (fresh.size, fresh.mode, fresh.format) == (
-            picture.size,
-            picture.mode,
-            picture.format,
-        )
+        same = all(getattr(fresh, k) == getattr(picture, k) for k in ("size", "mode", "format"))
     data.seek(0)
     return same
-
-
-# --------------------------------------------------------------------------------------------------
-# Opening
-
-
-def _refuse(head: bytes, name: str) -> None:
-    for offset, magic, what, remedy in _REFUSED:
-        if head[offset:].startswith(magic):
-            raise ImageError(f"{name}: {what}, not a picture of a kind that is read. {remedy}")
-    if _is_heif(head) and importlib.util.find_spec("pillow_heif") is None:
-        raise ImageError(
-            f"{name}: a HEIC picture, which the package pillow-heif reads. "
-            "Install it (pip install pillow-heif), or convert the picture to JPEG or PNG."
-        )
-
-
-def _is_heif(head: bytes) -> bool:
-    size = int.from_bytes(head[:4], "big")
-    return head[4:8] == b"ftyp" and any(
-        head[i : i + 4] in _HEIF_BRANDS for i in range(8, min(size, 256), 4)
-    )
-
-
-def opened(file: BinaryIO, head: bytes, name: str) -> Image.Image:
-    """Let Pillow read the header of a file whose first bytes are ``head``.
-
-    Raises:
-        ImageError: none of its formats.
-    """
-    # What is a TIFF by a damaged mark alone would go past the reader of TIFFs.
-    formats = ("TIFF",) if head.startswith(_TIFF) else tuple(f for f in FORMATS if f != "TIFF")
-    if _is_heif(head):
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
-        formats = ("HEIF",)
-    elif head.startswith((b"P0", b"Py")):  # kinds of PPM that are Pillow's own
-        formats = ()
-    try:
-        # Our limit rules, so Pillow's own (a warning at 89 megapixels, an error at 179) must rest
-        # while it reads the header. The lock keeps two threads from restoring each other's value.
-        with _PILLOW_LIMIT_LOCK:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                return Image.open(file, formats=formats)
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
-    except UnidentifiedImageError as error:
-        kind = " (or a JPEG of another kind than 8 bits)" if head.startswith(b"\xff\xd8") else ""
-        raise ImageError(
-            f"{name}: not a picture{kind}, or cut off within its first bytes. "
-            f"Pass one of {', '.join((*FORMATS, 'HEIC'))}."
-        ) from error
 
 
 def _check_jpeg(picture: Image.Image, file: BinaryIO, name: str) -> None:
@@ -317,7 +211,7 @@ def _bmp(picture: Image.Image, file: BinaryIO, head: bytes, name: str) -> Sample
     start, stride = struct.unpack_from("<I", head, 10)[0], width + -width % 4
     if picture.mode != "1" or bits != 8 or picture.info.get("compression"):
         raise ImageError(
-            f"{name}: a BMP of {bits} bits with a palette of greys, which is not read. {_CONVERT}"
+            f"{name}: a BMP of {bits} bits with a palette of greys, which is not read. {CONVERT}"
         )
     file.seek(start)
     rows = np.frombuffer(file.read(stride * height), np.uint8).reshape(height, stride)[:, :width]

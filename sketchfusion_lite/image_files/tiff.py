@@ -19,49 +19,43 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .errors import ImageError
-from .image_colours import SRGB_POINTS, Samples, lab_to_srgb, matrix_profile, srgb_curve, tell
-from .image_statements import exif_profile, orientation_of
+from ..errors import ImageError
+from .colours import Samples
+from .kinds import CheckSize, opened
+from .profiles import SRGB_POINTS, lab_to_srgb, matrix_profile, srgb_curve, tell
+from .statements import exif_profile, orientation_of
+from .tiff_kinds import (
+    CHANNELS,
+    CIELAB,
+    ICCLAB,
+    LZW,
+    MINISBLACK,
+    MINISWHITE,
+    PALETTE,
+    RGB,
+    YCBCR,
+    refuse_kinds,
+    refuse_previews,
+)
 
 if TYPE_CHECKING:
-    from PIL import Image
     from tifffile import TiffPage
-
-Opener = Callable[[BinaryIO, bytes, str], "Image.Image"]  # (file, its first bytes, name)
 
 __all__ = ["read_tiff"]
 
 # What is wrong with a file is raised or warned of from here; tifffile would print it besides.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_TILE_PIXELS = 1 << 22  # a tile may be larger than its picture, but then no larger than this
-_MAX_BITS = 256  # a pixel: four channels of 64 bits; memory follows it
-_MAX_SUB_PAGES = 16  # looked at in search of a larger picture
-_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _SEPARATED, _YCBCR, _CIELAB, _ICCLAB = (
-    *range(4),
-    *(5, 6, 8, 9),
-)
-_RAW_PHOTOMETRICS = (32803, 34892)  # colour filter array, linear raw
-_DNG_VERSION = 50706
-_CHANNELS = {_MINISWHITE: 1, _MINISBLACK: 1, _RGB: 3, _PALETTE: 1}
-_CHANNELS |= {_SEPARATED: 4, _YCBCR: 3, _CIELAB: 3, _ICCLAB: 3}
 _SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
-# none, LZW, deflate twice, PackBits, LZMA, Zstandard: their size when unpacked is known beforehand
-_LZW = 5
-_LOSSLESS = (1, _LZW, 8, 32946, 32773, 34925, 50000)
-_BY_PILLOW = {2: (1,), 3: (1,), 4: (1,), 7: (8,), 50001: (8,)}  # fax, JPEG, WebP -> bits
 
 
-def read_tiff(
-    file: BinaryIO, name: str, check_size: Callable[[int, int], None], opened: Opener
-) -> Samples:
+def read_tiff(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
     """Read the first page of a TIFF.
 
     Args:
         file: the file.
         name: what errors and warnings call it.
         check_size: raises for a width and height that are too large.
-        opened: opens a file by Pillow, and so by libtiff.
 
     Returns:
         its samples; without any pixel where Pillow shall decode them, and only profile and orientation count.
@@ -73,9 +67,9 @@ def read_tiff(
 
     with TiffFile(file) as tiff:
         page: TiffPage = tiff.pages[0]
-        _refuse_previews(page, name)
+        refuse_previews(page, name)
         check_size(page.imagewidth, page.imagelength)
-        by_pillow = _refuse_kinds(page, name)
+        by_pillow = refuse_kinds(page, name)
         _say_what_is_left(tiff, page, name)
         meaning = {
             "profile": _profile(page, name),
@@ -84,18 +78,14 @@ def read_tiff(
         if by_pillow:
             nothing = np.empty((0, 0, 1), np.uint8)
             return Samples(nothing, "GRAY", **meaning)
-        stored = (
-            _unpacked(page, name, opened)
-            if page.compression == _LZW
-            else page.asarray(squeeze=False)
-        )
+        stored = _unpacked(page, name) if page.compression == LZW else page.asarray(squeeze=False)
         # (S, 1, H, W, C), one of S and C being 1
         stored = np.moveaxis(stored[:, 0], 0, -1).reshape(*stored.shape[2:4], -1)  # (H, W, S * C)
         colour, alpha = _meaning(page, stored, name)
     return Samples(colour, _SPACES[colour.shape[2]], alpha, **meaning)
 
 
-def _unpacked(page: TiffPage, name: str, opened: Opener) -> np.ndarray:
+def _unpacked(page: TiffPage, name: str) -> np.ndarray:
     """What ``page.asarray`` returns, LZW being unpacked by libtiff: on damaged data imagecodecs leaves its buffer."""
     order = page.fillorder
     page.compression = page.fillorder = 1  # all that is left to do for tifffile
@@ -112,7 +102,7 @@ def _unpacked(page: TiffPage, name: str, opened: Opener) -> np.ndarray:
             256: row,
             257: rows,
             258: 8,
-            259: _LZW,
+            259: LZW,
             262: 1,
             266: int(order),
             273: 8,
@@ -132,94 +122,6 @@ def _unpacked(page: TiffPage, name: str, opened: Opener) -> np.ndarray:
         data = data[0, : page.imagelength - y, : page.imagewidth - x]
         stored[s, 0, y : y + data.shape[0], x : x + data.shape[1]] = data
     return stored
-
-
-def _refuse_previews(page: TiffPage, name: str) -> None:
-    """Refuse files whose first page is not the photo."""
-    others = list(page.pages[:_MAX_SUB_PAGES]) if page.subifds else []
-    kinds = {int(each.photometric or 0) for each in (page, *others) if hasattr(each, "photometric")}
-    if kinds & set(_RAW_PHOTOMETRICS) or _DNG_VERSION in page.tags:
-        raise ImageError(
-            f"{name}: a camera's raw picture (DNG or alike), not developed yet; what it shows is a preview. "
-            "Develop it with a raw converter and pass the TIFF, PNG or JPEG."
-        )
-    area = page.imagewidth * page.imagelength
-    larger = [
-        each for each in others if not each.is_reduced and each.imagewidth * each.imagelength > area
-    ]
-    if page.is_reduced or page.tags.valueof(255) == 2 or larger:
-        raise ImageError(
-            f"{name}: a TIFF whose first page is a reduced copy of the picture. "
-            "Export the full picture as TIFF, PNG or JPEG."
-        )
-
-
-def _refuse_kinds(page: TiffPage, name: str) -> bool:
-    """Refuse what has no defined meaning, or none here; return whether Pillow has to decode it."""
-
-    def name_of(value: Any) -> str:
-        return getattr(value, "name", str(value))
-
-    def refuse(what: str) -> ImageError:
-        return ImageError(
-            f"{name}: a TIFF {what}, which is not read. Convert it to PNG, or to a TIFF of RGB."
-        )
-
-    if 262 not in page.tags:
-        raise refuse("that does not say what its samples mean (no PhotometricInterpretation)")
-    photometric, bits = int(page.photometric), page.bitspersample
-    if photometric not in _CHANNELS:
-        raise refuse(f"of photometric interpretation {name_of(page.photometric)}")
-    if not isinstance(bits, int) or page.imagedepth != 1:
-        raise refuse("of unequal bits per sample, or of several layers")
-    needed = _CHANNELS[photometric]
-    if page.samplesperpixel < needed:
-        raise refuse(f"of {page.samplesperpixel} samples a pixel where {needed} are needed")
-    if photometric == _SEPARATED and page.tags.valueof(332, 1) != 1:
-        raise refuse("of inks other than CMYK")
-    dots = page.tags.valueof(336)
-    if photometric == _SEPARATED and dots is not None and tuple(dots[:2]) != (0, (1 << bits) - 1):
-        raise refuse(f"whose inks run from {dots[0]} to {dots[1]}")
-    if page.sampleformat not in (1, 3):
-        raise refuse(
-            f"of signed or complex samples (format {name_of(page.sampleformat)}), for which no black is defined"
-        )
-    if page.samplesperpixel * bits > _MAX_BITS:
-        raise refuse(f"of {page.samplesperpixel} samples of {bits} bits a pixel")
-    if photometric in (_CIELAB, _ICCLAB) and (bits not in (8, 16) or page.sampleformat == 3):
-        raise refuse(f"of L*a*b* in {bits} bits")
-    if photometric == _PALETTE and (bits > 16 or page.colormap is None):
-        raise refuse("of a palette that is missing or too large")
-    compression = int(page.compression)
-    if compression in _BY_PILLOW or photometric == _YCBCR:
-        allowed = _BY_PILLOW.get(compression, (8,) if compression in _LOSSLESS else ())
-        if (
-            bits not in allowed
-            or page.sampleformat == 3
-            or photometric in (_CIELAB, _ICCLAB, _SEPARATED)
-        ):
-            raise refuse(
-                f"of {name_of(page.photometric)} in {bits} bits, compressed as {name_of(page.compression)}"
-            )
-    elif compression not in _LOSSLESS:
-        raise refuse(f"compressed as {name_of(page.compression)}")
-    if page.is_tiled:
-        tile = page.tilewidth * page.tilelength
-        if tile > max(page.imagewidth * page.imagelength, _TILE_PIXELS):
-            raise ImageError(
-                f"{name}: tiles of {page.tilewidth}x{page.tilelength} for a picture of "
-                f"{page.imagewidth}x{page.imagelength}. Convert it to PNG."
-            )
-    parts = int(np.prod(page.chunked))
-    if (
-        len(page.dataoffsets) < parts
-        or not all(page.databytecounts[:parts])
-        or not all(page.dataoffsets[:parts])
-    ):
-        raise ImageError(
-            f"{name}: damaged or truncated: parts of its pixels are missing. Fetch a whole copy."
-        )
-    return compression in _BY_PILLOW or photometric == _YCBCR
 
 
 def _say_what_is_left(tiff: Any, page: TiffPage, name: str) -> None:
@@ -242,7 +144,7 @@ def _say_what_is_left(tiff: Any, page: TiffPage, name: str) -> None:
 
 def _extra_kinds(page: TiffPage) -> list[int]:
     """The channels behind the colours: 0 anything, 1 transparency that is multiplied into them, 2 that is not."""
-    extra = page.samplesperpixel - _CHANNELS[int(page.photometric)]
+    extra = page.samplesperpixel - CHANNELS[int(page.photometric)]
     kinds = [int(kind) for kind in page.extrasamples] or ([2] if extra == 1 else [])
     return (kinds + [0] * extra)[:extra]
 
@@ -252,7 +154,7 @@ def _profile(page: TiffPage, name: str) -> bytes | None:
     if icc := page.tags.valueof(34675):
         return bytes(icc)
     photometric = int(page.photometric)
-    if photometric not in (_MINISWHITE, _MINISBLACK, _RGB, _PALETTE, _YCBCR):
+    if photometric not in (MINISWHITE, MINISBLACK, RGB, PALETTE, YCBCR):
         return None
     points = None
     white, primaries = page.tags.valueof(318), page.tags.valueof(319)  # rationals
@@ -261,7 +163,7 @@ def _profile(page: TiffPage, name: str) -> bytes | None:
             values = [*_ratios(primaries), *_ratios(white)]
             points = list(zip(values[::2], values[1::2], strict=True))
         if (table := page.tags.valueof(301)) is not None or points is not None:
-            grey = photometric in (_MINISWHITE, _MINISBLACK)
+            grey = photometric in (MINISWHITE, MINISBLACK)
             curves = (
                 [srgb_curve] if table is None else _curves(np.asarray(table), page.bitspersample)
             )
@@ -294,24 +196,24 @@ def _curves(table: np.ndarray, bits: int) -> list[Callable[[np.ndarray], np.ndar
 def _meaning(page: TiffPage, stored: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Samples ``(H, W, S)`` as stored -> colour ``(H, W, 1 | 3 | 4)`` and alpha ``(H, W)``, full range, black is 0."""
     photometric, bits = int(page.photometric), page.bitspersample
-    channels = _CHANNELS[photometric]
+    channels = CHANNELS[photometric]
     kinds = _extra_kinds(page)
     which = next((i for i, kind in enumerate(kinds) if kind in (1, 2)), None)
     colour, alpha = stored[..., :channels], None
     if which is not None:
         alpha = _full_range(stored[..., channels + which], bits, name)
-    if photometric == _PALETTE:
+    if photometric == PALETTE:
         palette = np.asarray(page.colormap)
         if palette.max() < 256:
             palette = palette * 257  # written by programs that took it for 8 bits
         if not (palette % 257).any():
             palette = (palette // 257).astype(np.uint8)
         colour = palette.T[colour[..., 0].astype(np.intp)]
-    elif photometric in (_CIELAB, _ICCLAB):
-        colour = lab_to_srgb(_lab(colour, bits, photometric == _ICCLAB))
+    elif photometric in (CIELAB, ICCLAB):
+        colour = lab_to_srgb(_lab(colour, bits, photometric == ICCLAB))
     else:
         colour = _full_range(colour, bits, name)
-        if photometric == _MINISWHITE:
+        if photometric == MINISWHITE:
             colour = _white(colour) - colour
     if alpha is not None and kinds[which] == 1:
         share = np.maximum(alpha[..., None].astype(np.float32) / _white(alpha), 1e-6)

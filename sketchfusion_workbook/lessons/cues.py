@@ -1,14 +1,17 @@
-"""Scenes with known boundaries: regions of real texture, for when no human annotations are at hand.
+"""Notebook 01: a scene whose boundaries are known, an encoder with one cue covered, five ways to spend the same bytes.
 
-    seed --> wobbling regions --> a texture and a tint for each --> Scene(image, boundaries)
+seed --> wobbling regions --> a texture and a tint for each --> Scene(image, boundaries)
 
-Grass, gravel and brick come inside scikit-image (CC0), so nothing is downloaded. The boundaries between regions are
-known exactly, and everything inside a region is texture: what a filter marks there is wrong. A scene is a test of one
-thing, texture against boundary; it does not replace BSDS500, where people decide what a boundary is.
+with blinded(codec, "structural"):       boundaries --> empty map ---+
+    codec.encode(photo, bpp=0.045)       image ----------------------+--> encoder --> y
+
+photo, caption, max_bytes --> text | JPEG | AVIF | lines | ours --> Entry(label, size, image), all within the budget
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,13 +19,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
+from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.cues import gaussian_blur
 from sketchfusion_lite.errors import ArgumentError
+from sketchfusion_lite.evaluation.peers import PEERS, encode_at_most
+from sketchfusion_lite.evaluation.pics import encode_pics
+from sketchfusion_lite.images import to_pil
 from sketchfusion_lite.samples import packaged
 
-__all__ = ["TEXTURES", "Scene", "textured_scene"]
+__all__ = ["TEXTURES", "Entry", "Scene", "blinded", "equal_bytes", "textured_scene"]
+
 
 TEXTURES = ("brick", "grass", "gravel")
 _HALVES = {"train": slice(0, 256), "test": slice(256, 512)}  # columns of the texture pictures
@@ -118,3 +126,89 @@ def _load(name: str) -> Tensor:
         / 255
     )
     return torch.from_numpy(grey.copy())
+
+
+_CUES = ("structural", "perceptual")
+
+
+@contextmanager
+def blinded(codec: SketchFusionCodec, *covered: str) -> Iterator[SketchFusionCodec]:
+    """Cover cues of the encoder while the context lasts; decoding is not touched.
+
+    Args:
+        codec: comes back as it was, whatever happens inside.
+        covered: ``"structural"`` (the encoder gets an empty boundary map), ``"perceptual"`` (an evenly grey picture),
+            both or none.
+
+    Raises:
+        ArgumentError: another cue.
+    """
+    if unknown := set(covered) - set(_CUES):
+        raise ArgumentError(f"no cue {sorted(unknown)}; there are: {', '.join(_CUES)}.")
+
+    def cover(_: nn.Module, cues: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        image, boundaries = cues
+        if "structural" in covered:
+            boundaries = torch.zeros_like(boundaries)
+        if "perceptual" in covered:
+            image = torch.full_like(image, 0.5)
+        return image, boundaries
+
+    hook = codec.model.encoder.register_forward_pre_hook(cover)
+    try:
+        yield codec
+    finally:
+        hook.remove()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one way makes of the photo.
+
+    Attributes:
+        label: of the way, with the trick if there was one (``"AVIF at 1/2 size"``).
+        size: bytes of the complete file; of UTF-8 for the caption.
+        image: as decoded, of the photo's size; None for the caption.
+    """
+
+    label: str
+    size: int
+    image: Image.Image | None
+
+
+def equal_bytes(
+    photo: Image.Image,
+    caption: str,
+    max_bytes: int,
+    codec: SketchFusionCodec,
+    peers: Sequence[str] = ("JPEG", "AVIF"),
+) -> list[Entry]:
+    """Code a photo in every way within one budget.
+
+    Args:
+        photo: RGB.
+        caption: what a person would say of it.
+        max_bytes: budget of each file; never exceeded.
+        codec: ours; its preview is shown, and its boundary detector draws the bare lines.
+        peers: names out of ``PEERS``.
+
+    Raises:
+        ArgumentError: the caption is over budget, or no such peer.
+        BudgetTooSmall: one of the codecs cannot reach the budget.
+        DependencyMissing: one of the peers is not installed.
+    """
+    spoken = len(caption.encode())
+    if spoken > max_bytes:
+        raise ArgumentError(f"caption of {spoken} bytes: the budget is {max_bytes}. Say less.")
+    if unknown := set(peers) - set(PEERS):
+        raise ArgumentError(f"no codec {sorted(unknown)}; there are: {', '.join(PEERS)}.")
+    entries = [Entry("text", spoken, None)]
+    for name in peers:
+        file = encode_at_most(photo, max_bytes, PEERS[name])
+        entries.append(Entry(file.label, len(file.data), file.image))
+    lines = encode_pics(photo, "", codec.boundaries, max_side=max(photo.size), max_bytes=max_bytes)
+    page = to_pil(1 - lines.edge_map.float()).resize(photo.size).convert("RGB")
+    entries.append(Entry("bare lines", len(lines.data), page))
+    ours = codec.encode(photo, max_bytes=max_bytes).data
+    entries.append(Entry("fused sketch", len(ours), codec.decode(ours, "preview").image))
+    return entries

@@ -1,6 +1,7 @@
-"""The symbols of one picture, unfolded into planes: what is sent where, how likely it was, what it costs.
+"""Notebook 02: what the encoder's stages cost, and the symbols of one picture unfolded into planes.
 
-photo --> SketchFusionCodec --> symbols in coding order --> SymbolPlanes, one value per place and channel
+    network, inputs --> Stage(macs, parameters) of each child
+    photo --> SketchFusionCodec --> symbols in coding order --> SymbolPlanes, one value per place and channel
 
 For looking and measuring; coding goes without it.
 """
@@ -8,20 +9,54 @@ For looking and measuring; coding goes without it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sketchfusion_lite.bitstream import quality_to_index
+from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.entropy import checkerboard, scale_of_index
 from sketchfusion_lite.images import ImageSource, load_image
 from sketchfusion_lite.integer import UNITS_PER_Y
 
-if TYPE_CHECKING:
-    from sketchfusion_lite.codec import SketchFusionCodec
+__all__ = ["Stage", "SymbolPlanes", "stages", "symbol_planes", "unfold"]
 
-__all__ = ["SymbolPlanes", "symbol_planes", "unfold"]
+
+@dataclass(frozen=True)
+class Stage:
+    """What one part of a network costs and does.
+
+    Attributes:
+        macs: multiply-accumulates for the inputs it was run with.
+        parameters: how many.
+    """
+
+    macs: int
+    parameters: int
+
+
+@torch.no_grad()
+def stages(network: nn.Module, *inputs: Tensor) -> dict[str, Stage]:
+    """Run a network once and account for each of its children.
+
+    Args:
+        network: whose ``forward`` calls its children as modules.
+        inputs: of its ``forward``.
+
+    Returns:
+        Name of every child -> :class:`Stage`.
+    """
+    with FlopCounterMode(display=False) as counter:
+        network(*inputs)
+    counts, found = counter.get_flop_counts(), {}
+    for name, child in network.named_children():
+        flops = sum(counts.get(f"{type(network).__name__}.{name}", {}).values())
+        found[name] = Stage(
+            flops // 2,  # torch counts multiplication and addition
+            sum(p.numel() for p in child.parameters()),
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
-"""Code with the float networks of training, to see how that fails: the reason for :mod:`..integer`.
+"""Notebook 03: coding with float networks, to see how that fails; starts of a file; where its bits go.
 
     float networks --FloatNets--> SketchCoder --stream--> SketchCoder(other threads, sums, data type) --> wrong numbers
+    data --cut at n bytes--> decode --> preview --> metrics     for several n
+    Symbols --tables--> bits of each symbol --> sum over channels --> (h, w) per group
 
 A decoder whose networks differ from the encoder's in one rounded mean or table row reads garbage from there on, and
-cannot know.
+cannot know: the reason for :mod:`sketchfusion_lite.integer`.
 
 References
     [1] Balle et al., "Integer Networks for Data Compression with Latent-Variable Models", ICLR 2019.
@@ -12,15 +14,30 @@ References
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from sketchfusion_lite.coding import SketchCoder
+from sketchfusion_lite.bitstream import SECTIONS, parse
+from sketchfusion_lite.codec import SketchFusionCodec
+from sketchfusion_lite.coding import SketchCoder, Symbols
 from sketchfusion_lite.entropy import SCALE_LEVELS, EntropyModel
+from sketchfusion_lite.evaluation.metrics import measure
 from sketchfusion_lite.integer import UNITS_PER_Y, IntegerConv, IntegerEntropyModel, Tables
 
-__all__ = ["FloatNets", "misread", "reversed_sums"]
+from .sketch_encoder import unfold
+
+__all__ = [
+    "FloatNets",
+    "bits_per_place",
+    "measure_prefixes",
+    "misread",
+    "prefix_lengths",
+    "reversed_sums",
+]
 
 
 class FloatNets:
@@ -91,3 +108,73 @@ def misread(
     coder = SketchCoder(entropy, strict=False)  # it would stop at what is to be counted
     found = coder.decode(payload, quality_index, *y_hat.shape[-2:], ())
     return found != y_hat
+
+
+def prefix_lengths(data: bytes, count: int = 12) -> list[int]:
+    """Lengths at which to cut a whole file: evenly spread, and both sides of every section's end.
+
+    Args:
+        data: a whole ``.skf`` file.
+        count: lengths between the shortest start that decodes and the whole, at least 2.
+
+    Returns:
+        Increasing lengths in bytes, the first without any but the hyper section, the last ``len(data)``.
+    """
+    used = parse(data).section_bytes
+    end = used["header"] + 2 + used["hyper"]
+    lengths = {end, *np.linspace(end, len(data), count).astype(int).tolist()}
+    for section in SECTIONS[1:]:
+        if used[section]:
+            end += used[section] + 2
+            lengths |= {end - 1, end}
+    return sorted(lengths)
+
+
+def measure_prefixes(
+    codec: SketchFusionCodec,
+    original: Image.Image,
+    data: bytes,
+    lengths: Iterable[int] | None = None,
+    only: Sequence[str] = ("psnr", "lpips_alex"),
+) -> list[tuple[int, dict[str, float]]]:
+    """Decode the starts of a file and measure their previews.
+
+    Args:
+        codec: made the file.
+        original: the photo.
+        data: a whole ``.skf`` file.
+        lengths: bytes that arrive; None for those of :func:`prefix_lengths`.
+        only: metrics.
+
+    Returns:
+        (length in bytes, metric -> value), in the order of ``lengths``. Equal pictures are measured once.
+    """
+    measured: dict[bytes, dict[str, float]] = {}
+    points = []
+    for length in prefix_lengths(data) if lengths is None else lengths:
+        preview = codec.decode(data[:length], "preview").preview
+        key = preview.tobytes()
+        if key not in measured:
+            scores = measure(original, preview, only=only).as_dict()
+            measured[key] = {name: scores[name] for name in only}
+        points.append((length, measured[key]))
+    return points
+
+
+def bits_per_place(symbols: Symbols, tables: Tables) -> dict[str, Tensor]:
+    """Ideal code length of each place of the sketch, 16x16 pixels of the photo.
+
+    Args:
+        symbols: from :meth:`.SketchCoder.quantise`.
+        tables: of the entropy model that predicted them.
+
+    Returns:
+        ``"structure"`` and ``"tone"`` -> bits ``(h, w)``, float64; each sums to its entry of ``symbols.bits``.
+    """
+    sides = symbols.y_hat.shape[-2:]
+    return {
+        name: unfold(tables.bits(values, rows).double(), *sides).sum(dim=0)
+        for name, values, rows in zip(
+            ("structure", "tone"), symbols.symbols[1:], symbols.rows[1:], strict=True
+        )
+    }

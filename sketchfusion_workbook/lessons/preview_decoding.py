@@ -1,19 +1,65 @@
-"""The weave: how much stronger a picture is at the frequencies of a pixel lattice than right beside them.
+"""Notebook 04: what a decoder's block is worth, how far one pixel looks, and the weave that it leaves.
 
     luma --> windows (Hann, half overlapping) --> mean power spectrum --> peaks at k / period over their surroundings
 
 Photos know no lattice. Decoders do: pixel shuffle draws every place of a 4 x 4 cell with filters of its own, and a
-loss that passes over what they leave behind lets a woven texture grow. No metric of :mod:`.metrics` names it.
+loss that passes over what they leave behind lets a woven texture grow. No metric names it.
+
+References
+    [1] Luo et al., "Understanding the Effective Receptive Field in Deep Convolutional Neural Networks", NeurIPS 2016.
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
+
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from sketchfusion_lite.errors import ArgumentError
+from sketchfusion_lite.preview import PreviewDecoder
 
-__all__ = ["lattice_power", "weave"]
+__all__ = ["influence", "lattice_power", "muted", "weave"]
+
+
+def muted(network: nn.Module, names: Iterable[str]) -> nn.Module:
+    """A copy of a network in which some bottleneck blocks add nothing but a bias.
+
+    How much worse the result is tells what those blocks are worth to this network, which cannot adapt: an upper bound.
+
+    Args:
+        network: left as it is.
+        names: of its :class:`.BottleneckBlock` modules.
+    """
+    changed = copy.deepcopy(network)
+    for name in names:
+        nn.init.zeros_(changed.get_submodule(name).expand.weight)
+    return changed
+
+
+def influence(decoder: PreviewDecoder, y_hat: Tensor, quality: Tensor) -> np.ndarray:
+    """How much one pixel in the middle of a picture depends on every latent position around it [1].
+
+    Args:
+        decoder: in evaluation mode.
+        y_hat: latent of one picture ``(1, C, h, w)``.
+        quality: ``(1,)``.
+
+    Returns:
+        Sum over the channels of the gradient's absolute values, a square ``(n, n)`` of the largest odd n that fits,
+        the pixel's own latent position in its middle.
+    """
+    row, column = (side // 2 for side in y_hat.shape[-2:])
+    leaf = y_hat.detach().clone().requires_grad_()
+    pixel = decoder(leaf, quality)[..., 16 * row + 8, 16 * column + 8].sum()
+    (gradient,) = torch.autograd.grad(pixel, leaf)
+    total = gradient.abs().sum(dim=(0, 1)).double().cpu().numpy()  # (h, w)
+    radius = (min(total.shape) - 1) // 2
+    return total[row - radius : row + radius + 1, column - radius : column + radius + 1]
+
 
 # Ring of the surroundings, in frequency bins; a Hann window smears a peak over one.
 _INNER, _OUTER = 3, 4

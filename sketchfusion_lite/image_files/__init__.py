@@ -1,0 +1,1 @@
+"""Picture files by their specifications: samples, what they mean, and their colours in sRGB."""
