@@ -41,7 +41,9 @@ __all__ = ["FORMAT", "OPSET", "export_web"]
 FORMAT = 1
 OPSET = 17
 MANIFEST = "manifest.json"
-_SKETCH_MARGIN = 4  # latent positions: three 3x3 convolutions at stride 16, and the enlargement at the end
+_SKETCH_MARGIN = (
+    4  # latent positions: three 3x3 convolutions at stride 16, and the enlargement at the end
+)
 _TOLERANCE = 1e-3  # of the same graph computed by torch and by ONNX's own evaluator
 
 
@@ -113,7 +115,10 @@ def export_web(
         contents = {
             "entropy": ("entropy.safetensors", save(integers)),
             "sketch": ("sketch.onnx", _graph(_Sketch(model), entropy.structure_channels, name)),
-            "preview": ("preview.onnx", _graph(_Preview(model), model.config.latent_channels, name)),
+            "preview": (
+                "preview.onnx",
+                _graph(_Preview(model), model.config.latent_channels, name),
+            ),
         }
         files = {}
         for stage, (file, data) in contents.items():
@@ -150,7 +155,9 @@ def _graph(stage: _Stage, channels: int, name: str) -> bytes:
     units = torch.randint(-16, 17, (1, channels, 3, 2), generator=generator).float()
     quality = torch.tensor([2.3])
     buffer = io.BytesIO()
-    with warnings.catch_warnings():  # the exporter by tracing is called old; the new one needs another package
+    with (
+        warnings.catch_warnings()
+    ):  # the exporter by tracing is called old; the new one needs another package
         warnings.simplefilter("ignore")
         torch.onnx.export(
             stage, (torch.zeros(1, channels, 5, 4), torch.tensor([1.0])), buffer, dynamo=False, opset_version=OPSET,
@@ -159,7 +166,9 @@ def _graph(stage: _Stage, channels: int, name: str) -> bytes:
         )  # fmt: skip
     graph = _in_halves(onnx.load_from_string(buffer.getvalue()))
     onnx.checker.check_model(graph)
-    found = ReferenceEvaluator(graph).run(None, {"units": units.numpy(), "quality": quality.numpy()})
+    found = ReferenceEvaluator(graph).run(
+        None, {"units": units.numpy(), "quality": quality.numpy()}
+    )
     difference = float(np.abs(found[0] - stage(units, quality).numpy()).max())
     if not difference <= 255 * _TOLERANCE:
         raise WeightsError(f"{name}: the exported graph is off by {difference:.3g} of 255.")

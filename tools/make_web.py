@@ -11,6 +11,7 @@ Usage: ``python tools/make_web.py [-o FOLDER] [--serve]``. Exit status: 0 done, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import hashlib
 import http.server
@@ -28,7 +29,8 @@ from sketchfusion_lite.samples import load_photo  # noqa: E402
 from sketchfusion_lite.web_export import export_web  # noqa: E402
 
 WEB = ROOT / "web"
-PAGE = ("index.html", "style.css", "page.js", "files.js", "worker.js", "bitstream.js", "coding.js", "integer.js", "rans.js")  # fmt: skip
+PAGE = ("index.html", "style.css", "page.js", "files.js", "worker.js")
+PAGE += ("bitstream.js", "coding.js", "integer.js", "rans.js")
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 MODELS = ("base", "lines")
 MAX_WEIGHTS = 8_000_000  # bytes of both models
@@ -104,7 +106,14 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "build" / "web")
-    parser.add_argument("--serve", type=int, nargs="?", const=8000, metavar="PORT", help="at 127.0.0.1, until Ctrl-C")
+    parser.add_argument(
+        "--serve",
+        type=int,
+        nargs="?",
+        const=8000,
+        metavar="PORT",
+        help="at 127.0.0.1, until Ctrl-C",
+    )
     options = parser.parse_args(argv)
     out = options.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -121,10 +130,8 @@ def main(argv: list[str] | None = None) -> int:
     if options.serve is not None:
         with server(out, options.serve) as serving:
             print(f"http://127.0.0.1:{serving.server_port}/")
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 serving.serve_forever()
-            except KeyboardInterrupt:
-                pass
     return 0
 
 

@@ -1,12 +1,12 @@
 // The page: files and links come in, the worker decodes, sketch and preview come out.
 
-import { MAX_PIXELS, SECTIONS, StreamError, hexId, parse } from "./bitstream.js";
+import { SECTIONS, StreamError, hexId, parse } from "./bitstream.js";
 import { bytesOfLink, example, linkOf, manifest, modelFiles, runtime } from "./files.js";
 
 const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en-GB");
 const MEANS = { header: "header", crc: "checksums", hyper: "statistics", structure: "lines", tone: "colour, texture" };
-const MAX_FILE = 1 << 23; // bytes; more than the largest picture of MAX_PIXELS takes
+const MAX_FILE = 1 << 25; // bytes; more than any stream has that `parse` lets through
 
 let worker = null, shown = null, job = 0, name = "", waiting = null;
 const ready = {}; // model id -> a promise that the worker has it
@@ -31,7 +31,11 @@ function prepare(id) {
     if (!worker) {
       worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
       worker.onmessage = ({ data }) => arrived(data);
-      worker.onerror = (event) => tell(new Error(`The decoder cannot start here: ${event.message ?? "no module workers"}.`));
+      worker.onerror = (event) => {
+        fail(new Error(`The decoder stopped: ${event.message ?? "this browser cannot run it"}. Open the file again.`));
+        worker = null;
+        for (const each in ready) delete ready[each];
+      };
       message.runtime = wasm;
     }
     worker.postMessage(message, Object.values(files));
@@ -44,7 +48,8 @@ function prepare(id) {
 async function open(data, called) {
   const mine = ++job;
   name = called;
-  $("error").hidden = true;
+  $("error").hidden = $("intro").hidden = true;
+  delete document.documentElement.dataset.done;
   try {
     const stream = parse(data, called);
     shown = { data, stream, stages: {} };
@@ -63,7 +68,7 @@ async function open(data, called) {
 
 function fail(error) {
   tell(error);
-  shown = null;
+  shown = waiting = null;
   for (const id of ["facts", "frame"]) $(id).hidden = true;
   for (const id of ["copy", "save"]) $(id).disabled = true;
   $("stage").classList.add("empty");
@@ -143,39 +148,36 @@ async function compare(blob) {
     return tell(new Error(`${blob.name ?? "photo"}: has another shape than the picture; it is not the one it was made of.`));
   }
   for (const id of ["photo", "divider", "right"]) $(id).hidden = false;
-  $("hint2").hidden = true;
+  $("advice").hidden = true;
 }
 
 function withoutPhoto() {
   for (const id of ["photo", "divider", "right"]) $(id).hidden = true;
-  $("hint2").hidden = false;
+  $("advice").hidden = false;
 }
 
 /** Files that were chosen or dropped: a stream, a photo, or both. */
 async function take(files) {
-  for (const file of files) {
-    const start = new Uint8Array(await file.slice(0, 2).arrayBuffer());
-    const isStream = file.name.endsWith(".skf") || (start[0] === 0x53 && start[1] >> 4 === 0xf);
-    if (!isStream && file.type.startsWith("image/")) {
-      if (shown?.stages.preview !== undefined && files.length === 1) await compare(file);
-      else waiting = file;
-      if (!shown && files.length === 1) tell(new Error(`${file.name}: a photo. Now drop the .skf that was made of it.`));
-    } else if (file.size > MAX_FILE) {
-      fail(new Error(`${file.name}: ${count(file.size)} bytes, more than any stream of ${count(MAX_PIXELS)} pixels has.`));
-    } else {
-      withoutPhoto();
-      await open(new Uint8Array(await file.arrayBuffer()), file.name);
-    }
+  const starts = await Promise.all(files.map((file) => file.slice(0, 2).arrayBuffer()));
+  const isStream = (file, [first, second]) => file.name.endsWith(".skf") || (first === 0x53 && second >> 4 === 0xf);
+  const streams = files.filter((file, i) => isStream(file, new Uint8Array(starts[i])) || !file.type.startsWith("image/"));
+  const photo = files.find((file) => !streams.includes(file)), stream = streams[0];
+  if (stream?.size > MAX_FILE) return fail(new Error(`${stream.name}: ${count(stream.size)} bytes; no stream is as large.`));
+  if (stream) {
+    withoutPhoto();
+    await open(new Uint8Array(await stream.arrayBuffer()), stream.name);
   }
+  if (photo && shown?.stages.preview !== undefined) await compare(photo);
+  else if (photo) waiting = photo;
+  if (photo && !shown && !stream) $("status").textContent = `${photo.name} is a photo. Now drop the .skf made of it.`;
 }
 
 function fromAddress() {
   try {
     const data = bytesOfLink(location.hash);
-    if (data) {
-      withoutPhoto();
-      open(data, "link");
-    }
+    if (!data) return;
+    withoutPhoto();
+    open(data, "link");
   } catch (error) {
     fail(error);
   }
@@ -227,5 +229,6 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
 addEventListener("hashchange", fromAddress);
 $("hint").textContent = "or open a link that carries one.";
 $("try").hidden = false;
+if (!location.hash) manifest.then(({ models }) => prepare(Object.keys(models)[0])).catch(tell); // while nobody waits
 navigator.serviceWorker?.register(new URL("sw.js", import.meta.url)).catch(() => {}); // offline is a gift, not a need
 fromAddress();
