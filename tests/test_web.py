@@ -32,6 +32,7 @@ from tools import check_streams, make_web
 from .conftest import TINY
 
 PATIENCE = float(os.environ.get("SKETCHFUSION_BROWSER_PATIENCE", "900"))  # seconds for one thing
+ROOT = Path(__file__).parents[1]
 STREAMS = check_streams.STREAMS
 DONE = "html[data-done=preview]"
 
@@ -104,7 +105,7 @@ def address(site: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser, address: str):
+def page(browser, address: str, request: pytest.FixtureRequest):
     context = browser.new_context(viewport={"width": 1366, "height": 768}, accept_downloads=True)
     context.set_default_timeout(PATIENCE * 1000)
     page, elsewhere, wrong = context.new_page(), [], []
@@ -112,12 +113,10 @@ def page(browser, address: str):
     context.on("request", lambda r: elsewhere.append(r.url) if not r.url.startswith(own) else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     yield page
+    page.screenshot(path=ROOT / "build" / "screenshots" / f"web-{request.node.name}.png")
+    context.close()
     assert not elsewhere, "the page asked another host for something"
     assert not wrong
-    folder = make_web.ROOT / "build" / "screenshots"
-    folder.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=folder / f"web-{len(list(folder.glob('web-*')))}.png")
-    context.close()
 
 
 def fragment(data: bytes) -> str:
@@ -288,12 +287,14 @@ def test_from_link_to_link_within_the_memory_promised(page, address: str, shippe
 def test_hostile_links_are_refused_in_words(page, address: str):
     good = fragment((STREAMS / "3dd6-blobs-33x17-q2.5.skf").read_bytes())
     older = fragment((STREAMS / "0881-blobs-33x17-q2.5.skf").read_bytes())
+    wide = bitstream.Header(1 << 17, 1, 0, 0x3DD6)
     links = {
         "#skf=" + "A" * (2 * LINK_BYTES): "longer than",
         "#skf=<img src=x onerror=alert(1)>": "damaged",
         "#skf=javascript:alert(1)": "damaged",
         "#skf=": "inside its header",
         older: "made by model 0x0881",
+        fragment(bitstream.pack(wide, b"", b"", b"")): "a side of 131,072 pixels",
         good[:-12]: "",  # cut off: decodes to what arrived, or says why not
     }
     page.on("dialog", lambda _: pytest.fail("a link ran code"))

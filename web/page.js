@@ -6,6 +6,7 @@ import { bytesOfLink, example, linkOf, manifest, modelFiles, runtime } from "./f
 const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en-GB");
 const MEANS = { header: "header", crc: "checksums", hyper: "statistics", structure: "lines", tone: "colour, texture" };
+const MAX_SIDE = 1 << 14; // pixels; no browser has longer canvases, and a row of a network's band is as long
 const MAX_FILE = 1 << 25; // bytes; more than any stream has that `parse` lets through
 
 let worker = null, shown = null, job = 0, name = "", waiting = null;
@@ -51,7 +52,8 @@ async function open(data, called) {
   $("error").hidden = $("intro").hidden = true;
   delete document.documentElement.dataset.done;
   try {
-    const stream = parse(data, called);
+    const stream = parse(data, called), side = Math.max(stream.width, stream.height);
+    if (side > MAX_SIDE) throw new Error(`${called}: a side of ${count(side)} pixels; this page shows ${count(MAX_SIDE)}.`);
     shown = { data, stream, stages: {} };
     describe(stream, data.length);
     history.replaceState(null, "", linkOf(data) || location.pathname + location.search);
