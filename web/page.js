@@ -5,7 +5,7 @@ import { bytesOfLink, example, linkOf, manifest, modelFiles, runtime } from "./f
 
 const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en-GB");
-const MEANS = { header: "header", crc: "checksums", hyper: "statistics", structure: "lines", tone: "colour, texture" };
+const MEANS = { header: "header", crc: "checksums", hyper: "statistics", structure: "lines", tone: "colour and texture" };
 const MAX_SIDE = 1 << 14; // pixels; no browser has longer canvases, and a row of a network's band is as long
 const MAX_FILE = 1 << 25; // bytes; more than any stream has that `parse` lets through
 
@@ -88,7 +88,7 @@ function arrived({ id, stage, pixels, seconds, error, kind }) {
   $("stage").classList.remove("empty");
   $("frame").hidden = false;
   $("frame").style.setProperty("--ratio", width / height);
-  const lost = missing.map((section) => MEANS[section]).join(" and ");
+  const lost = missing.map((section) => MEANS[section]).join(", ");
   const how = lost ? ` Without ${lost} (${damaged.length ? "damaged" : "cut off"}), so it is coarser.` : "";
   $("status").textContent = `${stage === "sketch" ? "Sketch" : "Preview"} after ${seconds.toFixed(1)} s.${how}`;
   document.documentElement.dataset.done = stage;
