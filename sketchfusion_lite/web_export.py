@@ -12,6 +12,7 @@ weights file, and are widened when a page loads them: a picture differs from Pyt
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import io
 import json
 import warnings
@@ -26,7 +27,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from . import checks
-from .errors import OutputError, WeightsError
+from .errors import DependencyMissing, OutputError, WeightsError
 from .files import atomic_write_bytes
 from .integer import UNITS_PER_Y, IntegerEntropyModel
 from .model import ModelConfig, SketchFusionModel
@@ -80,7 +81,7 @@ class _Preview(_Stage):
 
 
 def export_web(
-    sources: Sequence[str | Path], out: str | Path, report: Callable[[str], None] = lambda _: None
+    sources: Sequence[str | Path], out: str | Path, report: Callable[[str], None] | None = None
 ) -> dict:
     """Export codecs for a page, a folder for each, named by its model id, and one manifest.
 
@@ -93,12 +94,16 @@ def export_web(
         The manifest.
 
     Raises:
-        ArgumentError: ``out`` is no path.
+        ArgumentError: an argument of another type.
         WeightsError: no codec, an ablation that a page does not decode, or a graph that does not compute the same.
-        DependencyMissing: ``onnx`` is not installed (raised by the command).
+        DependencyMissing: ``onnx`` is not installed.
         OutputError: a file cannot be written.
     """
+    checks.kind("sources", sources, (list, tuple), "a list of weights files")
     out = checks.path("out", out)
+    checks.function("report", report)
+    if importlib.util.find_spec("onnx") is None:
+        raise DependencyMissing.for_extra("onnx", "web", "the export for browsers")
     models = {}
     for source in sources:
         tensors, config, name = load_codec_weights(source)
@@ -124,7 +129,8 @@ def export_web(
         for stage, (file, data) in contents.items():
             path = f"{folder}/{file}"
             _write(out / path, data)
-            report(f"{out / path}  {len(data)} bytes")
+            if report:
+                report(f"{out / path}  {len(data)} bytes")
             files[stage] = {
                 "path": path,
                 "bytes": len(data),

@@ -61,6 +61,7 @@ def test_an_export_says_what_it_holds(tiny_weights: Path, tmp_path: Path):
 
 
 def test_ablations_are_not_exported(tmp_path: Path):
+    pytest.importorskip("onnx", reason="onnx is not installed: make install")
     config = ModelConfig.from_dict(TINY.to_dict() | {"context": "factorised"})
     export_weights(SketchFusionModel(config), tmp_path / "plain.safetensors", {})
     done = run("export-web", tmp_path / "plain.safetensors", tmp_path / "models")

@@ -10,7 +10,7 @@ import typer
 
 from .. import bitstream
 from ..errors import ArgumentError, OutputError
-from .console import needs_extra, note, say
+from .console import note, say
 from .pipes import label, stream_from
 from .streams import MaxPixels
 
@@ -37,8 +37,7 @@ def export_web(
 
     if (out / MANIFEST).exists() and not force:
         raise OutputError(f"{out / MANIFEST}: exists already. Pass --force to replace the export.")
-    with needs_extra("web", "the export for browsers"):
-        manifest = export_web(weights, out, note)
+    manifest = export_web(weights, out, note)
     say(f"{out}  models {' '.join(manifest['models'])}")
 
 
