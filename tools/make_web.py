@@ -5,7 +5,7 @@
     shipped weights --export-web--> models/ -----------+
     the sample photo "coffee" --> example.skf, .jpg ---+
 
-Usage: ``python tools/make_web.py [-o FOLDER] [--serve]``. Exit status: 0 done, 1 npm is missing or failed.
+Usage: ``python tools/make_web.py [-o FOLDER] [--serve]``. Exit status: 1 if npm or a package is missing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from sketchfusion_lite import load_codec  # noqa: E402
+from sketchfusion_lite.errors import SketchFusionError  # noqa: E402
 from sketchfusion_lite.samples import load_photo  # noqa: E402
 from sketchfusion_lite.web_export import export_web  # noqa: E402
 
@@ -120,7 +121,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(dir=out.parent) as scratch:
         try:
             build(Path(scratch) / "web")
-        except RuntimeError as error:
+        except (RuntimeError, SketchFusionError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         shutil.rmtree(out, ignore_errors=True)

@@ -39,7 +39,7 @@ function prepare(id) {
       };
       message.runtime = wasm;
     }
-    worker.postMessage(message, Object.values(files));
+    worker.postMessage(message, [...Object.values(files), ...(message.runtime ? [wasm] : [])]);
   })();
   ready[id].catch(() => delete ready[id]); // the next file tries again
   return ready[id];
