@@ -261,7 +261,7 @@ def test_pictures_are_pythons(page, address: str, shipped_codec, name: str, size
 
 
 @pytest.mark.slow
-def test_from_link_to_link_within_the_memory_promised(page, address: str, shipped_codec, tmp_path):
+def test_from_link_to_link_within_time_and_memory(page, address: str, shipped_codec, tmp_path):
     """A photo of 768x512 in its address: shown, copied and saved as it came."""
     photo = load_photo("coffee").image.resize((768, 512))
     file = shipped_codec.encode(photo, bpp=0.045).save(tmp_path / "photo.skf")
@@ -277,12 +277,14 @@ def test_from_link_to_link_within_the_memory_promised(page, address: str, shippe
     with page.expect_download() as download:
         page.get_by_role("button", name="Save").click()
     assert Path(download.value.path()).read_bytes() == file.read_bytes()
-    largest = max(
-        process.memory_full_info().uss
+    tabs = [
+        process
         for process in psutil.Process().children(recursive=True)
         if "--type=renderer" in process.cmdline()
-    )
-    assert largest < 500e6
+    ]
+    assert max(tab.memory_full_info().uss for tab in tabs) < 500e6
+    # Three seconds on two cores; the clock on the wall says little on a busy machine.
+    assert max(tab.cpu_times().user + tab.cpu_times().system for tab in tabs) < 6
 
 
 def test_hostile_links_are_refused_in_words(page, address: str):
