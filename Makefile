@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 VENV     ?= .venv
-EXTRAS   ?= workbook,train,sweep,peers,fid,book,test
+EXTRAS   ?= workbook,train,sweep,peers,fid,book,web,test
 NOTEBOOK ?= notebooks/00_tour.ipynb
 RECIPE   ?= codec
 TARGET   ?= parse
@@ -24,7 +24,7 @@ export HF_HUB_OFFLINE ?= 1
 export SKETCHFUSION_MIRROR ?= $(wildcard ../shared/data)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install fetch workbook book lab explore test lint format bench fuzz audit train clean distclean
+.PHONY: help install fetch workbook book web lab explore test lint format bench fuzz audit train clean distclean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ workbook: install fetch  ## execute the tour notebook; says where it and its HTM
 
 book: $(STAMP)  ## build the book, pages that open from disk, out of the committed notebooks
 	@$(PY) tools/make_book.py $(ARGS)
+
+web: $(STAMP)  ## build the page that decodes .skf in any browser; needs npm; ARGS='--serve' to look at it
+	@$(PY) tools/make_web.py $(ARGS)
 
 # Open a copy: JupyterLab saves what is run, and a checkout shall stay as it was. Its folder lies where the notebooks'
 # does, so that their relative paths lead to the same files. Another notebook than ours is opened where it is.

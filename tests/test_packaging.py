@@ -41,6 +41,7 @@ PARTS = {
     "evaluation": {"peers", "fid"},
     "priors": {"priors"},
     "image_files": {"peers"},
+    "web_export": {"web"},
 }
 
 NOTEBOOK_PACKAGES = (

@@ -1,4 +1,5 @@
-"""The command line, ``sketchfusion``: encode, decode, info, evaluate, fid, sweep, train, export, fetch, explore.
+"""The command line, ``sketchfusion``: encode, decode, info, evaluate, fid, sweep, train, export, fetch,
+export-web, link, explore.
 
 What a script can rely on:
 
@@ -26,6 +27,7 @@ from .pictures import decode, encode
 from .streams import info
 from .sweep import sweep
 from .training import export, fetch, train
+from .web import export_web, link
 
 __all__ = ["app"]
 
@@ -63,7 +65,7 @@ def main(
     """Photos in about two kilobytes: generative image compression at ultra-low rate."""
 
 
-for _command in (encode, decode, evaluate, fid, sweep, train, export, fetch):
+for _command in (encode, decode, evaluate, fid, sweep, train, export, fetch, export_web, link):
     app.command(no_args_is_help=True, cls=Command)(_command)
 app.command(cls=Command)(info)
 for _point in entry_points(group="sketchfusion.commands"):  # of packages above this one: explore

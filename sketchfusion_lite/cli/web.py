@@ -1,0 +1,69 @@
+"""``sketchfusion export-web`` and ``link``: photos that decode in a browser."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import bitstream
+from ..errors import ArgumentError, OutputError
+from .console import note, say
+from .pipes import label, stream_from
+from .streams import MaxPixels
+
+LINK_BYTES = 48 << 10  # a longer address is cut by somebody on its way; the page refuses it, too
+
+
+def export_web(
+    weights: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WEIGHTS...", help="Weights files (.safetensors), or base and lines."
+        ),
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the files of an earlier export.")
+    ] = False,
+) -> None:
+    """Export codecs for the page that decodes in a browser: integers, two ONNX graphs, and a manifest with hashes.
+
+    Every graph is checked against the library. `make web` builds the whole page.
+    """
+    from ..web_export import MANIFEST, export_web
+
+    if (out / MANIFEST).exists() and not force:
+        raise OutputError(f"{out / MANIFEST}: exists already. Pass --force to replace the export.")
+    manifest = export_web(weights, out, note)
+    say(f"{out}  models {' '.join(manifest['models'])}")
+
+
+def link(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN.skf", help="Stream to put into a link, - for stdin.")
+    ],
+    page: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address of a page that `make web` built. Without it, the end of the link is printed alone.",
+            show_default=False,
+        ),
+    ] = "",
+    max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
+) -> None:
+    """Print a link that holds the whole photo: whoever opens it sees sketch and preview, and no server is asked.
+
+    What follows the # of an address stays in the browser.
+    """
+    data = stream_from(source, max_pixels)
+    bitstream.parse(data, max_pixels, str(label(source)))
+    if len(data) > LINK_BYTES:
+        raise ArgumentError(
+            f"{label(source)}: {len(data)} bytes; a link carries {LINK_BYTES} at most. Encode the photo with fewer."
+        )
+    text = base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+    say(f"{page.partition('#')[0]}#skf={text}")
