@@ -127,7 +127,6 @@ def doors(tiny_codec, tiny_weights, photo, tmp_path, unet, inputs) -> dict[str, 
     condition = RefinementCondition(**one, sketch=torch.ones(1, 1, 32, 48), seed=0)
     condition_of = {"condition": condition, "steps": 1, "on_step": None, "realism": 0.5}
     sections = {"hyper": stream.hyper, "structure": stream.structure, "tone": stream.tone}
-    words = {f"words_{name}": len(part) // 4 for name, part in sections.items()}
     cpu = {"device": "cpu", "dtype": "float32"}
     parts = {"model": tiny_codec.model, "entropy": tiny_codec.entropy}
     times = {"times": [1.0], "advance": lambda step, x, x0: x0}
@@ -146,10 +145,8 @@ def doors(tiny_codec, tiny_weights, photo, tmp_path, unet, inputs) -> dict[str, 
         "Header": (bitstream.Header, {"width": 9, "height": 9, "quality_index": 0, "model_id": 0}),
         "parse": (bitstream.parse, {"data": data}),
         "pack": (bitstream.pack, {"header": stream.header, **sections}),
-        "file_size": (bitstream.file_size, {"header": stream.header, **words}),
         "quality_to_index": (bitstream.quality_to_index, {"quality": 1.0}),
         "index_to_quality": (bitstream.index_to_quality, {"index": 9}),
-        "max_section_words": (bitstream.max_section_words, {"width": 9, "height": 9}),
         "choose_device": (hardware.choose_device, {"device": "cpu"}),
         "choose_dtype": (hardware.choose_dtype, {"dtype": "float32", "device": "cpu"}),
         "load_refiner": (refiner_io.load_refiner, {"folder": None, **cpu}),
