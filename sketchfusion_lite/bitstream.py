@@ -44,7 +44,6 @@ VERSION = 1
 WORD_BYTES = 4
 MAX_QUALITY = 5.0
 WORDS_PER_TILE = 512
-
 _MAGIC, _VERSION_MARK = 0x53, 0xF0  # the mark is the high nibble of the second byte
 _FIXED = struct.Struct("<BBHB")  # magic, version, model id, quality
 _CRC, _CRC_START = struct.Struct("<H"), 0xFFFF
