@@ -263,8 +263,7 @@ class SketchFusionCodec(SignalPath):
             ImageError: no usable picture.
         """
         refuse_fork()
-        pixels = load_image(image)
-        return self.detect(pixels.to(self.device, self.dtype)).float()
+        return self.detect(load_image(image).to(self.device, self.dtype)).float()
 
 
 def load_codec(
@@ -295,8 +294,7 @@ def load_codec(
         model = SketchFusionModel(ModelConfig.from_dict(sizes), trainable=False)
     floats = {key: t for key, t in tensors.items() if not key.startswith(_NOT_HERE)}
     try:
-        model.load_state_dict(floats, assign=True)
+        model.requires_grad_(False).load_state_dict(floats, assign=True)
     except RuntimeError as error:
         raise WeightsError(f"{name}: does not fit its own configuration ({error})") from error
-    frozen = model.requires_grad_(False)
-    return SketchFusionCodec(frozen, entropy, device, dtype, refiner, weights=weights)
+    return SketchFusionCodec(model, entropy, device, dtype, refiner, weights=weights)

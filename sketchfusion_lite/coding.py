@@ -67,7 +67,12 @@ class SketchCoder:
     def __init__(self, entropy: IntegerEntropyModel, strict: bool = True) -> None:
         self.entropy = entropy
         self.strict = strict
-        self.tables = entropy.tables
+        self.tables = t = entropy.tables
+        self._lists = (
+            t.cdf_lists,
+            t.length_list,
+            t.offset_list,
+        )  # as CompressAI's coder takes them
 
     def quantise(self, y: Tensor, z: Tensor, quality_index: int) -> Symbols:
         """Round a latent to symbols.
@@ -87,36 +92,27 @@ class SketchCoder:
 
         y_hat, coded = self._walk(z_hat, quality_index, *y.shape[-2:], rounded, _GROUPS)
         hyper = (z_hat.flatten(), self._hyper_rows(z_hat.shape))
-        none = torch.zeros(0, dtype=torch.int64)  # a lines-only codec has no tone
-        sections = [hyper] + [
-            tuple(torch.cat([none, *(c[i] for c in coded[g])]) for i in range(2)) for g in _GROUPS
-        ]
+        none = (torch.zeros(0, dtype=torch.int64),) * 2  # a lines-only codec has no tone
+        groups = (zip(none, *coded[group], strict=True) for group in _GROUPS)
+        sections = [hyper, *(tuple(map(torch.cat, both)) for both in groups)]
         symbols, rows = zip(*sections, strict=True)
         bits = tuple(float(self.tables.bits(s, r).sum()) for s, r in sections)
         return Symbols(symbols, rows, bits, y_hat)
 
     def encode(self, symbols: Symbols) -> tuple[bytes, bytes, bytes]:
         """The three sections of the rANS stream, whole 32-bit words each."""
-        sizes = []
-        stream = b""
+        sizes, stream = [], b""
         for first in (2, 1, 0):  # tone alone, structure + tone, all
             if not any(map(len, symbols.symbols[first:])):  # flushing an empty coder crashes
                 sizes.append(0)
                 continue
             coder = BufferedRansEncoder()
             for s, r in zip(symbols.symbols[first:], symbols.rows[first:], strict=True):
-                coder.encode_with_indexes(
-                    s.tolist(),
-                    r.tolist(),
-                    self.tables.cdf_lists,
-                    self.tables.length_list,
-                    self.tables.offset_list,
-                )
+                coder.encode_with_indexes(s.tolist(), r.tolist(), *self._lists)
             stream = coder.flush()
             sizes.append(len(stream) - FLUSH_BYTES)
-        tone_start = len(stream) - sizes[0]
-        structure_start = len(stream) - sizes[1]
-        return stream[:structure_start], stream[structure_start:tone_start], stream[tone_start:]
+        structure, tone = len(stream) - sizes[1], len(stream) - sizes[0]
+        return stream[:structure], stream[structure:tone], stream[tone:]
 
     def decode(
         self,
@@ -152,10 +148,7 @@ class SketchCoder:
         decoder.set_stream(payload + (b"" if missing else _END_MARK) + bytes(pad // 4 * WORD_BYTES))
 
         def read(rows: Tensor) -> Tensor:
-            tables = self.tables
-            values = decoder.decode_stream(
-                rows.tolist(), tables.cdf_lists, tables.length_list, tables.offset_list
-            )
+            values = decoder.decode_stream(rows.tolist(), *self._lists)
             symbols = torch.tensor(values, dtype=torch.int64)
             if self.strict and symbols.numel() and symbols.abs().max() > SYMBOL_LIMIT:
                 raise _forged(name, f"a symbol beyond {SYMBOL_LIMIT}")
@@ -163,8 +156,8 @@ class SketchCoder:
 
         z_hat = read(self._hyper_rows(z_shape)).view(z_shape)
 
-        def decoded(group: slice, places: Tensor, means: Tensor, rows: Tensor) -> Tensor:
-            return read(rows.flatten()).view(means.shape)
+        def decoded(_group: slice, _places: Tensor, _means: Tensor, rows: Tensor) -> Tensor:
+            return read(rows.flatten()).view(rows.shape)
 
         groups = tuple(g for g in _GROUPS if g not in missing)
         y_hat = self._walk(z_hat, quality_index, height, width, decoded, groups)[0]
@@ -175,11 +168,7 @@ class SketchCoder:
         return y_hat
 
     def _check_length(self, payload: bytes, z_shape: tuple[int, ...], name: str) -> None:
-        """Refuse a payload below what the likeliest hyper symbols alone would take.
-
-        Raises:
-            CorruptStream: it is shorter: a few bytes shall not claim the memory of a large picture.
-        """
+        """Refuse less than the likeliest hyper symbols take: a few bytes shall not claim a large picture's memory."""
         rows = self.tables.bits_of[: z_shape[1]]
         least = float(rows.amin(dim=1).sum()) * z_shape[2] * z_shape[3]
         if 8 * len(payload) < 0.99 * least:  # the coder's rounding may save a little

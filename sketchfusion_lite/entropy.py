@@ -16,8 +16,7 @@ References
     [1] Minnen et al., "Joint Autoregressive and Hierarchical Priors for Learned Image Compression", NeurIPS 2018.
     [2] He et al., "Checkerboard Context Model for Efficient Learned Image Compression", CVPR 2021.
     [3] Balle et al., "Variational image compression with a scale hyperprior", ICLR 2018 (appendix 6.1: prior of z).
-    [4] Minnen, Singh, "Channel-wise Autoregressive Entropy Models for Learned Image Compression", ICIP 2020
-        (noise for the rate, rounding for the decoder).
+    [4] Minnen, Singh, "Channel-wise Autoregressive Entropy Models for Learned Image Compression", ICIP 2020.
 """
 
 from __future__ import annotations
@@ -51,9 +50,8 @@ def scale_of_index(index: Tensor) -> Tensor:
 
 def checkerboard(height: int, width: int, device: torch.device | None = None) -> Tensor:
     """Boolean ``(1, 1, height, width)`` mask, true at the anchors (row + column even)."""
-    rows = torch.arange(height, device=device).view(-1, 1)
-    columns = torch.arange(width, device=device).view(1, -1)
-    return ((rows + columns) % 2 == 0).view(1, 1, height, width)
+    rows, columns = (torch.arange(side, device=device) for side in (height, width))
+    return ((rows[:, None] + columns) % 2 == 0)[None, None]
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -75,7 +73,7 @@ def symbol_likelihood(symbols: Tensor, scales: Tensor) -> Tensor:
 
 
 class HyperAnalysis(nn.Module):
-    """Summarise the scaled latent four times coarser: ``(B, C, h, w)`` -> z ``(B, Z, ceil(h/4), ceil(w/4))``."""
+    """The scaled latent, four times coarser: ``(B, C, h, w)`` -> z ``(B, Z, ceil(h/4), ceil(w/4))``."""
 
     def __init__(self, latent_channels: int, hyper_channels: int, width: int = 96) -> None:
         super().__init__()
@@ -135,7 +133,7 @@ class GroupContext(nn.Module):
 
     Shape:
         psi ``(B, P, h, w)``, known ``(B, K, h, w)`` with zeros where unknown, mask ``(B, 1, h, w)`` with ones where
-        this group is known -> means ``(B, group_channels, h, w)``, rounded as the decoder has them, and indices alike.
+        this group is known -> means, rounded as the decoder has them, and indices ``(B, group_channels, h, w)``.
     """
 
     def __init__(self, known_channels: int, group_channels: int, sees: bool = True) -> None:
@@ -235,7 +233,7 @@ class EntropyModel(nn.Module):
         """Hyper latent ``(B, Z, ceil(h/4), ceil(w/4))`` of a scaled latent ``(B, C, h, w)``, not rounded."""
         if self.analysis is not None:
             return self.analysis(y)
-        return y.new_zeros(y.shape[0], 0, -(-y.shape[-2] // 4), -(-y.shape[-1] // 4))
+        return y.new_zeros(len(y), 0, -(-y.shape[-2] // 4), -(-y.shape[-1] // 4))
 
     def hyper_likelihood(self, z_hat: Tensor) -> Tensor:
         """Probability of integer hyper symbols ``(B, Z, h, w)`` under the factorised prior [3]."""
@@ -258,7 +256,7 @@ class EntropyModel(nn.Module):
             given = partial(symbol_likelihood, scales=scales[:, own])
             bits.append(self._count((y - means)[:, own], symbols[:, own], given))
         sections, rounded = torch.stack(bits, dim=2).unbind(0)  # (B, 3)
-        y_hat = symbols + means  # (B, C, h, w)
+        y_hat = symbols + means
         y_mean = torch.cat([y_hat[:, :split], walked.blind_means[:, split:].detach()], dim=1)
         return Quantised(y_hat, y_mean, sections, rounded.sum(dim=1).detach())
 
@@ -270,10 +268,9 @@ class EntropyModel(nn.Module):
             symbols_of: ``(channels, means (B, c, h, w))`` -> symbols ``(B, c, h, w)`` of a group; asked in the blind
                 pass and in the one that sees the anchors.
         """
-        batch, _, height, width = psi.shape
-        anchors = checkerboard(height, width, psi.device)  # (1, 1, h, w)
-        mask = anchors.to(psi.dtype).expand(batch, -1, -1, -1)
-        known = psi.new_zeros(batch, 0, height, width)
+        anchors = checkerboard(*psi.shape[-2:], psi.device)  # (1, 1, h, w)
+        mask = anchors.to(psi.dtype).expand(len(psi), -1, -1, -1)
+        known = psi[:, :0]  # nothing yet
         found, split = [], self.structure_channels
         nets = [(self.structure_context, slice(0, split))]
         if self.tone_channels:

@@ -238,7 +238,7 @@ def test_the_progress_bar_is_off_unless_asked_for(tmp_path, capfd):
     refiner = PriorRefiner(pipeline)
     refiner.refine(condition_of(4, 4), 2)
     assert "2/2" not in capfd.readouterr().err
-    refiner.set_progress_bar_config(disable=False)
+    refiner.pipeline.set_progress_bar_config(disable=False)
     PriorRefiner(pipeline).refine(condition_of(4, 4), 2)
     assert "2/2" in capfd.readouterr().err
 
