@@ -6,7 +6,7 @@
 The picture starts from the preview [1], so colour and layout are those of the stream; a ControlNet [2] holds the
 lines to the sketch. The noise is seeded by the stream: the same bytes give the same picture on the same machine.
 
-diffusers and transformers are imported when a prior is made, not with this module.
+diffusers and transformers are imported when a prior is made.
 
 References
     [1] Meng et al., "SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations", ICLR 2022.
@@ -65,8 +65,7 @@ class PriorRefiner:
         has_controlnet: whether the sketch takes part.
 
     Raises:
-        ArgumentError: another pipeline, a scheduler that does not call the UNet once a step, or a number out of
-            range.
+        ArgumentError: another pipeline or scheduler, or a number out of range.
         DependencyMissing: diffusers or transformers is not installed.
     """
 
@@ -109,11 +108,11 @@ class PriorRefiner:
             realism: 0 is the preview, 1 the prior's picture; between them the two are mixed.
 
         Returns:
-            Float32 ``(1, 3, H, W)`` in [0, 1] of the preview's size, on the preview's device.
+            Float32 ``(1, 3, H, W)`` in [0, 1], of the preview's size and on its device.
 
         Raises:
             ArgumentError: ``steps`` or ``realism`` out of range.
-            WeightsError: the prior returned values that are not finite (half precision overflowed).
+            WeightsError: values that are not finite (half precision overflowed).
         """
         checks.kind("condition", condition, RefinementCondition, "a RefinementCondition")
         steps = checks.whole("steps", steps, 1, self.max_steps)
@@ -231,7 +230,7 @@ def import_diffusers(purpose: str) -> ModuleType:
 
 
 def require_pipeline(pipeline: Any, *classes: type) -> None:
-    """Refuse by an :class:`.ArgumentError` other pipelines, several ControlNets, multi-stage schedulers; quiet the rest."""
+    """Refuse (:class:`.ArgumentError`) other pipelines, several ControlNets, multi-stage schedulers; quiet the rest."""
     if not isinstance(pipeline, classes):
         wanted = " or ".join(kind.__name__ for kind in classes)
         raise ArgumentError(f"pipeline of type {type(pipeline).__name__}: pass a {wanted}.")

@@ -34,7 +34,7 @@ from sketchfusion_lite.errors import SketchFusionError, StreamError, WorkersErro
 from sketchfusion_lite.evaluation import runner
 from sketchfusion_lite.images import save_image
 from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
-from sketchfusion_lite.sampler import FlowRefiner, flow_times, sample
+from sketchfusion_lite.sampler import FlowRefiner, sample
 
 ROOT = Path(sketchfusion_lite.__file__).parents[1]
 NAN, INF = float("nan"), float("inf")
@@ -73,7 +73,6 @@ RIGHT = {  # what is no mistake all the same
     ("decode", "steps", 10**400),  # of the preview, which takes none
     ("SketchFusionCodec", "tile", 10**400),
     ("FlowRefiner", "tile", 10**400),
-    ("sample", "tile", 10**400),
 }
 # Ours by type alone: records that hold what the library made, and classes with doors of their own above.
 RECORDS = {"Decoded", "Encoded", "StreamInfo", "Stream", "Photo", "Sample", "Manifest", "Metrics"}
@@ -129,7 +128,6 @@ def doors(tiny_codec, tiny_weights, photo, tmp_path, unet, inputs) -> dict[str, 
     sections = {"hyper": stream.hyper, "structure": stream.structure, "tone": stream.tone}
     cpu = {"device": "cpu", "dtype": "float32"}
     parts = {"model": tiny_codec.model, "entropy": tiny_codec.entropy}
-    times = {"times": [1.0], "advance": lambda step, x, x0: x0}
     return {
         "SketchFusionCodec": (codec.SketchFusionCodec, {**parts, **cpu}),
         "encode": (tiny_codec.encode, {"image": picture}),
@@ -157,8 +155,6 @@ def doors(tiny_codec, tiny_weights, photo, tmp_path, unet, inputs) -> dict[str, 
         ),
         "FlowRefiner": (FlowRefiner, {"unet": unet}),
         "refine": (FlowRefiner(unet).refine, condition_of),
-        "flow_times": (flow_times, {"steps": 1}),
-        "sample": (sample, {"unet": unet, **one, **times}),
         "load_image": (images.load_image, {"source": picture}),
         "image_file": (images.image_file, {"image": photo, "path": "a.png"}),
         "save_image": (images.save_image, {"image": photo, "path": tmp_path / "a.png"}),
