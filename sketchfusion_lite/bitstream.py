@@ -232,7 +232,7 @@ def _read_head(data: bytes, max_pixels: int, name: str) -> tuple[Header, list[in
         )
     total = file_size(header, *words)
     if len(data) > total:
-        raise _corrupt(name, f"{len(data) - total} bytes follow the stream's end at byte {total}")
+        raise _corrupt(name, f"{len(data) - total} bytes follow the end of the stream at {total}")
     return header, words, start, crc
 
 

@@ -17,11 +17,9 @@ from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.entropy import SCALE_LEVELS, scale_of_index
 from sketchfusion_lite.integer import (
     IntegerConv,
-    IntegerEntropyModel,
     export_entropy_model,
     model_id,
 )
-from sketchfusion_lite.model import SketchFusionModel
 from tests.conftest import build_tiny_model
 
 
@@ -211,12 +209,3 @@ def test_model_id_follows_what_codes_and_nothing_else():
     with torch.no_grad():
         model.entropy.tone_context.mix.weight.mul_(1.1)
     assert model_id(export_entropy_model(model.entropy)) != first
-
-
-def test_group_sizes_come_from_the_tensors():
-    model = SketchFusionModel()
-    entropy = IntegerEntropyModel(export_entropy_model(model.entropy))
-    config = model.config
-    assert entropy.structure_channels == config.structure_channels
-    assert entropy.tone_channels == config.tone_channels
-    assert entropy.hyper_channels == config.hyper_channels
