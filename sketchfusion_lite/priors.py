@@ -39,7 +39,6 @@ from .images import crop, pad_to_multiple
 
 __all__ = ["PriorRefiner", "load_prior"]
 
-MIN_STRENGTH = 0.05
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -87,7 +86,7 @@ class PriorRefiner:
         self.has_controlnet = isinstance(pipeline, controlled)
         self.prompt = checks.text("prompt", prompt)
         self.negative_prompt = checks.text("negative_prompt", negative_prompt)
-        self.strength = checks.number("strength", strength, MIN_STRENGTH, 1)
+        self.strength = checks.number("strength", strength, 0.05, 1)
         self.guidance_scale = checks.number("guidance_scale", guidance_scale, -math.inf)
         self.control_scale = checks.number("control_scale", control_scale, 0)
 

@@ -9,7 +9,7 @@ without.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import diffusers
@@ -129,48 +129,35 @@ class RefinementPipeline(DiffusionPipeline):
         checks.kind("callback_on_step_end_tensor_inputs", shown, (list, tuple), "a list of names")
         for name in shown:
             checks.one_of("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
+        watcher = callback_on_step_end
+
+        def times_met() -> Iterator[float]:
+            for step, timestep in enumerate(self.scheduler.timesteps):
+                if self._interrupt:
+                    return
+                yield self._flow_time(step, timestep)
+
+        def advance(step: int, x: Tensor, denoised: Tensor) -> Tensor:
+            timestep = self.scheduler.timesteps[step]
+            spare = None if watcher else denoised  # the velocity in its memory
+            velocity = torch.sub(x, denoised, out=spare).div_(self._flow_time(step, timestep))
+            x = self.scheduler.step(velocity, timestep, x, return_dict=False)[0]
+            bar.update()
+            if watcher is None:
+                return x
+            tensors = {"sample": x, "denoised": denoised}
+            told = {name: tensors[name] for name in shown}
+            return (watcher(self, step, timestep, told) or {}).get("sample", x)
+
         options = {"generator": generator, "realism": realism, "tile": tile}
         with one_at_a_time(self.scheduler):
-            inputs = (preview, y_hat, quality)
-            refined = self._refine(inputs, times, options, callback_on_step_end, shown)
+            self._set_timesteps(times)
+            self._interrupt = False
+            with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
+                inputs = (self.unet, preview, y_hat, quality, times_met(), advance)
+                refined = sample(*inputs, device=self._execution_device, **options)
         images = _OUTPUT[output_type](refined)
         return ImagePipelineOutput(images) if return_dict else (images,)
-
-    def _refine(
-        self,
-        inputs: tuple[Tensor, Tensor, Tensor],
-        times: list[float],
-        options: dict[str, Any],
-        callback: Callback | None,
-        shown: Sequence[str],
-    ) -> Tensor:
-        """The sampler, stepped by the scheduler: ``(B, 3, H, W)`` in [0, 1]."""
-        watched = callback is not None
-        self._set_timesteps(times)
-        timesteps = self.scheduler.timesteps
-        self._interrupt = False
-        with self.progress_bar(total=len(timesteps)) as bar:
-
-            def times_met() -> Iterator[float]:
-                for step, timestep in enumerate(timesteps):
-                    if self._interrupt:
-                        return
-                    yield self._flow_time(step, timestep)
-
-            def advance(step: int, x: Tensor, denoised: Tensor) -> Tensor:
-                timestep = timesteps[step]
-                t = self._flow_time(step, timestep)
-                velocity = torch.sub(x, denoised, out=None if watched else denoised).div_(t)
-                x = self.scheduler.step(velocity, timestep, x, return_dict=False)[0]
-                bar.update()
-                if not watched:
-                    return x
-                tensors = {"sample": x, "denoised": denoised}
-                chosen = {k: tensors[k] for k in shown}
-                return (callback(self, step, timestep, chosen) or {}).get("sample", x)
-
-            device = self._execution_device
-            return sample(self.unet, *inputs, times_met(), advance, device=device, **options)
 
     def _set_timesteps(self, times: list[float]) -> None:
         """Our times; a scheduler that takes none chooses its own."""

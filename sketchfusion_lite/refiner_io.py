@@ -61,9 +61,8 @@ def refiner_config(folder: str | Path) -> RefinerConfig:
         remedy = "Train one with the recipe 'refiner', or decode with stage='preview'."
         raise WeightsError(f"{folder}: holds no refiner (no {CONFIG}). {remedy}")
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes of configuration")
-        values = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            values = json.loads(file.read(_MAX_CONFIG_BYTES))
         if not isinstance(values, dict):
             raise ValueError("its configuration is no JSON object")
     except (OSError, ValueError, RecursionError) as error:

@@ -23,7 +23,7 @@ from sketchfusion_lite.integer import (
 from tests.conftest import build_tiny_model
 
 
-def latent_of(codec: SketchFusionCodec, photo: torch.Tensor, index: int = 128):
+def latent_of(codec, photo, index: int = 128):
     return codec.quantise(codec.latent(photo), index)
 
 
