@@ -28,6 +28,7 @@ from .integer import IntegerEntropyModel, export_entropy_model
 from .model import ModelConfig, SketchFusionModel, export_weights
 from .rate_search import Trial, search_rate
 from .refiner_io import load_refiner, refiner_config, shipped_refiner
+from .releases import how_to_read
 from .results import Decoded, Encoded, StreamInfo, StreamSource, describe, read_info, stream_of
 from .signal_path import SignalPath
 from .tiling import DEFAULT_TILE
@@ -217,8 +218,7 @@ class SketchFusionCodec(SignalPath):
             stage: ``"sketch"``, ``"preview"`` or ``"refined"``; None for the finest that this codec has, which is
                 ``"preview"`` for one without a refiner, such as that of lines alone. ``stage`` of the result says it.
             steps: stage ``"refined"``: sampling steps, 1 to 8 with our refiner.
-            realism: stage ``"refined"``: the dial in [0, 1], from the most faithful refined picture to the most
-                realistic one.
+            realism: stage ``"refined"``: the dial in [0, 1], from the most faithful picture to the most realistic one.
             on_step: stage ``"refined"``: called as ``on_step(steps_done, picture)`` with the picture so far
                 ``(1, 3, H, W)`` in [0, 1], for progressive display.
             max_pixels: refuse larger pictures.
@@ -238,9 +238,9 @@ class SketchFusionCodec(SignalPath):
         data, name = stream_of(data, name, checks.whole("max_pixels", max_pixels, 1))
         refuse_fork()
         stream = bitstream.parse(data, max_pixels, name, keep_going)
-        header = stream.header
+        header, remedy = stream.header, how_to_read(stream.header.model_id)
         if header.model_id != self.model_id:
-            raise ModelMismatch.between(header.model_id, self.model_id, name)
+            raise ModelMismatch.between(header.model_id, self.model_id, remedy, name)
         y_hat, quality = self.dequantise(stream, name)
         size = (header.height, header.width)
         lines = self.render(y_hat, size)

@@ -67,12 +67,8 @@ class SketchCoder:
     def __init__(self, entropy: IntegerEntropyModel, strict: bool = True) -> None:
         self.entropy = entropy
         self.strict = strict
-        self.tables = t = entropy.tables
-        self._lists = (
-            t.cdf_lists,
-            t.length_list,
-            t.offset_list,
-        )  # as CompressAI's coder takes them
+        self.tables = tables = entropy.tables
+        self._lists = (tables.cdf_lists, tables.length_list, tables.offset_list)
 
     def quantise(self, y: Tensor, z: Tensor, quality_index: int) -> Symbols:
         """Round a latent to symbols.
@@ -205,25 +201,21 @@ class SketchCoder:
         psi = model.psi(z_hat, quality_index, height, width)
         anchors = checkerboard(height, width)[0, 0]  # (h, w)
         first, second = (where.flatten().nonzero()[:, 0] for where in (anchors, ~anchors))
-        nowhere = torch.zeros_like(anchors)
+        nowhere, anywhere = torch.zeros_like(anchors), torch.arange(height * width)
         coded: dict[str, list[tuple[Tensor, Tensor]]] = {g: [] for g in _GROUPS}
         for group in _GROUPS if model.tone_channels else _GROUPS[:1]:
             own = channels[group]
             known = y_hat[:, : own.stop]  # a view: what is decoded appears in it
-            passes = ((first, nowhere), (second, anchors)) if group in groups else ()
+            is_coded = group in groups
+            passes = ((first, nowhere), (second, anchors)) if is_coded else ((anywhere, nowhere),)
             for places, seen in passes:
                 blind = group == "structure" and seen is nowhere
                 means, indices = model.predict(group, psi, None if blind else known, seen, places)
                 rows = indices + model.hyper_channels
-                symbols = symbols_of(own, places, means, rows)
+                symbols = symbols_of(own, places, means, rows) if is_coded else 0 * means
                 values = (UNITS_PER_Y * symbols + means).to(model.carrier)  # (C, N)
                 y_hat[0, own].flatten(1).index_copy_(1, places, values)
                 coded[group].append((symbols.flatten(), rows.flatten()))
-            if group not in groups:
-                blind = None if group == "structure" else known
-                everywhere = torch.arange(height * width)
-                means, _ = model.predict(group, psi, blind, nowhere, everywhere)
-                y_hat[0, own] = means.to(model.carrier).view(-1, height, width)
         return y_hat, coded
 
 
