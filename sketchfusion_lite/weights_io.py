@@ -53,11 +53,15 @@ def require_same_weights(path: str | Path | None, sha256: str) -> None:
         WeightsError: they are missing here, or others.
     """
     file = weights_file(path)
-    found = sha256_of(file) if file.is_file() else "none"
+    if not file.is_file():
+        raise WeightsError(
+            f"{file}: a worker has no such weights file. Copy it to every machine, under the same path."
+        )
+    found = sha256_of(file)
     if found != sha256:
         raise WeightsError(
             f"{file}: a worker has other weights under this name ({found[:12]}) than the machine that gave out the "
-            f"work ({sha256[:12]}). Copy them to every machine, under the same path."
+            f"work ({sha256[:12]}). Copy them to every machine."
         )
 
 
