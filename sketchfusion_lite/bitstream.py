@@ -11,20 +11,19 @@
     │ tone         second channel group: colour and texture        │ CRC-16   │
     └──────────────────────────────────────────────────────────────┴──────────┘
 
-Numbers are little endian; varints are LEB128 in their shortest form (any other is refused, so equal
-streams are equal bytes). The low nibble of the second byte is the format version.
+Numbers are little endian; varints are LEB128 in their shortest form (any other is refused, so equal streams are equal
+bytes). The low nibble of the second byte is the format version.
 
-*Sections.* The three together are **one** rANS stream of 32-bit words, so the coder's state is
-flushed once, not three times, and the start decodes without the rest. Lengths are in words.
+*Sections.* The three together are **one** rANS stream of 32-bit words, so the coder's state is flushed once, not three
+times, and the start decodes without the rest. Lengths are in words.
 
-*Checksums.* CRC-16/CCITT-FALSE, chained: each one covers everything before it and its own section,
-checksums excepted, so sections of two files cannot be mixed. The first also guards the header. An
-empty section has no checksum; that it is empty is guarded by the first one.
+*Checksums.* CRC-16/CCITT-FALSE, chained: each one covers everything before it and its own section, checksums excepted,
+so sections of two files cannot be mixed. The first also guards the header. An empty section has no checksum; that it is
+empty is guarded by the first one.
 
-*Trust.* Nothing is believed before it is checked, and nothing larger than the data at hand is ever
-allocated: sides are at most ``MAX_SIDE``, pixels at most ``max_pixels``, and a section has at most
-``WORDS_PER_TILE`` words per tile of 64x64 pixels begun: 4 bits per pixel and section, over 20 times
-the highest rate of the codec.
+*Trust.* Nothing is believed before it is checked, and nothing larger than the data at hand is ever allocated: sides are
+at most ``MAX_SIDE``, pixels at most ``max_pixels``, and a section at most ``WORDS_PER_TILE`` words per tile of 64x64
+pixels begun: 4 bits per pixel and section, over 20 times the highest rate of the codec.
 """
 
 from __future__ import annotations
@@ -38,37 +37,19 @@ from . import checks
 from .checks import DEFAULT_MAX_PIXELS, MAX_SIDE
 from .errors import ArgumentError, CorruptStream, NotAStream, TruncatedStream, UnsupportedStream
 
-__all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "MAX_QUALITY",
-    "MAX_SIDE",
-    "SECTIONS",
-    "VERSION",
-    "WORD_BYTES",
-    "Header",
-    "Stream",
-    "file_size",
-    "index_to_quality",
-    "max_section_words",
-    "pack",
-    "parse",
-    "quality_to_index",
-]
+__all__ = ["Header", "Stream", "index_to_quality", "pack", "parse", "quality_to_index"]
 
 SECTIONS = ("hyper", "structure", "tone")
 VERSION = 1
 WORD_BYTES = 4
 MAX_QUALITY = 5.0
 WORDS_PER_TILE = 512
-
-_MAGIC = 0x53
-_VERSION_MARK = 0xF0  # high nibble of the second byte
+_MAGIC, _VERSION_MARK = 0x53, 0xF0  # the mark is the high nibble of the second byte
 _FIXED = struct.Struct("<BBHB")  # magic, version, model id, quality
-_CRC = struct.Struct("<H")
-_CRC_START = 0xFFFF
-_SIDE_BYTES = 3  # longest varint of a side
+_CRC, _CRC_START = struct.Struct("<H"), 0xFFFF
 _LENGTH_BYTES = 4  # longest varint of a section length
-_MIN_HEAD = _FIXED.size + 5 + _CRC.size  # every varint takes one byte at least
+_VARINTS = {"width": 3, "height": 3} | {f"{name} length": _LENGTH_BYTES for name in SECTIONS}
+_MIN_HEAD = _FIXED.size + len(_VARINTS) + _CRC.size  # every varint takes one byte at least
 
 
 @dataclass(frozen=True)
@@ -90,14 +71,10 @@ class Header:
     model_id: int
 
     def __post_init__(self) -> None:
-        ranges = {
-            "width": (1, MAX_SIDE),
-            "height": (1, MAX_SIDE),
-            "quality_index": (0, 255),
-            "model_id": (0, 65535),
-        }
-        for field, (low, high) in ranges.items():
-            checks.whole(field, getattr(self, field), low, high)
+        checks.whole("width", self.width, 1, MAX_SIDE)
+        checks.whole("height", self.height, 1, MAX_SIDE)
+        checks.whole("quality_index", self.quality_index, 0, 255)
+        checks.whole("model_id", self.model_id, 0, 65535)
 
     @property
     def quality(self) -> float:
@@ -106,7 +83,6 @@ class Header:
 
     @property
     def pixels(self) -> int:
-        """Width times height."""
         return self.width * self.height
 
 
@@ -117,12 +93,10 @@ class Stream:
     Attributes:
         header: the picture's size, quality and model.
         hyper, structure, tone: section contents, whole words; ``b""`` if empty or missing.
-        missing: sections that cannot be used, in stream order: cut off, damaged, or behind a gap
-            (the sections are one rANS stream).
-        section_bytes: bytes that arrived, by use: ``"header"``, ``"crc"`` and each section; they
-            sum to the size of the data. A section cut short counts with what came of it.
-        damaged: those of ``missing`` that arrived in full but failed their checksum; only ever set
-            by ``parse(..., keep_going=True)``.
+        missing: sections that cannot be used, in stream order: cut off, damaged, or behind a gap (it is one stream).
+        section_bytes: bytes that arrived, by use: ``"header"``, ``"crc"`` and each section, a cut one with what came of
+            it; they sum to the size of the data.
+        damaged: those of ``missing`` that arrived in full but failed their checksum; set by ``keep_going`` alone.
     """
 
     header: Header
@@ -140,52 +114,23 @@ class Stream:
 
 
 def quality_to_index(quality: float) -> int:
-    """Round a quality in [0, 5] to the nearest of the 256 values that a header can hold.
-
-    Raises:
-        ArgumentError: ``quality`` lies outside [0, 5] or is not a number.
-    """
+    """The nearest of a header's 256 values to a quality; outside [0, 5] an :class:`.ArgumentError`."""
     return round(checks.number("quality", quality, 0, MAX_QUALITY) * 255 / MAX_QUALITY)
 
 
 def index_to_quality(index: int) -> float:
-    """Quality in [0, 5] of a header's quality index in 0 to 255.
-
-    Raises:
-        ArgumentError: another index.
-    """
+    """Quality in [0, 5] of a header's index; outside 0 to 255 an :class:`.ArgumentError`."""
     return checks.whole("index", index, 0, 255) * MAX_QUALITY / 255
 
 
 def max_section_words(width: int, height: int) -> int:
-    """Largest section, in words, accepted for a picture of this size.
-
-    Raises:
-        ArgumentError: a side is no whole number from 1 to ``MAX_SIDE``.
-    """
-    width, height = (
-        checks.whole(side, value, 1, MAX_SIDE)
-        for side, value in (("width", width), ("height", height))
-    )
+    """Largest section, in words, accepted for a picture of this size."""
     tiles = math.ceil(width / 64) * math.ceil(height / 64)
     return min(WORDS_PER_TILE * tiles, (1 << 7 * _LENGTH_BYTES) - 1)
 
 
-def file_size(header: Header, words_hyper: int, words_structure: int, words_tone: int) -> int:
-    """Exact size in bytes of the file that :func:`pack` would make.
-
-    Args:
-        header: the header to be written.
-        words_hyper, words_structure, words_tone: section lengths in 32-bit words.
-
-    Raises:
-        ArgumentError: an argument of another type, or a section longer than a reader would accept.
-    """
-    checks.kind("header", header, Header, "a Header")
-    words = tuple(
-        checks.whole(f"words_{section}", count, 0)
-        for section, count in zip(SECTIONS, (words_hyper, words_structure, words_tone), strict=True)
-    )
+def file_size(header: Header, *words: int) -> int:
+    """Size in bytes of the file that :func:`pack` would make of three sections of so many words."""
     checksums = 1 + sum(count > 0 for count in words[1:])
     return len(_pack_header(header, words)) + _CRC.size * checksums + WORD_BYTES * sum(words)
 
@@ -205,17 +150,14 @@ def pack(header: Header, hyper: bytes, structure: bytes, tone: bytes) -> bytes:
     for section, content in zip(SECTIONS, sections, strict=True):
         checks.kind(section, content, (bytes, bytearray, memoryview), "bytes")
         if len(content) % WORD_BYTES:
-            raise ArgumentError(
-                f"{section}: {len(content)} bytes; pass whole words of {WORD_BYTES} bytes."
-            )
-    head = _pack_header(header, tuple(len(content) // WORD_BYTES for content in sections))
-    crc = binascii.crc_hqx(hyper, binascii.crc_hqx(head, _CRC_START))
-    parts = [head, _CRC.pack(crc), hyper]
-    for content in (structure, tone):
-        if content:
-            crc = binascii.crc_hqx(content, crc)
-            parts += [content, _CRC.pack(crc)]
-    return b"".join(parts)
+            raise ArgumentError(f"{section}: {len(content)} bytes; pass whole words of 4 bytes.")
+    data = _pack_header(header, tuple(len(content) // WORD_BYTES for content in sections))
+    crc = binascii.crc_hqx(hyper, binascii.crc_hqx(data, _CRC_START))
+    data += _CRC.pack(crc) + hyper
+    for content in filter(None, (structure, tone)):
+        crc = binascii.crc_hqx(content, crc)
+        data += content + _CRC.pack(crc)
+    return data
 
 
 def parse(
@@ -226,36 +168,30 @@ def parse(
 ) -> Stream:
     """Take a ``.skf`` stream apart, checking everything.
 
-    A stream cut short is no error as long as header and hyper section are whole: the sections that
-    did not arrive in full are listed in :attr:`Stream.missing`.
+    A stream cut short is no error as long as header and hyper section are whole: :attr:`Stream.missing` has the rest.
 
     Args:
         data: the whole file, or its start.
         max_pixels: refuse pictures larger than this.
         name: what error messages call the stream, usually the file name.
-        keep_going: drop a structure or tone section that fails its checksum (and what follows it)
-            and report it in :attr:`Stream.damaged`, instead of raising.
+        keep_going: drop a structure or tone section that fails its checksum, and what follows it, instead of raising.
 
     Raises:
         ArgumentError: ``data`` is not bytes-like, or another argument of the wrong type or range.
-        NotAStream, UnsupportedStream, CorruptStream, TruncatedStream: see :mod:`.errors`. The only
-            exceptions that the content of ``data`` can cause.
+        NotAStream, UnsupportedStream, CorruptStream, TruncatedStream: all that the content of ``data`` can cause.
     """
-    if not isinstance(data, bytes | bytearray | memoryview):
-        raise ArgumentError(
-            f"data: parse takes the bytes of a stream, not {type(data).__name__}. "
-            "Read the file first: Path(...).read_bytes()."
-        )
+    what = "the bytes of a stream (read the file first)"
+    checks.kind("data", data, (bytes, bytearray, memoryview), what)
     checks.whole("max_pixels", max_pixels, 1)
     checks.text("name", name)
     checks.flag("keep_going", keep_going)
     data = bytes(data)
-    header, words, header_bytes, crc = _parse_head(data, max_pixels, name)
-    end = header_bytes + _CRC.size + WORD_BYTES * words[0]
-    contents = {"hyper": data[header_bytes + _CRC.size : end], "structure": b"", "tone": b""}
-    used = {"header": header_bytes, "crc": _CRC.size, "hyper": WORD_BYTES * words[0]}
-    missing: list[str] = []
-    damaged: list[str] = []
+    header, words, start, crc = _read_head(data, max_pixels, name)
+    end = start + WORD_BYTES * words[0]
+    contents = {"hyper": data[start:end], "structure": b"", "tone": b""}
+    used = {"header": start - _CRC.size, "crc": _CRC.size, "hyper": WORD_BYTES * words[0]}
+    missing: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
     for section, count in zip(SECTIONS[1:], words[1:], strict=True):
         start, end = end, end + WORD_BYTES * count
         content = data[start:end]
@@ -265,35 +201,30 @@ def parse(
         used["crc"] += len(stored)
         crc = binascii.crc_hqx(content, crc)
         if missing or len(data) < end:
-            missing.append(section)
+            missing += (section,)
         elif count and _CRC.unpack(stored)[0] != crc:
             if not keep_going:
-                raise _checksum_error(name, f"{section} section", droppable=True)
-            missing.append(section)
-            damaged.append(section)
+                or_else = ", or pass keep_going=True to decode without it"
+                raise _corrupt(
+                    name, f"the {section} section is damaged (checksum differs)", or_else
+                )
+            missing += (section,)
+            damaged += (section,)
         else:
             contents[section] = content
-    return Stream(
-        header, **contents, missing=tuple(missing), section_bytes=used, damaged=tuple(damaged)
-    )
+    return Stream(header, **contents, missing=missing, section_bytes=used, damaged=damaged)
 
 
-def _parse_head(
-    data: bytes, max_pixels: int, name: str
-) -> tuple[Header, tuple[int, ...], int, int]:
-    """Check header, hyper section and total size.
-
-    Returns:
-        Header, section lengths in words, size of the header in bytes, running checksum.
-    """
-    header, words, header_bytes = _parse_header(data, name)
-    start = header_bytes + _CRC.size
+def _read_head(data: bytes, max_pixels: int, name: str) -> tuple[Header, list[int], int, int]:
+    """The checked header, section lengths in words, where the hyper section starts, the running checksum."""
+    header, words, size = _read_header(data, name)
+    start = size + _CRC.size
     end = start + WORD_BYTES * words[0]
     if len(data) < end:
         raise TruncatedStream.at(len(data), end, "hyper section", name)
-    crc = binascii.crc_hqx(data[start:end], binascii.crc_hqx(data[:header_bytes], _CRC_START))
-    if _CRC.unpack_from(data, header_bytes)[0] != crc:
-        raise _checksum_error(name, "header or hyper section")
+    crc = binascii.crc_hqx(data[start:end], binascii.crc_hqx(data[:size], _CRC_START))
+    if _CRC.unpack_from(data, size)[0] != crc:
+        raise _corrupt(name, "the header or hyper section is damaged (checksum differs)")
     if header.pixels > max_pixels:
         raise UnsupportedStream(
             f"{name}: holds a picture of {header.width}x{header.height} = {header.pixels} pixels, "
@@ -301,34 +232,22 @@ def _parse_head(
         )
     total = file_size(header, *words)
     if len(data) > total:
-        raise CorruptStream(
-            f"{name}: {len(data) - total} bytes follow the end of the stream at byte {total}. "
-            "Remove them or fetch the file again."
-        )
-    return header, words, header_bytes, crc
-
-
-def _checksum_error(name: str, what: str, droppable: bool = False) -> CorruptStream:
-    remedy = ", or pass keep_going=True to decode without it" if droppable else ""
-    return CorruptStream(
-        f"{name}: the {what} is damaged (checksum differs). Fetch the file again{remedy}."
-    )
+        raise _corrupt(name, f"{len(data) - total} bytes follow the end of the stream at {total}")
+    return header, words, start, crc
 
 
 def _pack_header(header: Header, words: tuple[int, ...]) -> bytes:
     limit = max_section_words(header.width, header.height)
     for section, count in zip(SECTIONS, words, strict=True):
         if count > limit:
-            raise ArgumentError(
-                f"{section}: {count} words; a {header.width}x{header.height} picture allows 0 to "
-                f"{limit}. Lower the quality."
-            )
+            allowed = f"a {header.width}x{header.height} picture allows 0 to {limit}"
+            raise ArgumentError(f"{section}: {count} words; {allowed}. Lower the quality.")
     fixed = _FIXED.pack(_MAGIC, _VERSION_MARK | VERSION, header.model_id, header.quality_index)
     return fixed + b"".join(_varint(value) for value in (header.width, header.height, *words))
 
 
-def _parse_header(data: bytes, name: str) -> tuple[Header, tuple[int, ...], int]:
-    """Read the header; returns it, the section lengths in words, and the header's size in bytes."""
+def _read_header(data: bytes, name: str) -> tuple[Header, list[int], int]:
+    """Header, section lengths in words, and the header's size in bytes."""
     if data[:1] not in (b"", bytes([_MAGIC])) or (len(data) > 1 and data[1] >> 4 != 0xF):
         raise NotAStream(
             f"{name}: not a .skf stream (it starts with {data[:2].hex(' ')}). "
@@ -342,32 +261,14 @@ def _parse_header(data: bytes, name: str) -> tuple[Header, tuple[int, ...], int]
     if len(data) < _FIXED.size:
         raise TruncatedStream.at(len(data), _MIN_HEAD, "header", name)
     _, _, model_id, quality_index = _FIXED.unpack_from(data)
-
-    offset = _FIXED.size
-    sides: list[int] = []
-    for field in ("width", "height"):
-        side, offset = _read_varint(data, offset, _SIDE_BYTES, field, name)
-        if not 1 <= side <= MAX_SIDE:
-            raise _field_error(name, f"{field}={side}, outside 1 to {MAX_SIDE}")
-        sides.append(side)
-    header = Header(*sides, quality_index=quality_index, model_id=model_id)
-
-    limit = max_section_words(header.width, header.height)
-    words: list[int] = []
-    for section in SECTIONS:
-        count, offset = _read_varint(data, offset, _LENGTH_BYTES, f"{section} length", name)
-        if count > limit:
-            raise _field_error(
-                name,
-                f"{section} length={count} words, over the {limit} that a "
-                f"{header.width}x{header.height} picture allows",
-            )
-        words.append(count)
-    return header, tuple(words), offset
-
-
-def _field_error(name: str, what: str) -> CorruptStream:
-    return CorruptStream(f"{name}: impossible field {what}. Fetch the file again.")
+    values, offset = list[int](), _FIXED.size
+    for field, longest in _VARINTS.items():
+        value, offset = _read_varint(data, offset, longest, field, name)
+        low, high = (0, max_section_words(*values[:2])) if values[1:] else (1, MAX_SIDE)
+        if not low <= value <= high:
+            raise _corrupt(name, f"impossible field {field}={value}, outside {low} to {high}")
+        values.append(value)
+    return Header(*values[:2], quality_index, model_id), values[2:], offset
 
 
 def _varint(value: int) -> bytes:
@@ -376,8 +277,7 @@ def _varint(value: int) -> bytes:
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
         value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes([*out, value])
 
 
 def _read_varint(data: bytes, offset: int, longest: int, field: str, name: str) -> tuple[int, int]:
@@ -391,6 +291,10 @@ def _read_varint(data: bytes, offset: int, longest: int, field: str, name: str) 
         value |= (byte & 0x7F) << 7 * index
         if byte < 0x80:
             if byte == 0 and index > 0:
-                raise _field_error(name, f"{field} (a varint longer than necessary)")
+                raise _corrupt(name, f"impossible field {field} (a varint longer than necessary)")
             return value, offset + index + 1
-    raise _field_error(name, f"{field} (a varint of more than {longest} bytes)")
+    raise _corrupt(name, f"impossible field {field} (a varint of more than {longest} bytes)")
+
+
+def _corrupt(name: str, what: str, or_else: str = "") -> CorruptStream:
+    return CorruptStream(f"{name}: {what}. Fetch the file again{or_else}.")

@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 import torch
@@ -23,19 +22,17 @@ from torch import Tensor
 from . import bitstream, checks
 from .conditioning import DEFAULT_REALISM, DEFAULT_STEPS, OnStep, RefinementCondition, Refiner
 from .errors import ArgumentError, ModelMismatch, WeightsError
-from .hardware import choose_device, choose_dtype, describe_choice, refuse_fork
+from .hardware import describe_choice, refuse_fork
 from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, to_pil
 from .integer import IntegerEntropyModel, export_entropy_model
-from .model import ModelConfig, SketchFusionModel
+from .model import ModelConfig, SketchFusionModel, export_weights
 from .rate_search import Trial, search_rate
 from .refiner_io import load_refiner, refiner_config, shipped_refiner
+from .releases import how_to_read
 from .results import Decoded, Encoded, StreamInfo, StreamSource, describe, read_info, stream_of
 from .signal_path import SignalPath
 from .tiling import DEFAULT_TILE
-from .weights_io import load_codec_weights, part, save_weights, stored, without_integers
-
-if TYPE_CHECKING:
-    from .entropy import EntropyModel
+from .weights_io import load_codec_weights, part
 
 __all__ = [
     "Decoded",
@@ -53,9 +50,7 @@ MAX_EFFORT = 10  # of latent_search, which is imported only when it is asked for
 _MOST_BYTES = 1 << 62  # a budget above is none; as a float it would be no number
 # What is loaded at its first use is loaded once; not in the codec, which is pickled.
 _LOADING = threading.RLock()
-_TRAINING_ONLY = tuple(
-    f"entropy.{part}." for part in ("prior", "synthesis", "structure_context", "tone_context")
-)
+_NOT_HERE = ("integer.", *(f"entropy.{net}" for net in ("prior", "synthesis", "structure", "tone")))
 
 
 class SketchFusionCodec(SignalPath):
@@ -82,9 +77,9 @@ class SketchFusionCodec(SignalPath):
         weights: str | Path | None = None,
     ) -> None:
         super().__init__(model, entropy, device, dtype, tile)
-        self._refiner = _refiner_or_folder(refiner)
+        given = refiner is None or (isinstance(refiner, Refiner) and not isinstance(refiner, type))
+        self._refiner = refiner if given else checks.path("refiner", refiner)
         self._weights = None if weights is None else checks.path("weights", weights)
-        self._float_entropy: EntropyModel | None = None
 
     @classmethod
     def from_model(cls, model: SketchFusionModel) -> SketchFusionCodec:
@@ -156,37 +151,30 @@ class SketchFusionCodec(SignalPath):
             ImageError: no usable picture.
             BudgetTooSmall: not even quality 0 fits the budget; says the smallest size possible.
         """
-        given = [
-            n
-            for n, v in (("bpp", bpp), ("max_bytes", max_bytes), ("quality", quality))
-            if v is not None
-        ]
+        wishes = {"bpp": bpp, "max_bytes": max_bytes, "quality": quality}
+        given = [name for name, wish in wishes.items() if wish is not None]
         if len(given) > 1:
             raise ArgumentError(f"{' and '.join(given)} exclude each other: pass one of them.")
         effort = checks.whole("effort", effort, 0, MAX_EFFORT)
-        max_pixels = checks.whole("max_pixels", max_pixels, 1)
         checks.function("on_progress", on_progress)
-        checks.text("name", name)
         index = None if quality is None else bitstream.quality_to_index(quality)
         rate = DEFAULT_BPP if bpp is None else checks.number("bpp", bpp, 0, above=True)
         most = None if max_bytes is None else checks.number("max_bytes", max_bytes, 0, above=True)
-        refuse_fork()
-        pixels = load_image(image, max_pixels, name)  # (1, 3, H, W)
-        size = pixels.shape[-2:]
-        trial = Trial(self, self.latent(pixels), *size)
+        trial, pixels = self._trial(image, max_pixels, name)
         if index is not None:
             encoded, budget = trial.encode(index), None
         else:
-            budget = int(min(rate * size.numel() / 8 if most is None else most, _MOST_BYTES))
+            area = trial.height * trial.width
+            budget = int(min(rate * area / 8 if most is None else most, _MOST_BYTES))
             encoded = search_rate(trial, budget)
         if effort == 0:
             return encoded
-        from .effort import better_file, finest_picture
+        from .effort import better_file
 
         refiner = self.refiner if self.finest_stage == "refined" else None
-        picture = finest_picture(self.model, refiner)
-        entropy = self._networks_that_count()
-        return better_file(trial, entropy, picture, pixels, encoded, budget, effort, on_progress)
+        return better_file(
+            trial, self._weights, refiner, pixels, encoded, budget, effort, on_progress
+        )
 
     def trial(self, image: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS) -> Trial:
         """Run the encoder network once; files of this photo at many rates then come cheap.
@@ -200,23 +188,15 @@ class SketchFusionCodec(SignalPath):
             ArgumentError: ``max_pixels`` is out of range.
             ImageError: no usable picture.
         """
-        max_pixels = checks.whole("max_pixels", max_pixels, 1)
+        return self._trial(image, max_pixels)[0]
+
+    def _trial(self, image: ImageSource, max_pixels: int, name: str = "") -> tuple[Trial, Tensor]:
         refuse_fork()
-        pixels = load_image(image, max_pixels)  # (1, 3, H, W)
-        return Trial(self, self.latent(pixels), *pixels.shape[-2:])
+        pixels = load_image(image, max_pixels, name)  # (1, 3, H, W)
+        return Trial(self, self.latent(pixels), *pixels.shape[-2:]), pixels
 
     # By these names programs of before 0.8 took single steps.
     _decode_latent, _preview = SignalPath.dequantise, SignalPath.preview
-
-    def _networks_that_count(self) -> EntropyModel:
-        """The float entropy networks, which only training and ``effort`` need."""
-        if hasattr(self.model.entropy, "synthesis"):
-            return self.model.entropy
-        from .latent_search import load_float_entropy
-
-        with _LOADING:
-            self._float_entropy = self._float_entropy or load_float_entropy(self._weights)
-            return self._float_entropy
 
     def decode(
         self,
@@ -238,8 +218,7 @@ class SketchFusionCodec(SignalPath):
             stage: ``"sketch"``, ``"preview"`` or ``"refined"``; None for the finest that this codec has, which is
                 ``"preview"`` for one without a refiner, such as that of lines alone. ``stage`` of the result says it.
             steps: stage ``"refined"``: sampling steps, 1 to 8 with our refiner.
-            realism: stage ``"refined"``: the dial in [0, 1], from the most faithful refined picture to the most
-                realistic one.
+            realism: stage ``"refined"``: the dial in [0, 1], from the most faithful picture to the most realistic one.
             on_step: stage ``"refined"``: called as ``on_step(steps_done, picture)`` with the picture so far
                 ``(1, 3, H, W)`` in [0, 1], for progressive display.
             max_pixels: refuse larger pictures.
@@ -253,17 +232,15 @@ class SketchFusionCodec(SignalPath):
         """
         stage = self.finest_stage if stage is None else checks.one_of("stage", stage, STAGES)
         realism = checks.number("realism", realism, 0, 1)
-        steps = checks.whole(
-            "steps", steps, 1, self.refiner.max_steps if stage == "refined" else None
-        )
-        max_pixels = checks.whole("max_pixels", max_pixels, 1)
+        most = self.refiner.max_steps if stage == "refined" else None
+        steps = checks.whole("steps", steps, 1, most)
         checks.function("on_step", on_step)
-        data, name = stream_of(data, name, max_pixels)
+        data, name = stream_of(data, name, checks.whole("max_pixels", max_pixels, 1))
         refuse_fork()
         stream = bitstream.parse(data, max_pixels, name, keep_going)
-        header = stream.header
+        header, remedy = stream.header, how_to_read(stream.header.model_id)
         if header.model_id != self.model_id:
-            raise ModelMismatch.between(header.model_id, self.model_id, name)
+            raise ModelMismatch.between(header.model_id, self.model_id, remedy, name)
         y_hat, quality = self.dequantise(stream, name)
         size = (header.height, header.width)
         lines = self.render(y_hat, size)
@@ -286,42 +263,7 @@ class SketchFusionCodec(SignalPath):
             ImageError: no usable picture.
         """
         refuse_fork()
-        pixels = load_image(image)
-        return self.detect(pixels.to(self.device, self.dtype)).float()
-
-
-def _refiner_or_folder(refiner: Refiner | str | Path | None) -> Refiner | Path | None:
-    """What a codec refines with, its type checked.
-
-    Raises:
-        ArgumentError: no refiner and no path.
-    """
-    if refiner is None or (isinstance(refiner, Refiner) and not isinstance(refiner, type)):
-        return refiner
-    return checks.path("refiner", refiner)
-
-
-def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -> int:
-    """Write a codec's weights file and return its model id.
-
-    Args:
-        model: the trained model.
-        path: the ``.safetensors`` to write.
-        training: what the model card should know (recipe, steps, minutes).
-
-    Raises:
-        ArgumentError: an argument of another type.
-        WeightsError: a weight is no number, or too large for float16; nothing is written.
-        OutputError: the file cannot be written.
-    """
-    checks.kind("model", model, SketchFusionModel, "a SketchFusionModel")
-    checks.kind("training", training, dict, "a dict")
-    path = checks.path("path", path)
-    tensors = stored(model.state_dict(), path)
-    integers = export_entropy_model(model.entropy)
-    tensors |= {f"integer.{name}": t for name, t in integers.items()}
-    save_weights(path, tensors, {"model": model.config.to_dict(), "training": training})
-    return IntegerEntropyModel(integers).model_id
+        return self.detect(load_image(image).to(self.device, self.dtype)).float()
 
 
 def load_codec(
@@ -345,23 +287,14 @@ def load_codec(
         ArgumentError: no such device or data type here, or an argument of another type.
         WeightsError: missing, damaged, or not a codec.
     """
-    device = choose_device(device)
-    dtype = choose_dtype(dtype, device)
-    refiner = _refiner_or_folder(refiner)
     refuse_fork()
     tensors, sizes, name = load_codec_weights(weights)
     entropy = IntegerEntropyModel(part(tensors, "integer", name))
     with torch.device("meta"):  # no time for an initialisation that is overwritten at once
         model = SketchFusionModel(ModelConfig.from_dict(sizes), trainable=False)
-    floats = {
-        key: tensor
-        for key, tensor in without_integers(tensors).items()
-        if not key.startswith(_TRAINING_ONLY)
-    }
+    floats = {key: t for key, t in tensors.items() if not key.startswith(_NOT_HERE)}
     try:
-        model.load_state_dict(floats, assign=True)
+        model.requires_grad_(False).load_state_dict(floats, assign=True)
     except RuntimeError as error:
         raise WeightsError(f"{name}: does not fit its own configuration ({error})") from error
-    return SketchFusionCodec(
-        model.requires_grad_(False), entropy, device, dtype, refiner, weights=weights
-    )
+    return SketchFusionCodec(model, entropy, device, dtype, refiner, weights=weights)

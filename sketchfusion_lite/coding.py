@@ -67,7 +67,8 @@ class SketchCoder:
     def __init__(self, entropy: IntegerEntropyModel, strict: bool = True) -> None:
         self.entropy = entropy
         self.strict = strict
-        self.tables = entropy.tables
+        self.tables = tables = entropy.tables
+        self._lists = (tables.cdf_lists, tables.length_list, tables.offset_list)
 
     def quantise(self, y: Tensor, z: Tensor, quality_index: int) -> Symbols:
         """Round a latent to symbols.
@@ -87,36 +88,27 @@ class SketchCoder:
 
         y_hat, coded = self._walk(z_hat, quality_index, *y.shape[-2:], rounded, _GROUPS)
         hyper = (z_hat.flatten(), self._hyper_rows(z_hat.shape))
-        none = torch.zeros(0, dtype=torch.int64)  # a lines-only codec has no tone
-        sections = [hyper] + [
-            tuple(torch.cat([none, *(c[i] for c in coded[g])]) for i in range(2)) for g in _GROUPS
-        ]
+        none = (torch.zeros(0, dtype=torch.int64),) * 2  # a lines-only codec has no tone
+        groups = (zip(none, *coded[group], strict=True) for group in _GROUPS)
+        sections = [hyper, *(tuple(map(torch.cat, both)) for both in groups)]
         symbols, rows = zip(*sections, strict=True)
         bits = tuple(float(self.tables.bits(s, r).sum()) for s, r in sections)
         return Symbols(symbols, rows, bits, y_hat)
 
     def encode(self, symbols: Symbols) -> tuple[bytes, bytes, bytes]:
         """The three sections of the rANS stream, whole 32-bit words each."""
-        sizes = []
-        stream = b""
+        sizes, stream = [], b""
         for first in (2, 1, 0):  # tone alone, structure + tone, all
             if not any(map(len, symbols.symbols[first:])):  # flushing an empty coder crashes
                 sizes.append(0)
                 continue
             coder = BufferedRansEncoder()
             for s, r in zip(symbols.symbols[first:], symbols.rows[first:], strict=True):
-                coder.encode_with_indexes(
-                    s.tolist(),
-                    r.tolist(),
-                    self.tables.cdf_lists,
-                    self.tables.length_list,
-                    self.tables.offset_list,
-                )
+                coder.encode_with_indexes(s.tolist(), r.tolist(), *self._lists)
             stream = coder.flush()
             sizes.append(len(stream) - FLUSH_BYTES)
-        tone_start = len(stream) - sizes[0]
-        structure_start = len(stream) - sizes[1]
-        return stream[:structure_start], stream[structure_start:tone_start], stream[tone_start:]
+        structure, tone = len(stream) - sizes[1], len(stream) - sizes[0]
+        return stream[:structure], stream[structure:tone], stream[tone:]
 
     def decode(
         self,
@@ -152,10 +144,7 @@ class SketchCoder:
         decoder.set_stream(payload + (b"" if missing else _END_MARK) + bytes(pad // 4 * WORD_BYTES))
 
         def read(rows: Tensor) -> Tensor:
-            tables = self.tables
-            values = decoder.decode_stream(
-                rows.tolist(), tables.cdf_lists, tables.length_list, tables.offset_list
-            )
+            values = decoder.decode_stream(rows.tolist(), *self._lists)
             symbols = torch.tensor(values, dtype=torch.int64)
             if self.strict and symbols.numel() and symbols.abs().max() > SYMBOL_LIMIT:
                 raise _forged(name, f"a symbol beyond {SYMBOL_LIMIT}")
@@ -163,8 +152,8 @@ class SketchCoder:
 
         z_hat = read(self._hyper_rows(z_shape)).view(z_shape)
 
-        def decoded(group: slice, places: Tensor, means: Tensor, rows: Tensor) -> Tensor:
-            return read(rows.flatten()).view(means.shape)
+        def decoded(_group: slice, _places: Tensor, _means: Tensor, rows: Tensor) -> Tensor:
+            return read(rows.flatten()).view(rows.shape)
 
         groups = tuple(g for g in _GROUPS if g not in missing)
         y_hat = self._walk(z_hat, quality_index, height, width, decoded, groups)[0]
@@ -175,11 +164,7 @@ class SketchCoder:
         return y_hat
 
     def _check_length(self, payload: bytes, z_shape: tuple[int, ...], name: str) -> None:
-        """Refuse a payload below what the likeliest hyper symbols alone would take.
-
-        Raises:
-            CorruptStream: it is shorter: a few bytes shall not claim the memory of a large picture.
-        """
+        """Refuse less than the likeliest hyper symbols take: a few bytes shall not claim a large picture's memory."""
         rows = self.tables.bits_of[: z_shape[1]]
         least = float(rows.amin(dim=1).sum()) * z_shape[2] * z_shape[3]
         if 8 * len(payload) < 0.99 * least:  # the coder's rounding may save a little
@@ -216,25 +201,21 @@ class SketchCoder:
         psi = model.psi(z_hat, quality_index, height, width)
         anchors = checkerboard(height, width)[0, 0]  # (h, w)
         first, second = (where.flatten().nonzero()[:, 0] for where in (anchors, ~anchors))
-        nowhere = torch.zeros_like(anchors)
+        nowhere, anywhere = torch.zeros_like(anchors), torch.arange(height * width)
         coded: dict[str, list[tuple[Tensor, Tensor]]] = {g: [] for g in _GROUPS}
         for group in _GROUPS if model.tone_channels else _GROUPS[:1]:
             own = channels[group]
             known = y_hat[:, : own.stop]  # a view: what is decoded appears in it
-            passes = ((first, nowhere), (second, anchors)) if group in groups else ()
+            is_coded = group in groups
+            passes = ((first, nowhere), (second, anchors)) if is_coded else ((anywhere, nowhere),)
             for places, seen in passes:
                 blind = group == "structure" and seen is nowhere
                 means, indices = model.predict(group, psi, None if blind else known, seen, places)
                 rows = indices + model.hyper_channels
-                symbols = symbols_of(own, places, means, rows)
+                symbols = symbols_of(own, places, means, rows) if is_coded else 0 * means
                 values = (UNITS_PER_Y * symbols + means).to(model.carrier)  # (C, N)
                 y_hat[0, own].flatten(1).index_copy_(1, places, values)
                 coded[group].append((symbols.flatten(), rows.flatten()))
-            if group not in groups:
-                blind = None if group == "structure" else known
-                everywhere = torch.arange(height * width)
-                means, _ = model.predict(group, psi, blind, nowhere, everywhere)
-                y_hat[0, own] = means.to(model.carrier).view(-1, height, width)
         return y_hat, coded
 
 

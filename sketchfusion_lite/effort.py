@@ -5,26 +5,28 @@ Trial, Encoded --> latent_search --> symbols --> file --> fits, and a lower obje
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from . import bitstream
 from .conditioning import Refiner
-from .entropy import EntropyModel
 from .errors import ArgumentError
-from .images import pad_to_multiple
-from .latent_search import MAX_PIXELS, OnProgress, Picture, optimise_latent
-from .model import SketchFusionModel
+from .latent_objective import Objective, Picture, cached_lpips
+from .latent_search import OnProgress, load_float_entropy, optimise_latent
 from .rate_search import Trial
 from .results import Encoded
 from .sampler import FlowRefiner
-from .tiling import STRIDE
+from .signal_path import SignalPath
+
+MAX_PIXELS = 2 << 20  # about 1.5 kB of memory per pixel
 
 
 def better_file(
     trial: Trial,
-    entropy: EntropyModel,
-    picture: Picture,
+    weights: Path | None,
+    refiner: Refiner | None,
     pixels: Tensor,
     encoded: Encoded,
     budget: int | None,
@@ -35,8 +37,8 @@ def better_file(
 
     Args:
         trial: of the photo.
-        entropy: the float networks.
-        picture: by which a latent is judged, see :func:`finest_picture`.
+        weights: file with the float entropy networks, where the model has none; None for the shipped one.
+        refiner: of the codec; its picture is judged if it is one of ours, else the preview.
         pixels: the photo ``(1, 3, H, W)`` in [0, 1].
         encoded: what the encoder's own latent gave.
         budget: bytes; None for as many as ``encoded`` has.
@@ -46,48 +48,41 @@ def better_file(
         ArgumentError: the picture is too large for a search.
         WeightsError: weights without float entropy networks.
     """
-    path = trial.path
+    path, size = trial.path, len(encoded.data)
     index = bitstream.quality_to_index(encoded.quality)
-    padded, size = pad_to_multiple(pixels, STRIDE)
-    if padded.shape[-2] * padded.shape[-1] > MAX_PIXELS:
+    if pixels[0, 0].numel() > MAX_PIXELS:
         raise ArgumentError(
-            f"effort={effort}: the search of a {size[1]}x{size[0]} picture would take too much memory; at most "
-            f"{MAX_PIXELS} pixels are searched. Encode it with effort=0, or downscale it."
+            f"effort={effort}: the search of a {trial.width}x{trial.height} picture would take too much memory; at "
+            f"most {MAX_PIXELS} pixels are searched. Encode it with effort=0, or downscale it."
         )
+    trained = path.model.entropy
+    entropy = trained if hasattr(trained, "synthesis") else load_float_entropy(weights)
     start_bits = sum(trial.symbols(index).bits)
-    room = (budget or len(encoded.data)) - len(encoded.data)  # bytes that the rate search left
+    room = (budget or size) - size  # bytes that the rate search left
     found = optimise_latent(
-        path.model,
+        path,
         entropy,
-        path.coder,
         trial.y,
-        padded,
+        pixels,
         index,
-        effort=effort,
-        size=size,
-        picture=picture,
+        effort,
+        Objective(cached_lpips()),
+        picture=_first_guess(path, refiner) if isinstance(refiner, FlowRefiner) else None,
         # Each of the three sections is rounded up to a word, which may cost 12 bytes at equal bits.
         target_bits=max(start_bits + 8 * (room - 3 * bitstream.WORD_BYTES), 1.0),
         on_progress=on_progress,
     )
     better = trial.encode(index, path.quantise(found.y.to(path.device), index, found.z))
-    fits = len(better.data) <= (budget or len(encoded.data))
+    fits = len(better.data) <= (budget or size)
     return better if fits and found.after.objective < found.before.objective else encoded
 
 
-def finest_picture(model: SketchFusionModel, refiner: Refiner | None) -> Picture:
-    """The picture by which a latent is searched: of the finest stage that gradients can pass.
-
-    Args:
-        model: whose preview it is where ``refiner`` is none of ours: a large prior is no judge for a few dozen steps.
-        refiner: of the codec; None where it has none.
-    """
-    if not isinstance(refiner, FlowRefiner):
-        return model.preview
+def _first_guess(path: SignalPath, refiner: FlowRefiner) -> Picture:
+    """The refined picture, for the gradients of a search."""
 
     def picture(y_hat: Tensor, quality: Tensor) -> Tensor:
         with torch.no_grad():
-            preview = model.preview(y_hat, quality).clamp_(0, 1)
+            preview = path.model.preview(y_hat, quality).clamp_(0, 1)
         return refiner.first_guess(preview, y_hat, quality)
 
     return picture

@@ -36,8 +36,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .releases import released
-
 
 class SketchFusionError(Exception):
     """Base of all errors of this package.
@@ -140,17 +138,14 @@ class ModelMismatch(StreamError):
     model_id: int | None = None
 
     @classmethod
-    def between(cls, stream_id: int, model_id: int, name: str = "stream") -> ModelMismatch:
-        """Build the error for a stream of model ``stream_id`` met by model ``model_id``."""
-        row = released(stream_id)
-        if row is None:
-            remedy = f"Load the weights of model {stream_id:#06x}"
-        elif row.ships:
-            remedy = f"Load the weights with weights={row.weights!r}"
-        else:
-            remedy = (
-                f"Load the weights of release {row.last} with weights=FILE, or install that release"
-            )
+    def between(cls, stream_id: int, model_id: int, remedy: str, name: str) -> ModelMismatch:
+        """Build the error for a stream of model ``stream_id`` met by model ``model_id``.
+
+        Args:
+            stream_id, model_id: of the stream, and of the codec.
+            remedy: how to read it, without a full stop.
+            name: of the stream.
+        """
         error = cls(
             f"{name}: made by model {stream_id:#06x}, but model {model_id:#06x} is loaded. "
             f"{remedy}, or encode the photo again."

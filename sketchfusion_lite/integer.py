@@ -1,16 +1,14 @@
 """The entropy model in integers: what actually codes, bit-exact on every machine.
 
-The decoder must reproduce every mean and scale of the encoder exactly, or the stream turns to garbage.
-Floating point does not promise that across devices, thread counts or library versions; integers do [1].
-So the trained networks are exported to fixed point: weights of 16 bits, activations of 16 bits in units
-of 1/256, and tables of integer cumulative frequencies. The sums run in float64, where integers
-below 2^53 are exact in any order of summation; the largest possible here is below 2^44.
+The decoder must reproduce every mean and scale of the encoder exactly, or the stream turns to garbage. Floating point
+does not promise that across devices, thread counts or library versions; integers do [1]. So the trained networks are
+exported to fixed point: weights of 16 bits, activations of 16 bits in units of 1/256, and tables of integer cumulative
+frequencies. The sums run in float64, where integers below 2^53 are exact in any order; the largest here is below 2^44.
 
     stored int16 weights --> float64 convolution (exact) --> shift right, round --> clip to 16 bits --> ...
 
-With this resolution no quantisation-aware training is needed. The export rounds some means the other way, so
-that the code length of a photo moves by up to 2 % in either direction, by -0.2 % on average (two photos at
-three qualities, shipped model).
+With this resolution no quantisation-aware training is needed. The export rounds some means the other way: the code
+length of a photo moves by up to 2 %, by -0.2 % on average (two photos at three qualities, shipped model).
 
 References
     [1] Balle et al., "Integer Networks for Data Compression with Latent-Variable Models", ICLR 2019.
@@ -21,7 +19,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,6 +31,8 @@ from .errors import WeightsError
 
 if TYPE_CHECKING:
     from .entropy import EntropyModel
+
+__all__ = ["IntegerConv", "IntegerEntropyModel", "Tables", "export_entropy_model", "model_id"]
 
 ACTIVATION_BITS = 8  # activations are integers in units of 2^-8
 LIMIT = 2**15 - 1  # weights and activations fit 16 bits
@@ -49,7 +49,7 @@ def _requantise(accumulated: Tensor, shift: int) -> Tensor:
 
 
 def _leaky(x: Tensor) -> Tensor:
-    """Integer leaky ReLU of slope 1/8: ``floor(x / 8)`` below zero, where that is the larger."""
+    """Integer leaky ReLU of slope 1/8."""
     return torch.maximum(x, (x / 8).floor_())
 
 
@@ -67,11 +67,11 @@ class IntegerConv(nn.Module):
         shift: bits by which the weights were scaled up.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, shift: int) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, shift: int | Tensor) -> None:
         super().__init__()
         self.register_buffer("weight", weight.double())
         self.register_buffer("bias", bias.double())
-        self.shift = shift
+        self.shift = int(shift)
 
     @staticmethod
     def quantise(conv: nn.Conv2d) -> dict[str, Tensor]:
@@ -94,17 +94,15 @@ class IntegerConv(nn.Module):
         x = F.pad(x, (padding,) * 4)  # (B, in, h + k - 1, w + k - 1)
         band = max(1, _BAND_BYTES // (8 * self.weight[0].numel() * x.shape[3]))
         pieces = (x[:, :, top : top + band + 2 * padding] for top in range(0, height, band))
-        found = [
-            _requantise(F.conv2d(piece, self.weight, self.bias), self.shift) for piece in pieces
-        ]
-        return found[0] if len(found) == 1 else torch.cat(found, dim=2)
+        sums = (F.conv2d(piece, self.weight, self.bias) for piece in pieces)
+        return torch.cat([_requantise(each, self.shift) for each in sums], dim=2)
 
     def points(self, x: Tensor) -> Tensor:
         """A 1x1 convolution on a list of positions: ``(in, N)`` -> ``(out, N)``."""
-        weight = self.weight.flatten(1)  # (out, in)
-        return _requantise(weight @ x + self.bias.unsqueeze(1), self.shift)
+        return _requantise(self.weight.flatten(1) @ x + self.bias.unsqueeze(1), self.shift)
 
 
+_TENSORS = ("weight", "bias", "shift")  # of a layer
 _LAYERS = {
     "synthesis": ("conv1", "up1", "conv2", "up2"),
     "structure_context": ("context", "mix", "hidden", "head"),
@@ -122,63 +120,42 @@ def export_entropy_model(model: EntropyModel) -> dict[str, Tensor]:
     for network, layers in _LAYERS.items():
         for layer in layers if hasattr(model, network) else ():  # a lines-only model has no tone
             conv = getattr(getattr(model, network), layer)
-            if conv is None:  # a model without context has none of this layer
-                continue
-            for key, value in IntegerConv.quantise(conv).items():
-                tensors[f"{network}.{layer}.{key}"] = value
-    hyper, gaussian = _hyper_tables(model), _gaussian_tables()
-    width = max(hyper["cdf"].shape[1], gaussian["cdf"].shape[1])
-    for key in ("cdf", "length", "offset"):
-        parts = [hyper[key], gaussian[key]]
-        if key == "cdf":
-            parts = [F.pad(p, (0, width - p.shape[1])) for p in parts]
-        tensors[f"tables.{key}"] = torch.cat(parts).to(torch.int32)
-    return tensors
+            if conv is not None:  # a model without context has none of this layer
+                fixed = IntegerConv.quantise(conv)
+                tensors |= {f"{network}.{layer}.{key}": value for key, value in fixed.items()}
+    cdfs, offsets = zip(*_hyper_tables(model), *_gaussian_tables(), strict=True)
+    tables = {
+        "cdf": nn.utils.rnn.pad_sequence(cdfs, batch_first=True),
+        "length": torch.tensor([len(cdf) for cdf in cdfs]),
+        "offset": torch.tensor(offsets),
+    }
+    return tensors | {f"tables.{key}": column.to(torch.int32) for key, column in tables.items()}
 
 
 @torch.no_grad()
-def _hyper_tables(model: EntropyModel) -> dict[str, Tensor]:
-    """Cumulative frequencies of each hyper channel's factorised prior."""
-    from compressai._CXX import (
-        pmf_to_quantized_cdf,
-    )  # takes seconds to import; only exporting needs it
+def _hyper_tables(model: EntropyModel) -> Iterator[tuple[Tensor, int]]:
+    """Cumulative frequencies and first symbol of each hyper channel, by its factorised prior, if there is one."""
+    from compressai._CXX import pmf_to_quantized_cdf  # slow to import; only exporting needs it
 
-    if model.prior is None:  # a factorised model: no hyper symbols, no rows
-        return {
-            "cdf": torch.zeros(0, 1),
-            "length": torch.zeros(0, dtype=torch.int32),
-            "offset": torch.zeros(0, dtype=torch.int32),
-        }
-    channels = model.prior.channels
-    symbols = torch.arange(-HYPER_RADIUS, HYPER_RADIUS + 1)  # (S,)
-    grid = symbols.float().view(1, 1, 1, -1).expand(1, channels, 1, -1)
-    pmf = model.hyper_likelihood(grid)[0, :, 0].double()  # (Z, S)
-    rows, lengths, offsets = [], [], []
-    for p in pmf:
+    channels = model.prior.channels if model.prior is not None else 0
+    symbols = torch.arange(-HYPER_RADIUS, HYPER_RADIUS + 1.0).expand(1, channels, 1, -1)  # (S,)
+    for p in model.hyper_likelihood(symbols)[0, :, 0].double():  # (S,)
         likely = torch.nonzero(p > 2.0**-14).flatten()
         low, high = int(likely.min()), int(likely.max())
         inside = p[low : high + 1]
         escape = max(1.0 - inside.sum().item(), 2.0**-CODER_PRECISION)
         cdf = pmf_to_quantized_cdf([*inside.tolist(), escape], CODER_PRECISION)
-        rows.append(torch.tensor(cdf))
-        lengths.append(len(cdf))
-        offsets.append(int(symbols[low]))
-    cdf = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    return {"cdf": cdf, "length": torch.tensor(lengths), "offset": torch.tensor(offsets)}
+        yield torch.tensor(cdf), low - HYPER_RADIUS
 
 
-def _gaussian_tables() -> dict[str, Tensor]:
-    """Cumulative frequencies of the 64 scales, as CompressAI's GaussianConditional makes them."""
+def _gaussian_tables() -> Iterator[tuple[Tensor, int]]:
+    """The same of each of the 64 scales, as CompressAI's GaussianConditional makes them."""
     from compressai.entropy_models import GaussianConditional
 
-    scales = scale_of_index(torch.arange(SCALE_LEVELS)).tolist()
-    conditional = GaussianConditional(scales)
-    conditional.update()
-    return {
-        "cdf": conditional.quantized_cdf,
-        "length": conditional.cdf_length,
-        "offset": conditional.offset,
-    }
+    made = GaussianConditional(scale_of_index(torch.arange(SCALE_LEVELS)).tolist())
+    made.update()
+    for cdf, length, offset in zip(made.quantized_cdf, made.cdf_length, made.offset, strict=True):
+        yield cdf[:length], int(offset)
 
 
 class IntegerEntropyModel(nn.Module):
@@ -193,29 +170,19 @@ class IntegerEntropyModel(nn.Module):
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
+        has_tone = any(name.startswith("tone_context.") for name in tensors)  # or sends lines only
+        sees = any(".context." in name for name in tensors)  # else each symbol is on its own
         try:
-            has_tone = any(name.startswith("tone_context.") for name in tensors)
-            sees = any(".context." in name for name in tensors)  # else each symbol is on its own
-            for network, layers in _LAYERS.items():
-                if network == "tone_context" and not has_tone:
-                    continue  # a lines-only codec
-                convs = {}
-                for layer in layers:
-                    if layer == "context" and not sees:
-                        continue
-                    prefix = f"{network}.{layer}"
-                    shift = int(tensors[f"{prefix}.shift"])
-                    convs[layer] = IntegerConv(
-                        tensors[f"{prefix}.weight"], tensors[f"{prefix}.bias"], shift
-                    )
-                setattr(self, network, nn.ModuleDict(convs))
-            self.tables = Tables(
-                tensors["tables.cdf"], tensors["tables.length"], tensors["tables.offset"]
-            )
+            for network in _LAYERS if has_tone else ("synthesis", "structure_context"):
+                convs = nn.ModuleDict()
+                for layer in (name for name in _LAYERS[network] if sees or name != "context"):
+                    parts = (tensors[f"{network}.{layer}.{key}"] for key in _TENSORS)
+                    convs[layer] = IntegerConv(*parts)
+                setattr(self, network, convs)
+            self.tables = Tables(*(tensors[f"tables.{key}"] for key in ("cdf", "length", "offset")))
         except KeyError as error:
-            raise WeightsError(
-                f"weights: integer tensor {error} is missing; export them again"
-            ) from error
+            what = f"weights: integer tensor {error} is missing; export them again"
+            raise WeightsError(what) from error
         self.hyper_channels = self.synthesis["conv1"].weight.shape[1] - 1
         self.structure_channels = self.structure_context["head"].weight.shape[0] // 2
         self.tone_channels = self.tone_context["head"].weight.shape[0] // 2 if has_tone else 0
@@ -223,7 +190,7 @@ class IntegerEntropyModel(nn.Module):
 
     @property
     def carrier(self) -> torch.dtype:
-        """What the integers are carried in: float64, in which they are exact, or float32 after :meth:`rough`."""
+        """Carries the integers: float64, in which they are exact, or float32 after :meth:`rough`."""
         return self.synthesis["conv1"].weight.dtype
 
     def rough(self) -> IntegerEntropyModel:
@@ -244,8 +211,7 @@ class IntegerEntropyModel(nn.Module):
         """
         unit = 2**ACTIVATION_BITS
         z = (z_hat.to(self.carrier) * unit).clamp(-LIMIT, LIMIT)
-        shape = (1, 1, *z.shape[-2:])
-        plane = z.new_full(shape, (quality_index * 5 * unit + 127) // 255)
+        plane = z.new_full((1, 1, *z.shape[-2:]), (quality_index * 5 * unit + 127) // 255)
         net = self.synthesis
         x = _leaky(net["conv1"](torch.cat([z, plane], dim=1)))  # (1, 96, h/4, w/4)
         x = _leaky(F.pixel_shuffle(net["up1"](x), 2))  # (1, 64, h/2, w/2)
@@ -271,24 +237,17 @@ class IntegerEntropyModel(nn.Module):
         """
         net = self.structure_context if group == "structure" else self.tone_context
         unit = 2**ACTIVATION_BITS
-        psi_there = _at(psi, places)  # (P, N)
-        if "context" not in net:
-            return self._head(net, psi_there)
-        if known is None:  # the convolution of zeros is its bias
+        x = _at(psi, places)  # (P, N)
+        if "context" in net:
             conv = net["context"]
-            bias = _requantise(conv.bias, conv.shift)
-            context = bias.unsqueeze(1).expand(-1, psi_there.shape[1])
-        else:
-            values = (known * (unit // UNITS_PER_Y)).clamp(-LIMIT, LIMIT)
-            mask = seen.to(self.carrier).view(1, 1, *seen.shape) * unit
-            context = net["context"](torch.cat([values, mask], dim=1))  # (1, 48, h, w)
-            context = _at(context, places)  # (48, N)
-        return self._head(net, torch.cat([_leaky(context), psi_there]))
-
-    @staticmethod
-    def _head(net: nn.ModuleDict, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and indices, see :meth:`predict`, of what is known of each position ``(48 + P, N)`` or ``(P, N)``."""
-        x = _leaky(net["mix"].points(features))  # (128, N)
+            if known is None:  # the convolution of zeros is its bias
+                context = _requantise(conv.bias, conv.shift).unsqueeze(1).expand(-1, x.shape[1])
+            else:
+                values = (known * (unit // UNITS_PER_Y)).clamp(-LIMIT, LIMIT)
+                mask = seen.to(self.carrier).view(1, 1, *seen.shape) * unit
+                context = _at(conv(torch.cat([values, mask], dim=1)), places)  # (48, N)
+            x = torch.cat([_leaky(context), x])  # (48 + P, N)
+        x = _leaky(net["mix"].points(x))  # (128, N)
         x = _leaky(net["hidden"].points(x))  # (96, N)
         means, indices = net["head"].points(x).chunk(2)
         means = torch.floor((means + 16) / 32).long()  # 1/256 -> 1/8, half up
@@ -331,8 +290,7 @@ class Tables(nn.Module):
 def model_id(tensors: Mapping[str, Tensor]) -> int:
     """16-bit id of an entropy model: streams decode with any weights whose id is the same.
 
-    It covers what coding depends on and nothing else, so a better preview decoder may be shipped
-    without making old streams unreadable.
+    It covers what coding depends on and nothing else: a better preview decoder leaves old streams readable.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -340,12 +298,3 @@ def model_id(tensors: Mapping[str, Tensor]) -> int:
         digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
         digest.update(tensor.numpy().tobytes())
     return int.from_bytes(digest.digest()[:2], "little")
-
-
-__all__ = [
-    "IntegerConv",
-    "IntegerEntropyModel",
-    "Tables",
-    "export_entropy_model",
-    "model_id",
-]

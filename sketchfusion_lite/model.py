@@ -11,15 +11,19 @@ image --+-> BoundaryDetector (frozen) -+
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from . import checks
 from .cues import BoundaryDetector
 from .entropy import EntropyModel
 from .errors import WeightsError
+from .integer import IntegerEntropyModel, export_entropy_model
 from .preview import PreviewDecoder
 from .sketch import GainUnit, SketchFusionNet, SketchRenderer
+from .weights_io import load_codec_weights, part, save_weights
 
 
 @dataclass(frozen=True)
@@ -170,3 +174,43 @@ class SketchFusionModel(nn.Module):
             quantised.rounded_bits,
             y_hat,
         )
+
+
+def load_float_entropy(weights: str | Path | None = None) -> EntropyModel:
+    """The float entropy networks, which :func:`~sketchfusion_lite.load_codec` leaves out: frozen, on the CPU.
+
+    Args:
+        weights: a codec's ``.safetensors``; None for the weights that come with the library.
+
+    Raises:
+        WeightsError: missing, damaged, or no codec with float entropy networks.
+    """
+    tensors, fields, name = load_codec_weights(weights)
+    entropy = entropy_model(ModelConfig.from_dict(fields))
+    try:
+        entropy.load_state_dict(part(tensors, "entropy", name))
+    except RuntimeError as error:
+        raise WeightsError(f"{name}: does not fit its own configuration ({error})") from error
+    return entropy.eval().requires_grad_(False)
+
+
+def export_weights(model: SketchFusionModel, path: str | Path, training: dict) -> int:
+    """Write a codec's weights file and return its model id.
+
+    Args:
+        model: the trained model.
+        path: the ``.safetensors`` to write.
+        training: what the model card should know (recipe, steps, minutes).
+
+    Raises:
+        ArgumentError: an argument of another type.
+        WeightsError: a weight is no number, or too large for float16; nothing is written.
+        OutputError: the file cannot be written.
+    """
+    checks.kind("model", model, SketchFusionModel, "a SketchFusionModel")
+    checks.kind("training", training, dict, "a dict")
+    path = checks.path("path", path)
+    integers = export_entropy_model(model.entropy)
+    tensors = model.state_dict() | {f"integer.{name}": t for name, t in integers.items()}
+    save_weights(path, tensors, {"model": model.config.to_dict(), "training": training})
+    return IntegerEntropyModel(integers).model_id

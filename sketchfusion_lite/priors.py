@@ -6,7 +6,7 @@
 The picture starts from the preview [1], so colour and layout are those of the stream; a ControlNet [2] holds the
 lines to the sketch. The noise is seeded by the stream: the same bytes give the same picture on the same machine.
 
-diffusers and transformers are imported when a prior is made, not with this module.
+diffusers and transformers are imported when a prior is made.
 
 References
     [1] Meng et al., "SDEdit: Guided Image Synthesis and Editing with Stochastic Differential Equations", ICLR 2022.
@@ -23,6 +23,7 @@ import math
 import os
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,7 +39,6 @@ from .images import crop, pad_to_multiple
 
 __all__ = ["PriorRefiner", "load_prior"]
 
-MIN_STRENGTH = 0.05
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -59,12 +59,12 @@ class PriorRefiner:
         control_scale: weight of the sketch, 0 or more; without a ControlNet it has no effect.
 
     Attributes:
-        pipeline: as passed in, e.g. for ``pipeline.enable_model_cpu_offload()``.
+        pipeline: as passed in, e.g. for ``pipeline.enable_model_cpu_offload()``; its progress bar is off unless it was
+            configured.
         has_controlnet: whether the sketch takes part.
 
     Raises:
-        ArgumentError: another pipeline, a scheduler that does not call the UNet once a step, or a number out of
-            range.
+        ArgumentError: another pipeline or scheduler, or a number out of range.
         DependencyMissing: diffusers or transformers is not installed.
     """
 
@@ -80,20 +80,15 @@ class PriorRefiner:
         control_scale: float = 1.0,
     ) -> None:
         diffusers = import_diffusers("refining with Stable Diffusion")
-        plain = diffusers.StableDiffusionImg2ImgPipeline
         controlled = diffusers.StableDiffusionControlNetImg2ImgPipeline
-        require_pipeline(pipeline, plain, controlled)
+        require_pipeline(pipeline, diffusers.StableDiffusionImg2ImgPipeline, controlled)
         self.pipeline = pipeline
         self.has_controlnet = isinstance(pipeline, controlled)
         self.prompt = checks.text("prompt", prompt)
         self.negative_prompt = checks.text("negative_prompt", negative_prompt)
-        self.strength = checks.number("strength", strength, MIN_STRENGTH, 1)
+        self.strength = checks.number("strength", strength, 0.05, 1)
         self.guidance_scale = checks.number("guidance_scale", guidance_scale, -math.inf)
         self.control_scale = checks.number("control_scale", control_scale, 0)
-
-    def set_progress_bar_config(self, **options: Any) -> None:
-        """Configure the pipeline's progress bar, which is off by default: ``disable=False`` shows it."""
-        self.pipeline.set_progress_bar_config(**options)
 
     def refine(
         self,
@@ -112,40 +107,44 @@ class PriorRefiner:
             realism: 0 is the preview, 1 the prior's picture; between them the two are mixed.
 
         Returns:
-            Float32 ``(1, 3, H, W)`` in [0, 1] of the preview's size, on the preview's device.
+            Float32 ``(1, 3, H, W)`` in [0, 1], of the preview's size and on its device.
 
         Raises:
             ArgumentError: ``steps`` or ``realism`` out of range.
-            WeightsError: the prior returned values that are not finite (half precision overflowed).
+            WeightsError: values that are not finite (half precision overflowed).
         """
         checks.kind("condition", condition, RefinementCondition, "a RefinementCondition")
         steps = checks.whole("steps", steps, 1, self.max_steps)
         realism = checks.number("realism", realism, 0, 1)
         checks.function("on_step", on_step)
         preview = condition.preview.detach().float().clamp(0, 1)
-        image, size = pad_to_multiple(preview, self.pipeline.vae_scale_factor)
+        multiple, size = self.pipeline.vae_scale_factor, preview.shape[-2:]
 
         def to_picture(padded: Tensor) -> Tensor:
             picture = crop(padded, size).to(preview.device, torch.float32).clamp(0, 1)
             return torch.lerp(preview, picture, realism)
 
-        options: dict[str, Any] = {}
-        if self.has_controlnet:
-            options["control_image"] = pad_to_multiple(
-                control_image(condition.sketch), self.pipeline.vae_scale_factor
-            )[0]
+        def report(pipeline: Any, index: int, _time: Any, tensors: dict[str, Tensor]) -> dict:
+            latents = tensors["latents"] / pipeline.vae.config.scaling_factor
+            decoded = pipeline.vae.decode(latents, return_dict=False)[0]
+            on_step(index + 1, to_picture(decoded.float() / 2 + 0.5))  # the VAE's range is [-1, 1]
+            return {}
+
+        options: dict[str, Any] = {"callback_on_step_end": report} if on_step else {}
+        if (
+            self.has_controlnet
+        ):  # dark lines on white become white lines on black, in three channels
+            lines = (1 - condition.sketch.detach().float().clamp(0, 1)).expand(-1, 3, -1, -1)
+            options["control_image"] = pad_to_multiple(lines.contiguous(), multiple)[0]
             options["controlnet_conditioning_scale"] = self.control_scale
-        if on_step is not None:
-            options["callback_on_step_end"] = _reporter(on_step, to_picture)
-        guidance = self.guidance_scale if self.prompt != self.negative_prompt else 1.0
         with one_at_a_time(self.pipeline.scheduler):
             output = self.pipeline(
                 prompt=self.prompt,
                 negative_prompt=self.negative_prompt,
-                image=image,
+                image=pad_to_multiple(preview, multiple)[0],
                 strength=self.strength,
                 num_inference_steps=schedule_length(steps, self.strength),
-                guidance_scale=guidance,
+                guidance_scale=self.guidance_scale if self.prompt != self.negative_prompt else 1.0,
                 # On the CPU, so that a GPU starts from the same noise.
                 generator=torch.Generator("cpu").manual_seed(condition.seed),
                 output_type="pt",
@@ -190,11 +189,10 @@ def load_prior(
         raise checks.refusal("dtype", dtype, "give a torch.dtype of floats, or None.")
     if variant is not None:
         checks.text("variant", variant)
-    known = inspect.signature(PriorRefiner).parameters
-    if unknown := sorted(set(options) - (set(known) - {"pipeline"})):
+    known = [*inspect.signature(PriorRefiner).parameters][1:]
+    if unknown := sorted(set(options) - set(known)):
         raise ArgumentError(f"{', '.join(unknown)}: no option of load_prior; see PriorRefiner.")
     model = checks.path("model", model)
-    controlnet = None if controlnet is None else checks.path("controlnet", controlnet)
     common = {"dtype": dtype, "variant": variant, "use_safetensors": True}
     pipeline_class = diffusers.StableDiffusionImg2ImgPipeline
     parts: dict[str, Any] = {
@@ -209,16 +207,11 @@ def load_prior(
     with _no_progress_bars():
         if controlnet is not None:
             pipeline_class = diffusers.StableDiffusionControlNetImg2ImgPipeline
-            parts["controlnet"] = _load(
-                diffusers.ControlNetModel, controlnet, "config.json", **common
-            )
+            control = checks.path("controlnet", controlnet)
+            parts["controlnet"] = _load(diffusers.ControlNetModel, control, "config.json", **common)
         pipeline = _load(pipeline_class, model, "model_index.json", **common, **parts)
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config)
     return PriorRefiner(pipeline.to(device), **options)
-
-
-# --------------------------------------------------------------------------------------------------
-# Shared with evaluation.pics
 
 
 def import_diffusers(purpose: str) -> ModuleType:
@@ -229,20 +222,14 @@ def import_diffusers(purpose: str) -> ModuleType:
     """
     for package in ("transformers", "diffusers"):
         try:
-            __import__(package)
+            module = import_module(package)
         except ImportError as error:
             raise DependencyMissing.for_extra(package, "priors", purpose) from error
-    import diffusers
-
-    return diffusers
+    return module
 
 
 def require_pipeline(pipeline: Any, *classes: type) -> None:
-    """Refuse pipelines whose call differs, several ControlNets, and multi-stage schedulers; quiet the others.
-
-    Raises:
-        ArgumentError: says what to pass instead.
-    """
+    """Refuse (:class:`.ArgumentError`) other pipelines, several ControlNets, multi-stage schedulers; quiet the rest."""
     if not isinstance(pipeline, classes):
         wanted = " or ".join(kind.__name__ for kind in classes)
         raise ArgumentError(f"pipeline of type {type(pipeline).__name__}: pass a {wanted}.")
@@ -251,18 +238,12 @@ def require_pipeline(pipeline: Any, *classes: type) -> None:
     scheduler, probe = copy.deepcopy(pipeline.scheduler), 10  # another thread may be using it
     scheduler.set_timesteps(probe)
     if scheduler.order != 1 or len(scheduler.timesteps) != probe:
-        name = type(scheduler).__name__
         raise ArgumentError(
-            f"{name} does not call the UNet once a step, so steps would not be counted right. "
+            f"{type(scheduler).__name__} does not call the UNet once a step, so steps would not be counted right. "
             "Set pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)."
         )
     if not hasattr(pipeline, "_progress_bar_config"):  # else the caller has asked for something
         pipeline.set_progress_bar_config(disable=True)
-
-
-def control_image(sketch: Tensor) -> Tensor:
-    """Dark lines on white ``(1, 1, H, W)`` in [0, 1] -> white lines on black ``(1, 3, H, W)``."""
-    return (1 - sketch.detach().float().clamp(0, 1)).expand(-1, 3, -1, -1).contiguous()
 
 
 def schedule_length(steps: int, strength: float) -> int:
@@ -274,30 +255,12 @@ def schedule_length(steps: int, strength: float) -> int:
 
 
 def require_finite(images: Tensor) -> Tensor:
-    """The same tensor.
-
-    Raises:
-        WeightsError: it holds a NaN or an infinity.
-    """
+    """The same tensor, or a :class:`.WeightsError` where it holds a NaN or an infinity."""
     if not torch.isfinite(images).all():
         raise WeightsError(
             "the prior returned values that are not finite. Load it with dtype=torch.float32."
         )
     return images
-
-
-# --------------------------------------------------------------------------------------------------
-# Details
-
-
-def _reporter(on_step: OnStep, to_picture: Any) -> Any:
-    def report(pipeline: Any, index: int, _timestep: Any, tensors: dict[str, Tensor]) -> dict:
-        vae = pipeline.vae
-        decoded = vae.decode(tensors["latents"] / vae.config.scaling_factor, return_dict=False)[0]
-        on_step(index + 1, to_picture(decoded.float() / 2 + 0.5))  # the VAE's range is [-1, 1]
-        return {}
-
-    return report
 
 
 def _load(kind: Any, name: str | Path, index: str, **options: Any) -> Any:
@@ -310,10 +273,9 @@ def _load(kind: Any, name: str | Path, index: str, **options: Any) -> Any:
         f"Fetch them with: hf download {hub_id} --local-dir {folder}, and pass {folder!r}. "
         "They must be .safetensors; pickles (.bin, .ckpt) are never loaded. docs/big-priors.md lists the files needed."
     )
-    if os.path.isdir(name):
-        if not os.path.isfile(os.path.join(name, index)):
-            raise WeightsError(f"{text}: folder without {index}. {advice}")
-    elif not is_id:
+    if os.path.isdir(name) and not os.path.isfile(os.path.join(name, index)):
+        raise WeightsError(f"{text}: folder without {index}. {advice}")
+    if not os.path.isdir(name) and not is_id:
         raise WeightsError(f"{text}: no such folder, and no hub id. {advice}")
     try:
         return kind.from_pretrained(text, **options)

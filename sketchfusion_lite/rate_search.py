@@ -69,6 +69,7 @@ class Trial:
         return bitstream.file_size(self.header(index), *words) - rounding + FLUSH_BYTES
 
     def header(self, index: int) -> bitstream.Header:
+        """What a file of this quality begins with."""
         return bitstream.Header(self.width, self.height, index, self.path.model_id)
 
     def encode(self, index: int, symbols: Symbols | None = None) -> Encoded:

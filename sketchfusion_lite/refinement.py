@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import diffusers
@@ -25,26 +24,23 @@ from diffusers import (
 )
 from diffusers.configuration_utils import register_to_config
 from diffusers.image_processor import VaeImageProcessor
-from diffusers.utils import BaseOutput
+from diffusers.pipelines.pipeline_utils import ImagePipelineOutput
 from torch import Tensor
 
 from . import checks
 from .conditioning import DEFAULT_REALISM, DEFAULT_STEPS, one_at_a_time
-from .errors import ArgumentError
 from .refiner import RefinerConfig, RefinerUNet
 from .refiner_io import load_refiner
 from .sampler import Generators, flow_times, sample
 from .tiling import DEFAULT_TILE
 
-__all__ = ["RefinementOutput", "RefinementPipeline", "RefinerModel", "load_refiner"]
+__all__ = ["RefinementPipeline", "RefinerModel", "load_refiner"]
+
+Callback = Callable[[Any, int, Any, dict[str, Tensor]], dict]  # pipeline, step, timestep, tensors
 
 
 class RefinerModel(RefinerUNet, ModelMixin, ConfigMixin):
-    """The refiner as diffusers stores and loads it.
-
-    Args:
-        the fields of :class:`.RefinerConfig`.
-    """
+    """The refiner as diffusers stores and loads it; its arguments are the fields of :class:`.RefinerConfig`."""
 
     config_name = "config.json"
     # diffusers keeps the configuration itself, with the same fields; what the network sets is the same again.
@@ -71,17 +67,6 @@ class RefinerModel(RefinerUNet, ModelMixin, ConfigMixin):
             model = cls(**unet.config.to_dict())
         model.load_state_dict(unet.state_dict(), assign=True)
         return model.eval()
-
-
-@dataclass
-class RefinementOutput(BaseOutput):
-    """What the pipeline returns.
-
-    Attributes:
-        images: list of PIL images, array ``(B, H, W, 3)`` or tensor ``(B, 3, H, W)`` in [0, 1].
-    """
-
-    images: Any
 
 
 class RefinementPipeline(DiffusionPipeline):
@@ -116,28 +101,23 @@ class RefinementPipeline(DiffusionPipeline):
         generator: Generators = None,
         output_type: str = "pil",
         return_dict: bool = True,
-        callback_on_step_end: Callable[[Any, int, Any, dict[str, Tensor]], dict] | None = None,
+        callback_on_step_end: Callback | None = None,
         callback_on_step_end_tensor_inputs: tuple[str, ...] | list[str] = ("denoised",),
         tile: int = DEFAULT_TILE,
         realism: float = DEFAULT_REALISM,
-    ) -> RefinementOutput | tuple:
+    ) -> ImagePipelineOutput | tuple:
         """Run the flow.
 
         Args:
-            preview: ``(B, 3, H, W)`` in [0, 1], any size.
-            y_hat: ``(B, C, ceil(H/16), ceil(W/16))``, the decoded latent after inverse gain.
-            quality: ``(B,)``, see :class:`.RefinerUNet`.
+            preview, y_hat, quality: see :func:`.sampler.sample`.
             num_inference_steps: 1 to 8 evaluations of the network (a scheduler of second order takes more).
-            generator: of the noise, or one for each picture, which then becomes what it becomes alone; on the CPU, so
-                that a GPU starts from the same noise.
+            generator, tile, realism: see :func:`.sampler.sample`.
             output_type: ``"pil"``, ``"np"`` or ``"pt"``.
-            return_dict: return a :class:`RefinementOutput`, else a tuple.
+            return_dict: return an object with ``images``, else a tuple.
             callback_on_step_end: called as ``callback(pipeline, step, timestep, tensors)`` after each step; may
                 return replacements, and stop early by setting ``pipeline._interrupt = True``.
             callback_on_step_end_tensor_inputs: which tensors it gets: ``"sample"`` (x_t), ``"denoised"``
                 (the predicted photo), both ``(B, 3, H', W')`` in about [-1, 1], padded to multiples of 16.
-            tile: side in pixels above which pictures are refined in pieces, to bound the memory.
-            realism: the dial between the network's two ends: 0 the faithful, 1 the realistic one.
 
         Raises:
             ArgumentError: an argument of another type, out of range, or of a shape that does not fit.
@@ -145,61 +125,39 @@ class RefinementPipeline(DiffusionPipeline):
         times = flow_times(num_inference_steps, "num_inference_steps")
         checks.one_of("output_type", output_type, _OUTPUT)
         checks.function("callback_on_step_end", callback_on_step_end)
-        checks.kind(
-            "callback_on_step_end_tensor_inputs",
-            callback_on_step_end_tensor_inputs,
-            (list, tuple),
-            "a list of names",
-        )
-        unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
-        if unknown:
-            raise ArgumentError(
-                f"callback_on_step_end_tensor_inputs: {sorted(unknown)} unknown; there are "
-                f"{', '.join(self._callback_tensor_inputs)}."
-            )
-        inputs = (preview, y_hat, quality)
+        shown = callback_on_step_end_tensor_inputs
+        checks.kind("callback_on_step_end_tensor_inputs", shown, (list, tuple), "a list of names")
+        for name in shown:
+            checks.one_of("callback_on_step_end_tensor_inputs", name, self._callback_tensor_inputs)
+        watcher = callback_on_step_end
+
+        def times_met() -> Iterator[float]:
+            for step, timestep in enumerate(self.scheduler.timesteps):
+                if self._interrupt:
+                    return
+                yield self._flow_time(step, timestep)
+
+        def advance(step: int, x: Tensor, denoised: Tensor) -> Tensor:
+            timestep = self.scheduler.timesteps[step]
+            spare = None if watcher else denoised  # the velocity in its memory
+            velocity = torch.sub(x, denoised, out=spare).div_(self._flow_time(step, timestep))
+            x = self.scheduler.step(velocity, timestep, x, return_dict=False)[0]
+            bar.update()
+            if watcher is None:
+                return x
+            tensors = {"sample": x, "denoised": denoised}
+            told = {name: tensors[name] for name in shown}
+            return (watcher(self, step, timestep, told) or {}).get("sample", x)
+
         options = {"generator": generator, "realism": realism, "tile": tile}
-        chosen = (callback_on_step_end, tuple(callback_on_step_end_tensor_inputs))
         with one_at_a_time(self.scheduler):
-            refined = self._refine(inputs, times, options, *chosen)
+            self._set_timesteps(times)
+            self._interrupt = False
+            with self.progress_bar(total=len(self.scheduler.timesteps)) as bar:
+                inputs = (self.unet, preview, y_hat, quality, times_met(), advance)
+                refined = sample(*inputs, device=self._execution_device, **options)
         images = _OUTPUT[output_type](refined)
-        return RefinementOutput(images) if return_dict else (images,)
-
-    def _refine(
-        self,
-        inputs: tuple[Tensor, Tensor, Tensor],
-        times: list[float],
-        options: dict[str, Any],
-        callback: Callable[[Any, int, Any, dict[str, Tensor]], dict] | None,
-        shown: tuple[str, ...],
-    ) -> Tensor:
-        """The sampler, stepped by the scheduler: ``(B, 3, H, W)`` in [0, 1]."""
-        watched = callback is not None
-        self._set_timesteps(times)
-        timesteps = self.scheduler.timesteps
-        self._interrupt = False
-        with self.progress_bar(total=len(timesteps)) as bar:
-
-            def times_met() -> Iterator[float]:
-                for step, timestep in enumerate(timesteps):
-                    if self._interrupt:
-                        return
-                    yield self._flow_time(step, timestep)
-
-            def advance(step: int, x: Tensor, denoised: Tensor) -> Tensor:
-                timestep = timesteps[step]
-                t = self._flow_time(step, timestep)
-                velocity = torch.sub(x, denoised, out=None if watched else denoised).div_(t)
-                x = self.scheduler.step(velocity, timestep, x, return_dict=False)[0]
-                bar.update()
-                if not watched:
-                    return x
-                tensors = {"sample": x, "denoised": denoised}
-                chosen = {k: tensors[k] for k in shown}
-                return (callback(self, step, timestep, chosen) or {}).get("sample", x)
-
-            device = self._execution_device
-            return sample(self.unet, *inputs, times_met(), advance, device=device, **options)
+        return ImagePipelineOutput(images) if return_dict else (images,)
 
     def _set_timesteps(self, times: list[float]) -> None:
         """Our times; a scheduler that takes none chooses its own."""
@@ -218,15 +176,8 @@ class RefinementPipeline(DiffusionPipeline):
         return float(timestep) / self.scheduler.config.num_train_timesteps
 
 
-def _to_pil(images: Tensor) -> list:
-    return VaeImageProcessor.numpy_to_pil(VaeImageProcessor.pt_to_numpy(images))
-
-
-_OUTPUT: dict[str, Callable[[Tensor], Any]] = {
-    "pil": _to_pil,
-    "np": VaeImageProcessor.pt_to_numpy,
-    "pt": lambda images: images,
-}
+_np, _pil = VaeImageProcessor.pt_to_numpy, VaeImageProcessor.numpy_to_pil
+_OUTPUT = {"pil": lambda x: _pil(_np(x)), "np": _np, "pt": lambda x: x}
 
 # DiffusionPipeline.from_pretrained looks a folder's class up among diffusers' own; there is no registry to enter it in.
 diffusers.RefinementPipeline = RefinementPipeline

@@ -34,15 +34,7 @@ from .sketch import interpolate_levels
 
 SHUFFLE = 4  # space to depth
 EMBEDDING = 64  # channels of what time and quality become
-_MOST = {
-    "latent_channels": 1024,
-    "levels": 64,
-    "widths": 4096,
-    "depths": 64,
-    "down_depths": 64,
-    "noise": 10,
-    "codec_id": 0xFFFF,
-}
+_MOST = {"latent_channels": 1024, "levels": 64, "widths": 4096, "depths": 64, "down_depths": 64}
 
 
 @dataclass(frozen=True)
@@ -84,9 +76,8 @@ class RefinerConfig:
         Raises:
             WeightsError: fields of another release, or a value that no refiner has.
         """
-        values = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k[:1] != "_"
-        }
+        own = {k: v for k, v in values.items() if k[:1] != "_"}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in own.items()}
         known = [field.name for field in fields(cls)]
         if set(values) != set(known):
             raise WeightsError(
@@ -96,25 +87,23 @@ class RefinerConfig:
             )
         for field, value in values.items():
             if not _fits(field, value, getattr(cls, field)):
-                raise WeightsError(
-                    f"{name}: {field} = {value!s:.60} in its configuration; no refiner has that. Fetch it again."
-                )
+                shown = f"{field} = {value!s:.60} in its configuration"
+                raise WeightsError(f"{name}: {shown}; no refiner has that. Fetch it again.")
         return cls(**values)
 
 
 def _fits(field: str, value: object, example: object) -> bool:
     """Whether a value is one that a network of bounded size can be built with."""
     if isinstance(example, tuple):
-        return (
-            isinstance(value, tuple)
-            and len(value) == len(example)
-            and all(_fits(field, v, e) for v, e in zip(value, example, strict=True))
-        )
+        alike = isinstance(value, tuple) and len(value) == len(example)
+        return alike and all(_fits(field, v, e) for v, e in zip(value, example, strict=True))
     if field == "activation":
         return value in list(ACTIVATIONS)
     if field == "noise":
-        return type(value) in (int, float) and 0 <= value <= _MOST[field]
-    return type(value) is int and (field != "codec_id") <= value <= _MOST[field]
+        return type(value) in (int, float) and 0 <= value <= 10
+    if field == "codec_id":
+        return type(value) is int and 0 <= value <= 0xFFFF
+    return type(value) is int and 1 <= value <= _MOST[field]
 
 
 class ConditionedBlocks(nn.Module):
@@ -128,12 +117,10 @@ class ConditionedBlocks(nn.Module):
         nn.init.zeros_(self.bias.bias)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
-        biases = self.bias(embedding)[..., None, None].chunk(
-            len(self.blocks), dim=1
-        )  # (B, C, 1, 1)
-        for number, (block, bias) in enumerate(zip(self.blocks, biases, strict=True)):
+        biases = self.bias(embedding)[..., None, None]  # (B, count * C, 1, 1)
+        for number, bias in enumerate(biases.chunk(len(self.blocks), dim=1)):  # (B, C, 1, 1)
             # What a block returned is ours to change; the argument is not.
-            x = block(x.add_(bias) if number else x + bias)
+            x = self.blocks[number](x.add_(bias) if number else x + bias)
         return x
 
 
@@ -165,10 +152,8 @@ class Finish(nn.Module):
 class RefinerUNet(nn.Module):
     """Conditional U-Net of the rectified flow from preview to photo.
 
-    Args:
-        config: sizes; None for the defaults.
-
     Attributes:
+        config: sizes.
         faithful, realistic: the two :class:`Finish`, equal at first.
         skip: how much of the preview the picture keeps, a scalar: 1 at first, so that untrained it returns the preview;
             0 in one that a decoder was grafted into, which draws the whole picture itself.
@@ -207,7 +192,7 @@ class RefinerUNet(nn.Module):
 
     def features(
         self, sample: Tensor, timestep: Tensor, preview: Tensor, y_hat: Tensor, quality: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         """What both ends start from, see :class:`Finish`; a training step computes it once for the two."""
         t = timestep.to(sample.dtype)
         q = quality.to(sample.dtype) / max(self.config.levels - 1, 1)

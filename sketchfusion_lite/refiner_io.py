@@ -58,14 +58,11 @@ def refiner_config(folder: str | Path) -> RefinerConfig:
     """
     path = checks.path("folder", folder) / CONFIG
     if not os.path.isfile(path):
-        raise WeightsError(
-            f"{folder}: holds no refiner (no {CONFIG}). Train one with the recipe 'refiner', "
-            "or decode with stage='preview'."
-        )
+        remedy = "Train one with the recipe 'refiner', or decode with stage='preview'."
+        raise WeightsError(f"{folder}: holds no refiner (no {CONFIG}). {remedy}")
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes of configuration")
-        values = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            values = json.loads(file.read(_MAX_CONFIG_BYTES))
         if not isinstance(values, dict):
             raise ValueError("its configuration is no JSON object")
     except (OSError, ValueError, RecursionError) as error:
@@ -121,16 +118,17 @@ def save_refiner(unet: RefinerUNet, folder: str | Path, training: dict) -> None:
     checks.kind("unet", unet, RefinerUNet, "a RefinerUNet")
     checks.kind("training", training, dict, "a dict")
     folder = checks.path("folder", folder)
-    tensors = stored(unet.state_dict(), folder)
-    config = _WRITER | {"_class_name": "RefinerModel"} | unet.config.to_dict()
     texts = {
         "model_index.json": _INDEX,
         "scheduler/scheduler_config.json": _SCHEDULER,
-        CONFIG: config,
+        CONFIG: _WRITER | {"_class_name": "RefinerModel"} | unet.config.to_dict(),
         "training.json": training,
     }
-    files = {name: _json(values) for name, values in texts.items()}
-    files[WEIGHTS] = save(tensors, {"format": "pt"})
+    files = {
+        name: (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+        for name, values in texts.items()
+    }
+    files[WEIGHTS] = save(stored(unet.state_dict(), folder), {"format": "pt"})
     try:
         with TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
             new = Path(scratch) / "new"
@@ -141,14 +139,8 @@ def save_refiner(unet: RefinerUNet, folder: str | Path, training: dict) -> None:
                 folder.rename(Path(scratch) / "old")
             new.rename(folder)
     except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot be written ({error.strerror or error}). Check the folder's permissions and the "
-            "free space."
-        ) from error
-
-
-def _json(values: dict) -> bytes:
-    return (json.dumps(values, indent=1, sort_keys=True) + "\n").encode()
+        what = f"{folder}: cannot be written ({error.strerror or error})"
+        raise OutputError(f"{what}. Check the folder's permissions and the free space.") from error
 
 
 def _damaged(folder: str | Path, error: Exception) -> WeightsError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["RELEASED", "Released", "released"]
+__all__ = ["RELEASED", "Released", "how_to_read", "released"]
 
 
 @dataclass(frozen=True)
@@ -44,3 +44,13 @@ RELEASED = (
 def released(model_id: int) -> Released | None:
     """The release row of a model id, or None for a model that was never released."""
     return next((row for row in RELEASED if row.model_id == model_id), None)
+
+
+def how_to_read(model_id: int) -> str:
+    """What to load for the streams of a model."""
+    row = released(model_id)
+    if row is None:
+        return f"Load the weights of model {model_id:#06x}"
+    if row.ships:
+        return f"Load the weights with weights={row.weights!r}"
+    return f"Load the weights of release {row.last} with weights=FILE, or install that release"

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _FIRST_BYTES = 1 << 16
 _OVERHEAD = 64  # more than header and checksums
-_TILE_PIXELS = 1 << 12  # bitstream bounds a section per tile of 64x64 pixels
 
 
 @dataclass(frozen=True, repr=False)
@@ -152,9 +151,7 @@ def stream_of(
 def read_stream(
     path: Path, max_pixels: int = bitstream.DEFAULT_MAX_PIXELS, name: str = ""
 ) -> bytes:
-    """Read a ``.skf`` file, but never much more than a stream of this size may hold.
-
-    The first 64 kB are checked before the rest is read, so a film renamed to ``.skf`` is cheap.
+    """Read a ``.skf`` file, see :func:`read_bounded`.
 
     Raises:
         StreamError: cannot be read, or is no intact stream.
@@ -170,7 +167,9 @@ def read_stream(
 
 
 def read_bounded(file: BinaryIO, max_pixels: int, name: str) -> bytes:
-    """:func:`read_stream` of an open file, a pipe for example.
+    """Read an open file, a pipe for example, but never much more than a stream of this size may hold.
+
+    The first 64 kB are checked before the rest is read, so a film renamed to ``.skf`` is cheap.
 
     Raises:
         StreamError: no intact stream.
@@ -178,7 +177,13 @@ def read_bounded(file: BinaryIO, max_pixels: int, name: str) -> bytes:
     data = file.read(_FIRST_BYTES)
     if len(data) < _FIRST_BYTES:
         return data
-    room = _size_limit(data, max_pixels, name) - len(data) + 1
+    try:
+        # Damage is judged when all is there, by whoever asked for it.
+        header = bitstream.parse(data, max_pixels, name, keep_going=True).header
+        words = bitstream.max_section_words(header.width, header.height)
+    except TruncatedStream:  # a hyper section beyond the first bytes; its checksum is not seen yet
+        words = bitstream.max_section_words(max_pixels + 64 * bitstream.MAX_SIDE, 64)
+    room = len(bitstream.SECTIONS) * words * bitstream.WORD_BYTES + _OVERHEAD - len(data) + 1
     parts = [data]
     while room > 0 and (part := file.read(min(room, _FIRST_BYTES))):
         parts.append(part)
@@ -186,26 +191,8 @@ def read_bounded(file: BinaryIO, max_pixels: int, name: str) -> bytes:
     return b"".join(parts)
 
 
-def _size_limit(start: bytes, max_pixels: int, name: str) -> int:
-    """Largest possible size of the stream that begins with ``start``."""
-    try:
-        # Damage is judged when all is there, by whoever asked for it.
-        header = bitstream.parse(start, max_pixels, name, keep_going=True).header
-        words = bitstream.max_section_words(header.width, header.height)
-    except TruncatedStream:  # a hyper section beyond the first bytes; its checksum is not seen yet
-        tiles = max_pixels // _TILE_PIXELS + 2 * bitstream.MAX_SIDE // 64 + 1
-        words = bitstream.WORDS_PER_TILE * tiles
-    return len(bitstream.SECTIONS) * words * bitstream.WORD_BYTES + _OVERHEAD
-
-
 def describe(stream: bitstream.Stream, size: int) -> StreamInfo:
-    header = stream.header
-    return StreamInfo(
-        header.width,
-        header.height,
-        header.quality,
-        header.model_id,
-        size * 8 / header.pixels,
-        stream.section_bytes,
-        stream.missing,
-    )
+    """What a parsed stream of ``size`` bytes says of itself."""
+    h = stream.header
+    bpp, used = size * 8 / h.pixels, stream.section_bytes
+    return StreamInfo(h.width, h.height, h.quality, h.model_id, bpp, used, stream.missing)

@@ -39,16 +39,12 @@ Advance = Callable[[int, Tensor, Tensor], Tensor]  # (step, x_t, x0_hat) -> x_t'
 
 
 def flow_times(steps: int, name: str = "steps") -> list[float]:
-    """Evenly spaced times 1, 1 - 1/N, ..., 1/N.
-
-    Args:
-        steps: how many.
-        name: what the caller calls them.
+    """Evenly spaced times 1, 1 - 1/N, ..., 1/N of 1 to 8 steps, which the caller calls ``name``.
 
     Raises:
-        ArgumentError: not 1 to 8 steps.
+        ArgumentError: another number.
     """
-    steps = checks.whole(checks.text("name", name), steps, 1, MAX_STEPS)
+    steps = checks.whole(name, steps, 1, MAX_STEPS)
     return [1 - k / steps for k in range(steps)]
 
 
@@ -74,8 +70,7 @@ def sample(
         y_hat: ``(B, C, ceil(H/16), ceil(W/16))``, the decoded latent after inverse gain.
         quality: ``(B,)``, see :class:`.RefinerUNet`.
         times: of the steps, in (0, 1], each asked for when the step before it is done.
-        advance: called after each prediction; may work in the memory of ``x_t``, which it gets, padded to multiples
-            of 16.
+        advance: called after each prediction; may work in the memory of the padded ``x_t``.
         generator: of the noise, or one for each picture, which then gets the noise that it gets alone; on the CPU, so
             that a GPU starts from the same noise.
         realism: the dial between the network's two ends, in [0, 1].
@@ -88,9 +83,6 @@ def sample(
     Raises:
         ArgumentError: an argument of another type, out of range, or of another size than the preview's.
     """
-    checks.kind("unet", unet, RefinerUNet, "a RefinerUNet")
-    checks.kind("times", times, Iterable, "numbers")
-    checks.kind("advance", advance, Callable, "a function")
     for name, tensor in (("preview", preview), ("y_hat", y_hat), ("quality", quality)):
         checks.kind(name, tensor, Tensor, "a tensor")
     if preview.ndim != 4 or preview.shape[1] != 3 or not preview.numel():
@@ -98,21 +90,17 @@ def sample(
     size = preview.shape[-2:]
     expected = (len(preview), unet.config.latent_channels, *(-(-s // STRIDE) for s in size))
     for name, tensor, shape in (("y_hat", y_hat, expected), ("quality", quality, expected[:1])):
-        if tuple(tensor.shape) != shape:
-            raise ArgumentError(
-                f"{name} has shape {tuple(tensor.shape)}; this preview needs {shape}."
-            )
+        if (has := tuple(tensor.shape)) != shape:
+            raise ArgumentError(f"{name} has shape {has}; this preview needs {shape}.")
     realism = checks.number("realism", realism, 0, 1)
     check_tile("tile", tile)
     weight = next(unet.parameters())
     device, dtype = weight.device if device is None else choose_device(device), weight.dtype
     # In place wherever nobody else looks: each of these tensors is 144 MB for 12 megapixels.
-    start = preview.to(device, dtype).mul(2).sub_(1)
-    start, _ = pad_to_multiple(start, STRIDE)  # (B, 3, H', W')
+    start, _ = pad_to_multiple(preview.to(device, dtype).mul(2).sub_(1), STRIDE)  # (B, 3, H', W')
     y_hat, quality = y_hat.to(device, dtype), quality.to(device, dtype)
-    noise = _noise(start.shape, generator).to(device, dtype)
-    x = noise.mul_(unet.config.noise).add_(start)  # x_1, in the noise's memory
-    del noise
+    x = _noise(start.shape, generator).to(device, dtype)
+    x = x.mul_(unet.config.noise).add_(start)  # x_1, in the noise's memory
     for step, t in enumerate(times):
         time = torch.full((len(x),), t, device=device, dtype=dtype)
 
@@ -124,7 +112,7 @@ def sample(
         x = advance(step, x, x0_hat)
         del x0_hat, inputs
     del start
-    return crop(x.float() * 0.5, size).add_(0.5).clamp_(0, 1)
+    return _picture(x, size)
 
 
 def _noise(shape: torch.Size, generator: Generators) -> Tensor:
@@ -141,17 +129,9 @@ def _noise(shape: torch.Size, generator: Generators) -> Tensor:
     return torch.cat([_noise(torch.Size((1, *shape[1:])), each) for each in generator])
 
 
-def euler(times: list[float], seen: Callable[[int, Tensor], None] | None = None) -> Advance:
-    """Steps of Euler's rule along the line; ``seen(step, x0_hat)`` is called before each of them."""
-    ends = [*times[1:], 0.0]
-
-    def advance(step: int, x: Tensor, x0_hat: Tensor) -> Tensor:
-        if seen is not None:
-            seen(step, x0_hat)
-        left = ends[step] / times[step]
-        return torch.lerp(x0_hat, x, left, out=x) if left else x0_hat
-
-    return advance
+def _picture(x0_hat: Tensor, size: tuple[int, int]) -> Tensor:
+    """Padded and in [-1, 1] -> ``(B, 3, H, W)`` in [0, 1], a copy."""
+    return crop(x0_hat.float() * 0.5, size).add_(0.5).clamp_(0, 1)
 
 
 class FlowRefiner:
@@ -186,26 +166,20 @@ class FlowRefiner:
         """Model id of the codec that it was trained for."""
         return self.unet.config.codec_id
 
-    def first_guess(
-        self, preview: Tensor, y_hat: Tensor, quality: Tensor, realism: float = DEFAULT_REALISM
-    ) -> Tensor:
+    def first_guess(self, preview: Tensor, y_hat: Tensor, quality: Tensor) -> Tensor:
         """The picture of one step, differentiable: what a search of the latent goes by.
 
-        Args:
-            preview: ``(B, 3, 16h, 16w)`` in [0, 1].
-            y_hat: ``(B, C, h, w)`` after inverse gain.
-            quality: ``(B,)``.
-            realism: the dial.
+        Its noise is always the same, since a stream that is still being searched seeds none.
 
-        Returns:
-            ``(B, 3, 16h, 16w)`` in about [0, 1]. Its noise is always the same, since a stream that is still being
-            searched seeds none.
+        Shape:
+            preview ``(B, 3, 16h, 16w)`` in [0, 1], y_hat ``(B, C, h, w)`` after inverse gain, quality ``(B,)`` ->
+            ``(B, 3, 16h, 16w)`` in about [0, 1].
         """
         start = preview.to(y_hat.dtype) * 2 - 1
         noise = torch.randn(start.shape, generator=torch.Generator().manual_seed(0)).to(start)
         time = torch.ones_like(quality)
         x1 = start + self.unet.config.noise * noise
-        return self.unet(x1, time, start, y_hat, quality, realism) * 0.5 + 0.5
+        return self.unet(x1, time, start, y_hat, quality) * 0.5 + 0.5
 
     def refine(
         self,
@@ -215,21 +189,19 @@ class FlowRefiner:
         realism: float = DEFAULT_REALISM,
     ) -> Tensor:
         """See :meth:`.conditioning.Refiner.refine`."""
-        checks.kind("condition", condition, RefinementCondition, "a RefinementCondition")
+        given = checks.kind("condition", condition, RefinementCondition, "a RefinementCondition")
         checks.function("on_step", on_step)
-        times, size = flow_times(steps), condition.preview.shape[-2:]
+        times = flow_times(steps)
+        ends = [*times[1:], 0.0]
 
-        def seen(step: int, x0_hat: Tensor) -> None:
-            on_step(step + 1, crop(x0_hat.float() * 0.5, size).add_(0.5).clamp_(0, 1))
+        def advance(step: int, x: Tensor, x0_hat: Tensor) -> Tensor:
+            """Euler's rule along the line."""
+            if on_step is not None:
+                on_step(step + 1, _picture(x0_hat, given.preview.shape[-2:]))
+            left = ends[step] / times[step]
+            return torch.lerp(x0_hat, x, left, out=x) if left else x0_hat
 
-        return sample(
-            self.unet,
-            condition.preview,
-            condition.y_hat,
-            condition.quality,
-            times,
-            euler(times, None if on_step is None else seen),
-            generator=torch.Generator().manual_seed(condition.seed),
-            realism=realism,
-            tile=self.tile,
-        )
+        seeded = torch.Generator().manual_seed(given.seed)
+        told = (given.preview, given.y_hat, given.quality)
+        options = {"generator": seeded, "realism": realism, "tile": self.tile}
+        return sample(self.unet, *told, times, advance, **options)

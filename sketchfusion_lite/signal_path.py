@@ -99,8 +99,8 @@ class SignalPath:
     def quantise(
         self, y: Tensor, index: int, z: Tensor | None = None, coder: SketchCoder | None = None
     ) -> Symbols:
-        quality = self.quality_tensor(index)
-        gain, _ = self.model.gain(quality)  # (1, C, 1, 1)
+        """Symbols of a latent at a quality index, 0 to 255; ``z`` and ``coder`` in place of the usual ones."""
+        gain, _ = self.model.gain(self.quality_tensor(index))  # (1, C, 1, 1)
         scaled = y * gain
         z = self.model.entropy.hyper_latent(scaled) if z is None else z
         return (coder or self.coder).quantise(scaled, z, index)
@@ -137,6 +137,7 @@ class SignalPath:
         return preview.float().clamp_(0, 1)
 
     def quality_tensor(self, index: int) -> Tensor:
+        """Quality ``(1,)`` in [0, 5], as the networks take it."""
         value = bitstream.index_to_quality(index)
         return torch.tensor([value], device=self.device, dtype=self.dtype)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 
 import torch
@@ -30,7 +29,7 @@ MAX_BYTES = 1 << 30
 
 def shipped_weights(name: str = "base") -> Path:
     """Path of weights that come with the library, by their name in ``SHIPPED``."""
-    return Path(str(resources.files("sketchfusion_lite") / "weights" / SHIPPED[name]))
+    return Path(__file__).parent / "weights" / SHIPPED[name]
 
 
 def weights_file(path: str | Path | None = None) -> Path:
@@ -82,16 +81,14 @@ def stored(tensors: Mapping[str, Tensor], file: str | Path) -> dict[str, Tensor]
     Raises:
         WeightsError: a value is no number, or too large for float16: nothing may be saved of such a training.
     """
-    found = {}
-    for name, tensor in tensors.items():
-        half = tensor.half() if tensor.is_floating_point() else tensor
-        if half.is_floating_point() and not half.isfinite().all():
+    halves = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+    for name, half in halves.items():
+        if not half.isfinite().all():
             raise WeightsError(
                 f"{file}: {name} holds values that are no numbers, or too large for float16; nothing was written. The "
                 "training diverged: take an earlier checkpoint, or train with lower learning rates."
             )
-        found[name] = half.detach().cpu().contiguous()
-    return found
+    return {name: half.detach().cpu().contiguous() for name, half in halves.items()}
 
 
 def save_weights(path: str | Path, tensors: dict[str, Tensor], config: dict) -> None:
@@ -130,10 +127,9 @@ def load_weights(path: str | Path | None = None) -> tuple[dict[str, Tensor], dic
         raise WeightsError(
             f"{path.name}: damaged or not safetensors ({error}); fetch it again"
         ) from error
-    if metadata.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path.name}: format {metadata.get('format')!r}, this library reads {FORMAT!r}"
-        )
+    found = metadata.get("format")
+    if found != FORMAT:
+        raise WeightsError(f"{path.name}: format {found!r}, this library reads {FORMAT!r}")
     try:
         config = json.loads(metadata["config"])
     except (KeyError, json.JSONDecodeError) as error:
@@ -180,5 +176,4 @@ def part(tensors: dict[str, Tensor], prefix: str, name: str = "weights") -> dict
 
 def load_part(path: str | Path | None, prefix: str) -> dict[str, Tensor]:
     """One part of a weights file, e.g. ``"boundary_detector"``."""
-    tensors, _ = load_weights(path)
-    return part(tensors, prefix, str(path or SHIPPED["base"]))
+    return part(load_weights(path)[0], prefix, str(path or SHIPPED["base"]))

@@ -56,84 +56,54 @@ def _exif(size: int) -> bytes:
     return buffer.getvalue()
 
 
+def _skf(*fields: int, fill: bytes = b"\xff"):
+    return lambda: bombs.stream(ID, *fields, fill=fill)
+
+
+def _png(chunk: bytes, start: bytes):
+    """A PNG with 200 MB of zeros in a chunk."""
+    return lambda: bombs.png(16, 16, (chunk, start + bombs.zeros(200_000_000)), PIXELS)
+
+
+FULL = (512, 512, 64 * 512, 64 * 512, 64 * 512)
+STREAM, IMAGE = "CorruptStream", "ImageError"
 # name -> (makes the file, error or "" for a picture, MB)
 BOMBS = {
-    "decode/65535x65535": (
-        lambda: bombs.stream(ID, 65535, 65535, 2, 2, 2),
-        "UnsupportedStream",
-        16,
-    ),
-    "decode/67 megapixels in 22 bytes": (
-        lambda: bombs.stream(ID, 8192, 8192, 2, 0, 0),
-        "CorruptStream",
-        16,
-    ),
+    "decode/65535x65535": (_skf(65535, 65535, 2, 2, 2), "UnsupportedStream", 16),
+    "decode/67 megapixels in 22 bytes": (_skf(8192, 8192, 2, 0, 0), STREAM, 16),
     "decode/67 megapixels, the rest cut off": (
         lambda: bombs.stream(ID, 8192, 8192, 64, 90_000, 90_000)[:300],
-        "CorruptStream",
+        STREAM,
         16,
     ),
-    "decode/one row of a million pixels": (
-        lambda: bombs.stream(ID, 1 << 20, 1, 2, 2, 2),
-        "CorruptStream",
-        16,
-    ),
-    "decode/every symbol escapes, 1x1": (
-        lambda: bombs.stream(ID, 1, 1, 512, 512, 512),
-        "CorruptStream",
-        32,
-    ),
-    "decode/every symbol escapes, 512x512": (
-        lambda: bombs.stream(ID, 512, 512, 64 * 512, 64 * 512, 64 * 512),
-        "CorruptStream",
-        64,
-    ),
-    "decode/sections of zeros": (
-        lambda: bombs.stream(ID, 512, 512, 64 * 512, 64 * 512, 64 * 512, fill=b"\0"),
-        "CorruptStream",
-        64,
-    ),
-    "image/png 20000x20000": (lambda: _flat(20_000, 20_000), "ImageError", 16),
-    "image/png 2147483647x1": (lambda: bombs.png(2**31 - 1, 1, PIXELS), "ImageError", 16),
+    "decode/one row of a million pixels": (_skf(1 << 20, 1, 2, 2, 2), STREAM, 16),
+    "decode/every symbol escapes, 1x1": (_skf(1, 1, 512, 512, 512), STREAM, 32),
+    "decode/every symbol escapes, 512x512": (_skf(*FULL), STREAM, 64),
+    "decode/sections of zeros": (_skf(*FULL, fill=b"\0"), STREAM, 64),
+    "image/png 20000x20000": (lambda: _flat(20_000, 20_000), IMAGE, 16),
+    "image/png 2147483647x1": (lambda: bombs.png(2**31 - 1, 1, PIXELS), IMAGE, 16),
     "image/png of 16x16 with 200 MB of pixels": (
         lambda: bombs.png(16, 16, (b"IDAT", bombs.zeros(200_000_000)), depth=8),
         "",
         32,
     ),
-    "image/png with a text of 200 MB": (
-        lambda: bombs.png(
-            16,
-            16,
-            (b"zTXt", b"Comment\0\0" + bombs.zeros(200_000_000)),
-            PIXELS,
-        ),
-        "ImageError",
-        32,
-    ),
-    "image/png with a profile of 200 MB": (
-        lambda: bombs.png(
-            16,
-            16,
-            (b"iCCP", b"p\0\0" + bombs.zeros(200_000_000)),
-            PIXELS,
-        ),
-        None,  # Pillow may leave the profile out, or refuse the file
-        16,
-    ),
+    "image/png with a text of 200 MB": (_png(b"zTXt", b"Comment\0\0"), IMAGE, 32),
+    # Pillow may leave the profile out, or refuse the file
+    "image/png with a profile of 200 MB": (_png(b"iCCP", b"p\0\0"), None, 16),
     "image/png with an EXIF of 5 MB": (lambda: _exif(5_000_000), "", 64),
-    "image/gif screen": (_gif_screen, "ImageError", 16),
+    "image/gif screen": (_gif_screen, IMAGE, 16),
     "image/gif of 300 frames": (lambda: bombs.animation("GIF", 400, 300), "", 32),
     "image/apng of 300 frames": (lambda: bombs.animation("PNG", 400, 300), "", 32),
     "image/webp of 100 frames": (lambda: bombs.animation("WEBP", 400, 100), "", 32),
     "image/tiff of 16x16 in a tile of 400 MB": (
         lambda: bombs.tiled_tiff(16, 16384, 8192),
-        "ImageError",
+        IMAGE,
         32,
     ),
-    "image/jpeg of 20000 scans": (lambda: bombs.jpeg_of_scans(2048, 20_000), "ImageError", 32),
-    "upload/png 20000x20000": (lambda: _flat(20_000, 20_000), "ImageError", 16),
-    "upload/9 MB": (lambda: bytes(9_000_000), "ImageError", 16),
-    "upload/25 megapixels": (lambda: _flat(5000, 5000), "ImageError", 16),
+    "image/jpeg of 20000 scans": (lambda: bombs.jpeg_of_scans(2048, 20_000), IMAGE, 32),
+    "upload/png 20000x20000": (lambda: _flat(20_000, 20_000), IMAGE, 16),
+    "upload/9 MB": (lambda: bytes(9_000_000), IMAGE, 16),
+    "upload/25 megapixels": (lambda: _flat(5000, 5000), IMAGE, 16),
 }
 
 

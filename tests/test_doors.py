@@ -34,7 +34,7 @@ from sketchfusion_lite.errors import SketchFusionError, StreamError, WorkersErro
 from sketchfusion_lite.evaluation import runner
 from sketchfusion_lite.images import save_image
 from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
-from sketchfusion_lite.sampler import FlowRefiner, flow_times, sample
+from sketchfusion_lite.sampler import FlowRefiner, sample
 
 ROOT = Path(sketchfusion_lite.__file__).parents[1]
 NAN, INF = float("nan"), float("inf")
@@ -73,7 +73,6 @@ RIGHT = {  # what is no mistake all the same
     ("decode", "steps", 10**400),  # of the preview, which takes none
     ("SketchFusionCodec", "tile", 10**400),
     ("FlowRefiner", "tile", 10**400),
-    ("sample", "tile", 10**400),
 }
 # Ours by type alone: records that hold what the library made, and classes with doors of their own above.
 RECORDS = {"Decoded", "Encoded", "StreamInfo", "Stream", "Photo", "Sample", "Manifest", "Metrics"}
@@ -127,10 +126,8 @@ def doors(tiny_codec, tiny_weights, photo, tmp_path, unet, inputs) -> dict[str, 
     condition = RefinementCondition(**one, sketch=torch.ones(1, 1, 32, 48), seed=0)
     condition_of = {"condition": condition, "steps": 1, "on_step": None, "realism": 0.5}
     sections = {"hyper": stream.hyper, "structure": stream.structure, "tone": stream.tone}
-    words = {f"words_{name}": len(part) // 4 for name, part in sections.items()}
     cpu = {"device": "cpu", "dtype": "float32"}
     parts = {"model": tiny_codec.model, "entropy": tiny_codec.entropy}
-    times = {"times": [1.0], "advance": lambda step, x, x0: x0}
     return {
         "SketchFusionCodec": (codec.SketchFusionCodec, {**parts, **cpu}),
         "encode": (tiny_codec.encode, {"image": picture}),
@@ -146,10 +143,8 @@ def doors(tiny_codec, tiny_weights, photo, tmp_path, unet, inputs) -> dict[str, 
         "Header": (bitstream.Header, {"width": 9, "height": 9, "quality_index": 0, "model_id": 0}),
         "parse": (bitstream.parse, {"data": data}),
         "pack": (bitstream.pack, {"header": stream.header, **sections}),
-        "file_size": (bitstream.file_size, {"header": stream.header, **words}),
         "quality_to_index": (bitstream.quality_to_index, {"quality": 1.0}),
         "index_to_quality": (bitstream.index_to_quality, {"index": 9}),
-        "max_section_words": (bitstream.max_section_words, {"width": 9, "height": 9}),
         "choose_device": (hardware.choose_device, {"device": "cpu"}),
         "choose_dtype": (hardware.choose_dtype, {"dtype": "float32", "device": "cpu"}),
         "load_refiner": (refiner_io.load_refiner, {"folder": None, **cpu}),
@@ -160,8 +155,6 @@ def doors(tiny_codec, tiny_weights, photo, tmp_path, unet, inputs) -> dict[str, 
         ),
         "FlowRefiner": (FlowRefiner, {"unet": unet}),
         "refine": (FlowRefiner(unet).refine, condition_of),
-        "flow_times": (flow_times, {"steps": 1}),
-        "sample": (sample, {"unet": unet, **one, **times}),
         "load_image": (images.load_image, {"source": picture}),
         "image_file": (images.image_file, {"image": photo, "path": "a.png"}),
         "save_image": (images.save_image, {"image": photo, "path": tmp_path / "a.png"}),

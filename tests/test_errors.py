@@ -60,7 +60,7 @@ def test_exit_codes_are_frozen_and_distinct():
             ["768x512", "412 bytes", "0.0084 bpp", "max_bytes=300", "downscale"],
         ),
         (
-            ModelMismatch.between(0x12, 0xABCD, "photo.skf"),
+            ModelMismatch.between(0x12, 0xABCD, "Load the weights", "photo.skf"),
             StreamError,
             {"stream_id": 0x12, "model_id": 0xABCD},
             ["photo.skf", "0x0012", "0xabcd", "Load the weights"],

@@ -117,13 +117,10 @@ def condition_of(height: int = 18, width: int = 22, seed: int = 7) -> Refinement
 
 @pytest.mark.parametrize("size", [(51, 70), (1, 3), (32, 32)])
 def test_the_picture_has_the_previews_size_and_range(controlled, size):
+    assert isinstance(PriorRefiner(controlled), Refiner)
     picture = PriorRefiner(controlled).refine(condition_of(*size), 2)
     assert picture.shape == (1, 3, *size) and picture.dtype == torch.float32
     assert float(picture.min()) >= 0 and float(picture.max()) <= 1
-
-
-def test_it_is_a_refiner(plain):
-    assert isinstance(PriorRefiner(plain), Refiner)
 
 
 def test_the_seed_alone_decides_the_noise(plain):
@@ -238,24 +235,25 @@ def test_the_progress_bar_is_off_unless_asked_for(tmp_path, capfd):
     refiner = PriorRefiner(pipeline)
     refiner.refine(condition_of(4, 4), 2)
     assert "2/2" not in capfd.readouterr().err
-    refiner.set_progress_bar_config(disable=False)
+    refiner.pipeline.set_progress_bar_config(disable=False)
     PriorRefiner(pipeline).refine(condition_of(4, 4), 2)
     assert "2/2" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("steps", [0, 51, 2.0, True])
-def test_steps_out_of_range(plain, steps):
-    with pytest.raises(ArgumentError, match="1 to 50"):
-        PriorRefiner(plain).refine(condition_of(), steps)
-
-
 @pytest.mark.parametrize(
-    "options",
-    [{"strength": 0.0}, {"strength": 1.1}, {"guidance_scale": float("nan")}, {"control_scale": -1}],
+    "wrong",
+    [
+        *({"steps": steps} for steps in (0, 51, 2.0, True)),
+        {"strength": 0.0},
+        {"strength": 1.1},
+        {"guidance_scale": float("nan")},
+        {"control_scale": -1},
+    ],
 )
-def test_numbers_out_of_range(plain, options):
-    with pytest.raises(ArgumentError, match=next(iter(options))):
-        PriorRefiner(plain, **options)
+def test_numbers_out_of_range(plain, wrong):
+    with pytest.raises(ArgumentError, match=next(iter(wrong))):
+        steps = wrong.pop("steps", 1)
+        PriorRefiner(plain, **wrong).refine(condition_of(), steps)
 
 
 def test_other_pipelines_are_refused(plain, controlled):

@@ -54,19 +54,19 @@ def inputs() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def refiner_folder(tmp_path_factory: pytest.TempPathFactory, tiny_codec) -> Path:
+def refiner_folder(tmp_path_factory, tiny_codec):
     folder = tmp_path_factory.mktemp("refiner")
     save_refiner(tiny_unet(tiny_codec.model_id), folder, {"steps": 0})
     return folder
 
 
 @pytest.fixture(scope="module")
-def codec(tiny_weights: Path, refiner_folder: Path) -> SketchFusionCodec:
+def codec(tiny_weights, refiner_folder) -> SketchFusionCodec:
     return load_codec(tiny_weights, device="cpu", dtype="float32", refiner=refiner_folder)
 
 
 @pytest.fixture(scope="module")
-def stream(codec: SketchFusionCodec) -> bytes:
+def stream(codec) -> bytes:
     torch.manual_seed(7)
     return codec.encode(torch.rand(3, 75, 109), quality=3).data
 
@@ -114,7 +114,7 @@ def test_the_network_is_told_quality_and_time(inputs):
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5, 8])
-def test_steps_callbacks_and_network_calls_agree(pipeline, inputs, steps: int, monkeypatch):
+def test_steps_callbacks_and_network_calls_agree(pipeline, inputs, steps, monkeypatch):
     calls, seen = [], []
     forward = pipeline.unet.forward
     monkeypatch.setattr(
@@ -197,7 +197,7 @@ def test_schedulers_can_be_swapped(inputs, scheduler):
     assert torch.allclose(images, torch.full_like(images, 0.65), atol=2e-3)
 
 
-def test_codec_and_diffusers_read_what_the_other_wrote(inputs, tmp_path: Path):
+def test_codec_and_diffusers_read_what_the_other_wrote(inputs, tmp_path):
     unet = tiny_unet(codec_id=7)
     told = RefinementCondition(**inputs, sketch=torch.ones(1, 1, 50, 70), seed=3)
     save_refiner(unet, tmp_path / "ours", {})
@@ -222,7 +222,7 @@ def test_codec_and_diffusers_read_what_the_other_wrote(inputs, tmp_path: Path):
         assert torch.allclose(picture, expected, atol=5e-3), "stored in float16"
 
 
-def test_a_refiner_takes_the_place_of_one_that_was_there(tmp_path: Path):
+def test_a_refiner_takes_the_place_of_one_that_was_there(tmp_path):
     folder = tmp_path / "refiner"
     save_refiner(tiny_unet(1), folder, {"steps": 1})
     (folder / "old.txt").write_text("of the first")
@@ -279,13 +279,9 @@ def test_tiles_leave_no_seam(pipeline):
 # In the codec
 
 
-def test_is_a_refiner(codec):
-    assert isinstance(codec.refiner, FlowRefiner) and isinstance(codec.refiner, Refiner)
-
-
 def test_the_finest_stage_is_the_default_and_says_so(codec, stream, tiny_codec):
     decoded = codec.decode(stream)
-    assert decoded.stage == codec.finest_stage == "refined"
+    assert decoded.stage == codec.finest_stage == "refined" and isinstance(codec.refiner, Refiner)
     assert decoded.image.tobytes() == codec.decode(stream, "refined").image.tobytes()
     assert [codec.decode(stream, s).stage for s in ("sketch", "preview")] == ["sketch", "preview"]
     assert tiny_codec.decode(stream).stage == tiny_codec.finest_stage == "preview"
@@ -344,7 +340,7 @@ def test_any_refiner_can_be_plugged_in(tiny_weights, stream):
 
 
 @pytest.mark.parametrize("realism", [0, 0.5, 1])
-def test_progress_is_shown_step_by_step(codec, stream, realism: float):
+def test_progress_is_shown_step_by_step(codec, stream, realism):
     seen: list[tuple[int, torch.Tensor]] = []
     decoded = codec.decode(
         stream, "refined", steps=4, realism=realism, on_step=lambda n, x: seen.append((n, x))
@@ -353,15 +349,6 @@ def test_progress_is_shown_step_by_step(codec, stream, realism: float):
     assert all(x.shape == (1, 3, 75, 109) and x.min() >= 0 and x.max() <= 1 for _, x in seen)
     last = seen[-1][1][0].permute(1, 2, 0).numpy() * 255
     assert np.abs(np.asarray(decoded.refined, float) - last).max() <= 0.51
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"realism": -0.1}, {"realism": 1.1}, {"realism": float("nan")}, {"steps": 0}, {"steps": 9}],
-)
-def test_dials_out_of_range(codec, stream, wrong):
-    with pytest.raises(ArgumentError):
-        codec.decode(stream, "refined", **wrong)
 
 
 def test_truncated_streams_are_refined_too(codec, stream):
@@ -392,7 +379,7 @@ def test_large_pictures_in_pieces(codec, tiny_weights, refiner_folder):
         assert (first != second).mean() < 1e-3
 
 
-def test_refiner_of_another_codec_is_refused(tiny_weights, stream, tmp_path: Path):
+def test_refiner_of_another_codec_is_refused(tiny_weights, stream, tmp_path):
     save_refiner(tiny_unet(codec_id=0x0BAD), tmp_path / "other", {})
     codec = load_codec(tiny_weights, device="cpu", dtype="float32", refiner=tmp_path / "other")
     for stage in ("refined", None):  # who gives a refiner wants it
@@ -400,7 +387,7 @@ def test_refiner_of_another_codec_is_refused(tiny_weights, stream, tmp_path: Pat
             codec.decode(stream, stage)
 
 
-def test_missing_and_damaged_refiners(tiny_weights, stream, refiner_folder, tmp_path: Path):
+def test_missing_and_damaged_refiners(tiny_weights, stream, refiner_folder, tmp_path):
     with pytest.raises(WeightsError, match="no refiner"):
         load_codec(tiny_weights, refiner=tmp_path / "none").decode(stream, "refined")
     broken = Path(shutil.copytree(refiner_folder, tmp_path / "broken"))
@@ -439,7 +426,7 @@ def test_configurations_that_no_refiner_has_are_refused(refiner_folder, tmp_path
         load_refiner(folder)
 
 
-def test_refiners_of_earlier_releases_are_refused_with_the_remedy(refiner_folder, tmp_path: Path):
+def test_refiners_of_earlier_releases_are_refused_with_the_remedy(refiner_folder, tmp_path):
     folder = Path(shutil.copytree(refiner_folder, tmp_path / "old"))
     config = folder / "unet" / "config.json"
     values = json.loads(config.read_text()) | {"_class_name": "RefinerUNet"}
@@ -449,7 +436,7 @@ def test_refiners_of_earlier_releases_are_refused_with_the_remedy(refiner_folder
         load_refiner(folder)
 
 
-def test_pickled_weights_are_not_read(refiner_folder, tmp_path: Path):
+def test_pickled_weights_are_not_read(refiner_folder, tmp_path):
     folder = tmp_path / "pickled"
     shutil.copytree(refiner_folder, folder)
     (weights,) = folder.rglob("*.safetensors")
@@ -471,7 +458,7 @@ print(hashlib.sha256(image.tobytes()).hexdigest())
 
 
 def test_a_fresh_process_with_nothing_but_the_bytes_agrees(
-    codec, stream, tiny_weights, refiner_folder, tmp_path: Path
+    codec, stream, tiny_weights, refiner_folder, tmp_path
 ):
     """The refiner never sees the original: the encoder's process has no advantage."""
     path = tmp_path / "photo.skf"

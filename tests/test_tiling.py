@@ -19,7 +19,7 @@ def blur(radius: int, stride: int = 1) -> nn.Conv2d:
 
 
 @pytest.mark.parametrize("length,tile", [(1, 1), (5, 2), (64, 64), (65, 64), (188, 64)])
-def test_cores_cover_everything_once(length: int, tile: int):
+def test_cores_cover_everything_once(length, tile):
     pieces = list(cores(length, tile))
     assert [i for a, b in pieces for i in range(a, b)] == list(range(length))
     assert all(0 < b - a <= tile for a, b in pieces)
@@ -27,7 +27,7 @@ def test_cores_cover_everything_once(length: int, tile: int):
 
 @pytest.mark.parametrize("shape", [(96, 160), (16, 400), (272, 48)])
 @pytest.mark.parametrize("tile", [16, 48, 96])
-def test_equals_whole_when_the_margin_covers_the_field(shape: tuple[int, int], tile: int):
+def test_equals_whole_when_the_margin_covers_the_field(shape: tuple[int, int], tile):
     torch.manual_seed(1)
     image, network = torch.rand(1, 3, *shape), blur(radius=13)
     tiled = run_tiled(network, [(image, 1)], 1, margin=16, tile=tile)
@@ -80,12 +80,12 @@ def test_pieces_stay_small():
 
 
 @pytest.mark.parametrize("tile,margin", [(0, 16), (100, 16), (64, 10), (-16, 16), (64, -16)])
-def test_odd_tiles_are_refused(tile: int, margin: int):
+def test_odd_tiles_are_refused(tile, margin):
     with pytest.raises(ArgumentError, match="multiple of 16"):
         run_tiled(lambda x: x, [(torch.rand(1, 1, 64, 64), 1)], 1, margin, tile)
 
 
-def reach(gradient: torch.Tensor, low: int, high: int) -> int:
+def reach(gradient, low, high) -> int:
     """How far beyond [low, high) an output block looks."""
     touched = gradient.abs().sum(dim=1)[0].nonzero()
     return max(low - int(touched.min()), int(touched.max()) + 1 - high)
@@ -97,7 +97,7 @@ def model() -> SketchFusionModel:
     return SketchFusionModel()
 
 
-def test_margins_cover_the_receptive_fields(model: SketchFusionModel):
+def test_margins_cover_the_receptive_fields(model):
     side, low = 640, 320
     image = torch.rand(1, 3, side, side, requires_grad=True)
     model.boundary_detector(image)[..., low : low + 16, low : low + 16].sum().backward()

@@ -7,9 +7,11 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
+from itertools import chain
 from typing import Any, TextIO
 
 import typer
@@ -33,7 +35,9 @@ class ErrorReportingGroup(TyperGroup):
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the command."""
         try:
-            with _warnings_as_notes():
+            with warnings.catch_warnings():
+                warnings.simplefilter("always", SketchFusionWarning)
+                warnings.showwarning = partial(_show_warning, warnings.showwarning)
                 return super().invoke(ctx)
         except SketchFusionError as error:
             if ctx.params.get("debug"):
@@ -45,21 +49,14 @@ class ErrorReportingGroup(TyperGroup):
             raise typer.Exit(130) from error
 
 
-@contextmanager
-def _warnings_as_notes() -> Iterator[None]:
+def _show_warning(
+    others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any
+) -> None:
     """Our warnings become lines on stderr like all others; those of other packages stay what they are."""
-    with warnings.catch_warnings():
-        others = warnings.showwarning
-
-        def show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
-            if issubclass(category, SketchFusionWarning):
-                note(f"warning: {' '.join(str(message).splitlines())}")
-            else:
-                others(message, category, *where)
-
-        warnings.simplefilter("always", SketchFusionWarning)
-        warnings.showwarning = show_warning
-        yield
+    if issubclass(category, SketchFusionWarning):
+        note(f"warning: {one_line(str(message))}")
+    else:
+        others(message, category, *where)
 
 
 class Command(TyperCommand):
@@ -70,19 +67,20 @@ class Command(TyperCommand):
         for before, arg in zip(["", *args], args, strict=False):
             option = arg[:-1] if arg.startswith("--") and arg.endswith("=") else before
             if not arg or option != before:
-                named = option if option.startswith("--") else " ".join(self._positional())
+                arguments = (p for p in self.params if p.param_type_name == "argument")
+                positional = " ".join(p.metavar or p.name.upper() for p in arguments)
+                named = option if option.startswith("--") else positional
                 raise typer.BadParameter(
                     f"an empty argument ('') for {named}: name a file, or leave it out."
                 )
         return super().parse_args(ctx, args)
 
-    def _positional(self) -> list[str]:
-        return [p.metavar or p.name.upper() for p in self.params if p.param_type_name == "argument"]
-
     def invoke(self, ctx: typer.Context) -> Any:
         """Run the command."""
         options = {p.name: p.opts[0] for p in self.params if p.opts[0].startswith("--")}
-        tokens = _options.set(options), _given.set(tuple(map(str, _flat(ctx.params.values()))))
+        values = (v if isinstance(v, list | tuple) else [v] for v in ctx.params.values())
+        given = tuple(str(v) for v in chain(*values) if v is not None)
+        tokens = _options.set(options), _given.set(given)
         try:
             return super().invoke(ctx)
         except SketchFusionError as error:
@@ -101,14 +99,6 @@ class Command(TyperCommand):
         finally:
             _options.reset(tokens[0])
             _given.reset(tokens[1])
-
-
-def _flat(values: Any) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, list | tuple):
-            yield from value
-        elif value is not None:
-            yield value
 
 
 def in_options(message: str, *names: str) -> str:
@@ -141,14 +131,17 @@ def one_line(text: str) -> str:
     return " ".join(text.splitlines())
 
 
-def say(text: str) -> None:
+def say(text: str, stream: TextIO | None = None) -> None:
     """Print a result on stdout."""
-    _write(text, sys.stdout)
+    stream = stream or sys.stdout
+    # File names may hold bytes that are no text, and not every terminal knows every letter.
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
 def note(text: str) -> None:
     """Print a remark on stderr."""
-    _write(text, sys.stderr)
+    say(text, sys.stderr)
 
 
 def report(error: SketchFusionError, name: str = "") -> None:
@@ -168,18 +161,8 @@ def show(table: Table) -> None:
     say(shown.get().removesuffix("\n"))
 
 
-def _write(text: str, stream: TextIO) -> None:
-    # File names may hold bytes that are no text, and not every terminal knows every letter.
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
-
-
 def progress_bar(*columns: str | ProgressColumn) -> Progress:
-    """A bar on stderr that vanishes when done; nothing at all when stderr is no terminal.
-
-    Args:
-        columns: what to show behind description and bar.
-    """
+    """A bar on stderr, with more columns, that vanishes when done; nothing when stderr is no terminal."""
     console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -194,11 +177,7 @@ def progress_bar(*columns: str | ProgressColumn) -> Progress:
 
 @contextmanager
 def needs_extra(extra: str, purpose: str) -> Iterator[None]:
-    """Name the extra to install when a package of others is missing.
-
-    Raises:
-        DependencyMissing: in place of ``ModuleNotFoundError``.
-    """
+    """:class:`.DependencyMissing`, with the extra to install, in place of ``ModuleNotFoundError``."""
     try:
         yield
     except ModuleNotFoundError as error:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,44 +22,38 @@ from ..folders.manifest import NAME as MANIFEST
 from ..results import read_stream
 from .batch import doing, leave_out, make_plan, run_plan
 from .console import note, progress_bar, say
-from .options import Scheduler
+from .options import Device, Dtype, Force, KeepGoing, MaxPixels, Scheduler, Weights, Workers, option
 from .pipes import is_stdout, label, photo_from, stream_from, write
-from .streams import KeepGoing, MaxPixels, entropy_model_id, missing_text
+from .streams import entropy_model_id, missing_text
 
 LOG_SECONDS = 10  # between lines of progress where there is no terminal
 
-Weights = Annotated[
-    Path | None,
-    typer.Option(help="Weights file (.safetensors). Default: the one that comes with the package."),
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        help="Where the networks run: auto (a GPU if there is one), cpu, cuda, cuda:1 ..."
-    ),
-]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        help="Numbers of the networks: auto (bfloat16 where the processor has units for it, or on a GPU), float32, "
-        "bfloat16. Integers decode alike in each."
-    ),
-]
-Force = Annotated[
-    bool,
-    typer.Option(
-        "--force", help="Replace existing outputs. Without it they are an error (folder: skipped)."
-    ),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Folders: worker processes to start here, of one thread and about 1 GB each. Default: none, this "
-        "process uses all cores for one file after the other.",
-        show_default=False,
-    ),
-]
+_PHOTO = "A picture, a folder of them, or - for stdin."
+_STREAM_OUT = (
+    "Stream to write, - for stdout; a folder if IN is one (photo.jpg becomes photo.skf in it)."
+)
+_BPP = "Budget in bits per pixel of the whole file, never exceeded. Default: 0.045."
+_MAX_BYTES = "Budget in bytes of the whole file, never exceeded."
+_QUALITY = "Fixed quality instead of a budget: 0 (smallest) to 5 (finest)."
+_EFFORT = (
+    "0, the default: one pass of the encoder. 1 to 10: search a better latent for each photo, which takes seconds to "
+    "minutes here and nothing at the receiver."
+)
+_STREAM = "A stream, a folder of .skf files, or - for stdin."
+_PICTURE_OUT = "Picture to write (.png, .webp, .jpg), - for stdout; a folder if IN is one."
+_STAGE = (
+    "How far: the line drawing, the fast preview, or the refined picture. Default: the finest that the weights have, "
+    "refined with those that come with the package."
+)
+_STEPS = "Stage refined: sampling steps, 1 to 8; more take longer. Default: 1."
+_REALISM = (
+    "Stage refined: from 0 (most faithful) to 1 (most realistic: detail is invented). Default: 1."
+)
+_REFINER = "Stage refined: folder of a refiner. Default: the one that comes with the package."
+_FORMAT = (
+    "Kind of the pictures of a folder, or of one on stdout; png and webp are lossless, jpg has quality 95. A single "
+    "file's kind is its name's. Default: png."
+)
 
 
 class Stage(StrEnum):
@@ -78,43 +73,12 @@ class Format(StrEnum):
 
 
 def encode(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A picture, a folder of them, or - for stdin.")
-    ],
-    target: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OUT.skf",
-            help="Stream to write, - for stdout; a folder if IN is one (photo.jpg becomes photo.skf in it).",
-        ),
-    ],
-    bpp: Annotated[
-        float | None,
-        typer.Option(
-            help="Budget in bits per pixel of the whole file, never exceeded. Default: 0.045.",
-            show_default=False,
-        ),
-    ] = None,
-    max_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Budget in bytes of the whole file, never exceeded.")
-    ] = None,
-    quality: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=bitstream.MAX_QUALITY,
-            help="Fixed quality instead of a budget: 0 (smallest) to 5 (finest).",
-        ),
-    ] = None,
-    effort: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=10,
-            help="0: one pass of the encoder. 1 to 10: search a better latent for each photo, which takes seconds to "
-            "minutes here and nothing at the receiver.",
-        ),
-    ] = 0,
+    source: Annotated[Path, typer.Argument(metavar="IN", help=_PHOTO)],
+    target: Annotated[Path, typer.Argument(metavar="OUT.skf", help=_STREAM_OUT)],
+    bpp: Annotated[float | None, option(_BPP)] = None,
+    max_bytes: Annotated[int | None, option(_MAX_BYTES, min=1)] = None,
+    quality: Annotated[float | None, option(_QUALITY, min=0, max=bitstream.MAX_QUALITY)] = None,
+    effort: Annotated[int, option(_EFFORT, min=0, max=10)] = 0,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -130,14 +94,12 @@ def encode(
     folders inside are left out, and named. A folder's manifest.jsonl says what was made of which photo and how: start
     a run that was cut off again, and it goes on.
     """
-    if sum(value is not None for value in (bpp, max_bytes, quality)) > 1:
-        raise ArgumentError(
-            "--bpp, --max-bytes and --quality exclude each other: pass one of them."
-        )
+    _one_of(bpp=bpp, max_bytes=max_bytes, quality=quality)
+    _one_of(workers=workers, scheduler=scheduler)
     if target.suffix.lower() in IMAGE_SUFFIXES:
         raise ArgumentError(f"{target}: named like a picture. Call the stream {target.stem}.skf.")
     plan = make_plan(source, target, ".skf", force, list_images, ImageError)
-    networks = _networks(weights, (device, dtype), plan.is_folder, (workers, scheduler))
+    networks = _networks(plan.is_folder, weights, device, dtype, workers or scheduler)
     how = Encoding(networks, bpp, max_bytes, quality, effort, max_pixels)
 
     def line(name: str, made: Made) -> str:
@@ -148,8 +110,7 @@ def encode(
         item = Item(str(name), photo_from(source), str(target))
         with _effort_bar(name.name, effort) as on_progress:
             made = how.make(item, on_progress)
-        write(target, made.data)
-        _said_beside(target)(line(name.name, made))
+        _give(target, made.data, line(name.name, made))
         return
     with Manifest.opened(target, how.settings, _model(networks), note) as manifest:
         plan = leave_out(plan, force, manifest)
@@ -158,57 +119,13 @@ def encode(
 
 
 def decode(
-    source: Annotated[
-        Path,
-        typer.Argument(metavar="IN.skf", help="A stream, a folder of .skf files, or - for stdin."),
-    ],
-    target: Annotated[
-        Path,
-        typer.Argument(
-            metavar="OUT.png",
-            help="Picture to write (.png, .webp, .jpg), - for stdout; a folder if IN is one.",
-        ),
-    ],
-    stage: Annotated[
-        Stage | None,
-        typer.Option(
-            help="How far: the line drawing, the fast preview, or the refined picture. Default: the finest that the "
-            "weights have, refined with those that come with the package.",
-            show_default=False,
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Stage refined: sampling steps, 1 to 8; more take longer. Default: 1.",
-            show_default=False,
-        ),
-    ] = None,
-    realism: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Stage refined: from 0 (most faithful) to 1 (most realistic: detail is invented). Default: 1.",
-            show_default=False,
-        ),
-    ] = None,
-    refiner: Annotated[
-        Path | None,
-        typer.Option(
-            help="Stage refined: folder of a refiner. Default: the one that comes with the package.",
-            show_default=False,
-        ),
-    ] = None,
-    format: Annotated[
-        Format | None,
-        typer.Option(
-            help="Kind of the pictures of a folder, or of one on stdout; png and webp are lossless, jpg has quality "
-            "95. A single file's kind is its name's. Default: png.",
-            show_default=False,
-        ),
-    ] = None,
+    source: Annotated[Path, typer.Argument(metavar="IN.skf", help=_STREAM)],
+    target: Annotated[Path, typer.Argument(metavar="OUT.png", help=_PICTURE_OUT)],
+    stage: Annotated[Stage | None, option(_STAGE)] = None,
+    steps: Annotated[int | None, option(_STEPS, min=1)] = None,
+    realism: Annotated[float | None, option(_REALISM, min=0, max=1)] = None,
+    refiner: Annotated[Path | None, option(_REFINER)] = None,
+    format: Annotated[Format | None, option(_FORMAT)] = None,
     weights: Weights = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -224,6 +141,7 @@ def decode(
     --keep-going decodes without its damage. In a folder, a bad stream is reported and the others go on; the exit
     status tells. Other files and folders inside are left out, and named.
     """
+    _one_of(workers=workers, scheduler=scheduler)
     piped = is_stdout(target) and not target.suffix
     is_file = not os.path.isdir(source)
     if format is not None and is_file and not piped and target.suffix.lower() != f".{format}":
@@ -236,12 +154,8 @@ def decode(
     asked = Stage.REFINED if dials else stage  # a dial is a wish for what it turns
     suffix = f".{format or Format.PNG}"
     plan = make_plan(source, target, suffix, force, _list_streams, StreamError)
-    numbers = (device, dtype)
-    networks = _networks(weights, numbers, plan.is_folder, (workers, scheduler), refiner)
+    networks = _networks(plan.is_folder, weights, device, dtype, workers or scheduler, refiner)
     how = Decoding(networks, asked and asked.value, tuple(dials.items()), max_pixels, keep_going)
-
-    def read(path: Path) -> bytes:
-        return read_stream(path, max_pixels)
 
     def line(name: str, made: Made) -> str:
         if made.missing:
@@ -253,17 +167,28 @@ def decode(
         output = f"stdout{suffix}" if piped else str(target)
         name = label(source)
         made = how.make(Item(str(name), stream_from(source, max_pixels), output))
-        write(target, made.data)
-        _said_beside(target)(line(name.name, made))
+        _give(target, made.data, line(name.name, made))
         return
     plan = leave_out(plan, force)
     with doing(plan, how, workers, scheduler) as do:
-        run_plan(plan, read, do, line, "decoded")
+        run_plan(plan, partial(read_stream, max_pixels=max_pixels), do, line, "decoded")
 
 
-def _said_beside(target: Path) -> Callable[[str], None]:
-    """Where the summary of an output goes: never into the output."""
-    return note if is_stdout(target) else say
+def _one_of(**options: object) -> None:
+    """Refuse options that exclude each other.
+
+    Raises:
+        ArgumentError: more than one is given.
+    """
+    if sum(value is not None for value in options.values()) > 1:
+        *names, last = (f"--{name.replace('_', '-')}" for name in options)
+        raise ArgumentError(f"{', '.join(names)} and {last} exclude each other: pass one of them.")
+
+
+def _give(target: Path, data: bytes, line: str) -> None:
+    """Write an output, and print its summary, never into it."""
+    write(target, data)
+    (note if is_stdout(target) else say)(line)
 
 
 def _facts(name: str, made: Made) -> str:
@@ -274,42 +199,30 @@ def _facts(name: str, made: Made) -> str:
 
 
 def _networks(
-    weights: Path | None,
-    numbers: tuple[str, str],
     is_folder: bool,
-    spread: tuple[int | None, str | None],
+    weights: Path | None,
+    device: str,
+    dtype: str,
+    spread: int | str | None,
     refiner: Path | None = None,
 ) -> Networks:
     """What to load; for a folder with paths and hashes that mean the same in other processes.
 
-    Args:
-        numbers: device and data type.
-
     Raises:
-        ArgumentError: workers for a single file, or both kinds of workers.
+        ArgumentError: workers for a single file.
         WeightsError: the weights are missing.
     """
     if not is_folder:
-        if any(spread):
-            raise ArgumentError(
-                "--workers and --scheduler are for folders: drop them for one file."
-            )
-        return Networks(_text(weights), "", *numbers, _text(refiner))
-    if all(spread):
-        raise ArgumentError(
-            "--workers and --scheduler exclude each other: a scheduler has its workers."
-        )
+        if spread:
+            raise ArgumentError("--workers and --scheduler are for folders: drop them for a file.")
+        return Networks(weights and str(weights), "", device, dtype, refiner and str(refiner))
     from ..weights_io import SHIPPED, weights_file
 
     file = weights_file(weights)
     if not file.is_file():
         raise WeightsError(f"{file}: no such weights file. Check the path.")
     name = str(weights) if str(weights) in SHIPPED else weights and str(weights.absolute())
-    return Networks(name, sha256_of(file), *numbers, refiner and str(refiner.absolute()))
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+    return Networks(name, sha256_of(file), device, dtype, refiner and str(refiner.absolute()))
 
 
 def _model(networks: Networks) -> str:

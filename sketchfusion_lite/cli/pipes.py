@@ -41,33 +41,19 @@ def label(source: Path) -> Path:
 
 
 def photo_from(source: Path) -> bytes:
-    """The bytes of a picture file.
-
-    Raises:
-        ImageError: it cannot be read, or has 2 GiB or more.
-    """
-    if not is_stdin(source):
-        return read_photo(source)
-    return read_whole(_stdin(), "stdin")
+    """The bytes of a picture file; :class:`.ImageError` where it cannot be read, or has 2 GiB or more."""
+    return read_whole(_stdin(), "stdin") if is_stdin(source) else read_photo(source)
 
 
 def stream_from(source: Path, max_pixels: int) -> bytes:
-    """The bytes of a ``.skf`` file, within bounds.
-
-    Raises:
-        StreamError: it cannot be read, or is no intact stream.
-    """
-    if not is_stdin(source):
-        return read_stream(source, max_pixels)
-    return read_bounded(_stdin(), max_pixels, "stdin")
+    """The bytes of a ``.skf`` file, within bounds; :class:`.StreamError` where it is no intact stream."""
+    if is_stdin(source):
+        return read_bounded(_stdin(), max_pixels, "stdin")
+    return read_stream(source, max_pixels)
 
 
 def write(target: Path, data: bytes) -> None:
-    """Write an output: a file as a whole or not at all, standard output as it is.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Write an output: a file as a whole or not at all, standard output as it is; or raise :class:`.OutputError`."""
     if not is_stdout(target):
         atomic_write_bytes(target, data)
         return
@@ -81,11 +67,7 @@ def write(target: Path, data: bytes) -> None:
 
 
 def check_stdout() -> None:
-    """Refuse to fill a terminal with bytes.
-
-    Raises:
-        ArgumentError: standard output is one.
-    """
+    """Refuse, by an :class:`.ArgumentError`, to fill a terminal with bytes."""
     if sys.stdout.isatty():
         raise ArgumentError(
             "-: standard output is a terminal, and the output no text. Redirect it: > FILE, or | COMMAND."

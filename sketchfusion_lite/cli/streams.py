@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,37 +14,17 @@ from rich.table import Table
 from .. import __version__, bitstream
 from ..errors import WeightsError
 from .console import note, say, show
+from .options import KeepGoing, MaxPixels, option
 from .pipes import label, stream_from
 
-MaxPixels = Annotated[
-    int,
-    typer.Option("--max-pixels", min=1, metavar="PIXELS", help="Refuse pictures larger than this."),
-]
-KeepGoing = Annotated[
-    bool,
-    typer.Option(
-        "--keep-going", help="Go on with a damaged stream, without its damaged part; says so."
-    ),
-]
+_STREAM = "Stream to describe, - for standard input; without one, this installation is described."
+_WEIGHTS = "Weights file (.safetensors) whose model id to compare. Default: the shipped one."
 
 
 def info(
-    source: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="[IN.skf]",
-            help="Stream to describe, - for standard input; without one, this installation is described.",
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object and nothing else.")
-    ] = False,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="Weights file (.safetensors) whose model id to compare. Default: the shipped one."
-        ),
-    ] = None,
+    source: Annotated[Path | None, typer.Argument(metavar="[IN.skf]", help=_STREAM)] = None,
+    as_json: Annotated[bool, option("Print one JSON object and nothing else.", "--json")] = False,
+    weights: Annotated[Path | None, option(_WEIGHTS)] = None,
     max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
     keep_going: KeepGoing = False,
 ) -> None:
@@ -83,11 +63,7 @@ def info(
 
 
 def describe_installation(weights: Path | None = None) -> dict[str, str]:
-    """Version, models and what ``--device auto --dtype auto`` means here; the one thing here that imports torch.
-
-    Args:
-        weights: file to look at; None for the shipped ones.
-    """
+    """Version, models and what ``--device auto --dtype auto`` means here; the one thing here that imports torch."""
     import torch
 
     from ..hardware import choose_device, choose_dtype, describe_choice
@@ -99,9 +75,7 @@ def describe_installation(weights: Path | None = None) -> dict[str, str]:
     return {"version": __version__, **models, "networks (auto)": networks, "processor": threads}
 
 
-def missing_text(
-    source: Path, missing: tuple[str, ...] | list[str], keep_going: bool = False
-) -> str:
+def missing_text(source: Path, missing: Sequence[str], keep_going: bool) -> str:
     """Say what a truncated or damaged stream lacks."""
     what = "truncated or damaged" if keep_going else "truncated"
     return f"{source}: {what}, without {' and '.join(missing)} section; it decodes coarser"
@@ -110,14 +84,7 @@ def missing_text(
 def describe(
     path: Path, data: bytes, stream: bitstream.Stream, weights: Path | None = None
 ) -> dict[str, Any]:
-    """Everything that ``info --json`` prints.
-
-    Args:
-        path: of the stream.
-        data: the whole file.
-        stream: the same, parsed.
-        weights: file to check against; None for the shipped ones.
-    """
+    """Everything that ``info --json`` prints of a stream, checked against ``weights``, None for the shipped ones."""
     header = stream.header
     return {
         "file": str(path),
@@ -143,14 +110,14 @@ def _matching_weights(model_id: int, weights: Path | None) -> dict[str, Any] | N
     codecs = _codecs(weights)
     if not codecs:
         return None
-    fitting = [name for name, own in codecs.items() if own == model_id]
-    name = fitting[0] if fitting else next(iter(codecs))
-    return {"file": name, "model_id": f"{codecs[name]:#06x}", "decodes": bool(fitting)}
+    name = next((name for name, own in codecs.items() if own == model_id), next(iter(codecs)))
+    own = codecs[name]
+    return {"file": name, "model_id": f"{own:#06x}", "decodes": own == model_id}
 
 
 def _codecs(weights: Path | None) -> dict[str, int]:
     """Model id of every codec among a weights file, or the shipped ones."""
-    shipped = Path(str(resources.files("sketchfusion_lite") / "weights"))
+    shipped = Path(__file__).parents[1] / "weights"
     files = [weights] if weights else sorted(shipped.glob("*.safetensors"))
     found = {file.name: entropy_model_id(file) for file in files}
     return {name: own for name, own in found.items() if own is not None}
