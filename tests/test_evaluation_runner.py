@@ -28,12 +28,9 @@ from sketchfusion_lite.errors import (
     OutputError,
     ResultsError,
 )
-from sketchfusion_lite.evaluation import running, table
-from sketchfusion_lite.evaluation.comparison import Comparison
-from sketchfusion_lite.evaluation.measuring import PhotoTask
-from sketchfusion_lite.evaluation.metrics import measure
+from sketchfusion_lite.evaluation import table
+from sketchfusion_lite.evaluation.metrics import Comparison, measure
 from sketchfusion_lite.evaluation.operating import parse_codec, parse_rates
-from sketchfusion_lite.evaluation.parcels import parcels
 from sketchfusion_lite.evaluation.peers import PEERS
 from sketchfusion_lite.evaluation.realism import kept_sets
 from sketchfusion_lite.evaluation.runner import evaluate

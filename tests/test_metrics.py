@@ -15,8 +15,7 @@ from torch import Tensor
 from sketchfusion_lite import datasets
 from sketchfusion_lite.errors import ArgumentError, DownloadError, EvaluationError, ImageError
 from sketchfusion_lite.evaluation import metrics
-from sketchfusion_lite.evaluation.comparison import Comparison
-from sketchfusion_lite.evaluation.metrics import METRICS, Metrics, measure
+from sketchfusion_lite.evaluation.metrics import METRICS, Comparison, Metrics, measure
 from sketchfusion_lite.images import to_uint8
 from sketchfusion_lite.perception import load_dists, load_lpips
 from sketchfusion_lite.trunks import LAYERS
