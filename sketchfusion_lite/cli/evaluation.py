@@ -131,7 +131,7 @@ def evaluate(
     show(_summary(mean_rows(rows)))
     say(f"{out}  {len(rows)} rows")
     if fid:
-        from ..evaluation.realism import kept_sets
+        from ..evaluation.pictures import kept_sets
 
         _say_fid(kept_sets(folder, rows, pictures), network, out.with_suffix(".fid.csv"))
     failed = _report_problems(rows)
@@ -194,7 +194,8 @@ def fid(
     Both compare sets, not pictures, and need many patches. FID of 24 Kodak photos (192 patches) is far too large and
     compares codecs on these photos at best; KID has no such bias.
     """
-    from ..evaluation.realism import inception, sets_of_folder
+    from ..evaluation.pictures import sets_of_folder
+    from ..evaluation.realism import inception
 
     if out is not None:
         check_target(out, force)
