@@ -24,21 +24,6 @@ from ..errors import ArgumentError
 THRESHOLDS = torch.linspace(0.02, 0.98, 49)
 
 
-@dataclass(frozen=True)
-class BoundaryScore:
-    """Best F-measure over one threshold for the whole set (ODS).
-
-    Attributes:
-        f_measure, precision, recall: in [0, 1], at ``threshold``.
-        threshold: the best one.
-    """
-
-    f_measure: float
-    precision: float
-    recall: float
-    threshold: float
-
-
 def thin(boundaries: Tensor) -> Tensor:
     """Keep only ridges: pixels that are the largest along the direction across the boundary.
 
@@ -81,10 +66,19 @@ def dilate(values: Tensor, radius: int) -> Tensor:
     return grown
 
 
-def count_above(values: Tensor) -> Tensor:
-    """How many values exceed each of ``THRESHOLDS``."""
-    ordered = values.flatten().sort().values
-    return (len(ordered) - torch.searchsorted(ordered, THRESHOLDS, right=True)).float()
+@dataclass(frozen=True)
+class BoundaryScore:
+    """Best F-measure over one threshold for the whole set (ODS).
+
+    Attributes:
+        f_measure, precision, recall: in [0, 1], at ``threshold``.
+        threshold: the best one.
+    """
+
+    f_measure: float
+    precision: float
+    recall: float
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -123,9 +117,13 @@ def boundary_curve(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -
     """
     if not isinstance(tolerance, int) or tolerance < 0:
         raise ArgumentError(f"tolerance={tolerance!r}: give a whole number of pixels, 0 or more.")
-    right = torch.zeros(len(THRESHOLDS))
-    drawn = torch.zeros(len(THRESHOLDS))
-    found = torch.zeros(len(THRESHOLDS))
+
+    def above(values: Tensor) -> Tensor:
+        """How many values exceed each threshold."""
+        ordered = values.flatten().sort().values
+        return (len(ordered) - torch.searchsorted(ordered, THRESHOLDS, right=True)).float()
+
+    right, drawn, found = torch.zeros(3, len(THRESHOLDS))
     marked = 0.0
     for number, (prediction, human) in enumerate(pairs, start=1):
         _check_maps(prediction, human, f"pair {number}")
@@ -135,9 +133,9 @@ def boundary_curve(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -
         marked += float(truth.sum())
         # A marked pixel is found at every threshold below the strongest ridge near it.
         reach = dilate(ridges, tolerance)
-        drawn += count_above(ridges)
-        right += count_above(ridges[near_truth])
-        found += count_above(reach[truth])
+        drawn += above(ridges)
+        right += above(ridges[near_truth])
+        found += above(reach[truth])
     if not marked:
         raise ArgumentError(
             "pairs: people marked nothing in any of them. Give maps with boundaries."
@@ -162,8 +160,3 @@ def _check_maps(prediction: Tensor, human: Tensor, name: str) -> None:
     if prediction.shape != human.shape:
         sizes = " and ".join(f"{each.shape[3]}x{each.shape[2]}" for each in (prediction, human))
         raise ArgumentError(f"{name}: sizes {sizes} differ.")
-
-
-def boundary_f_measure(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -> BoundaryScore:
-    """The best F-measure over one threshold for the whole set; arguments as :func:`boundary_curve` takes them."""
-    return boundary_curve(pairs, tolerance).best
