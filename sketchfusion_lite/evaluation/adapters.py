@@ -25,7 +25,7 @@ from ..images import load_image, to_pil
 from ..refiner_io import shipped_refiner
 from ..weights_io import weights_file
 from .operating import OURS, PEER_NAMES, CodecSpec
-from .peers import PEERS, Peer, PeerTrials
+from .peers import PEERS, Coded, Peer, PeerTrials
 
 if TYPE_CHECKING:
     from ..codec import SketchFusionCodec
@@ -79,28 +79,6 @@ class Picture:
         if key not in self._made:
             self._made[key] = make()
         return self._made[key]
-
-
-@dataclass(frozen=True)
-class Coded:
-    """A photo within a budget, decoded from its bytes.
-
-    Attributes:
-        data: the whole file.
-        image: what a receiver sees, of the original's size.
-        quality: the setting that the budget led to, on the codec's own scale; None where there is none.
-        scale: share of width and height that was coded.
-        encode_s: seconds of the encoder; with the search for the budget where it is part of the codec (ours, PICS),
-            without it for peers.
-        decode_s: seconds from bytes to picture.
-    """
-
-    data: bytes
-    image: Image.Image
-    quality: float | None
-    scale: float
-    encode_s: float
-    decode_s: float
 
 
 class Codec(Protocol):
@@ -235,9 +213,7 @@ class _Peer:
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
         key = ("peer", self.peer.name)
         trials = picture.once(key, lambda: PeerTrials(picture.image, self.peer))
-        file = trials.at_most(max_bytes, self.scales)
-        quality = float(file.quality)
-        return Coded(file.data, file.image, quality, file.scale, file.encode_s, file.decode_s)
+        return trials.at_most(max_bytes, self.scales)
 
 
 class _Pics:

@@ -188,7 +188,7 @@ def _results(picture: Picture, comparison: Comparison, coded: Coded) -> Row:
         "status": OK,
         "bytes": len(coded.data),
         "bpp": len(coded.data) * 8 / picture.pixels,
-        "quality": coded.quality,
+        "quality": float(coded.quality),
         "scale": coded.scale,
         "encode_s": coded.encode_s,
         "decode_s": coded.decode_s,

@@ -9,14 +9,11 @@ it invents is as common in photos. The protocol goes back to Mentzer et al. [1],
 of MS-ILLM [4]; network and formulas are those of the package ``torch-fidelity``, the weights are the original ones,
 pinned by their hash.
 
-**Bias.** FID [2] of few patches is far too large: covariances of 2,048 features need many thousands of patches. A
-768x512 photo gives 6 + 2 patches, so Kodak's 24 photos give 192, where [1] used 28,650 of 428 photos. Such FIDs rank
-codecs on the *same* photos at best, and never compare with published ones.
-
-KID [3] is unbiased however few the patches, and ``kid_std`` says how much it varies. The usual estimate supposes
-independent sets. Here each patch has its original on the other side, which lowers that estimate by a share of one over
-the number of patches: much, beside a small KID of few patches. So these pairs are left out (a U-statistic): equal sets
-give exactly 0, and with many patches nothing changes.
+**Bias.** FID [2] of few patches is far too large: covariances of 2,048 features need many thousands. Kodak's 24 photos
+give 192, where [1] used 28,650. Such FIDs rank codecs on the *same* photos at best, and never compare with published
+ones. KID [3] is unbiased however few the patches. Its usual estimate supposes independent sets; here each patch has its
+original on the other side. So these pairs are left out (a U-statistic): equal sets give exactly 0, and with many
+patches nothing changes.
 
 References:
     [1] Mentzer et al., "High-Fidelity Generative Image Compression" (HiFiC), NeurIPS 2020, appendix.
