@@ -284,9 +284,10 @@ def test_one_door_for_all_metrics(metric: str, spoil, pair: tuple[Tensor, Tensor
 def test_a_metric_that_is_no_number_is_an_error(
     pair: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metrics, "psnr", lambda a, b: math.nan)
-    with pytest.raises(EvaluationError, match="psnr is nan"):
-        Comparison(pair[0], ("psnr",)).measure(pair[1])
+    monkeypatch.setattr(metrics, "_value", lambda *_: math.nan)
+    for compute in (measure, lambda a, b: Comparison(a).measure(b)):
+        with pytest.raises(EvaluationError, match="psnr is nan"):
+            compute(*pair)
 
 
 def test_only_what_was_asked_for(pair: tuple[Tensor, Tensor]) -> None:

@@ -20,6 +20,7 @@ from sketchfusion_lite.errors import (
     UnsupportedStream,
 )
 from sketchfusion_lite.evaluation import pics
+from sketchfusion_lite.evaluation.edge_codecs import CODECS, candidates
 from sketchfusion_lite.evaluation.pics import decode_pics, encode_pics, parse_pics
 
 CAPTION = "a café by the sea, in the evening"
@@ -91,15 +92,15 @@ def test_each_codec_is_lossless(kind, size):
     elif kind == "single pixel":
         edges[-1, -1] = 1
     tags = set()
-    for tag, payload in pics._candidates(edges):
-        assert np.array_equal(pics._CODECS[tag][1](payload, *size), edges.astype(bool))
+    for tag, payload in candidates(edges):
+        assert np.array_equal(CODECS[tag][1](payload, *size), edges.astype(bool))
         tags.add(tag)
-    assert tags == set(pics._CODECS)
+    assert tags == set(CODECS)
 
 
 def test_the_smallest_codec_is_taken(stream):
     edges = stream.edge_map[0, 0].numpy().astype(np.uint8)
-    sizes = {tag: len(payload) for tag, payload in pics._candidates(edges)}
+    sizes = {tag: len(payload) for tag, payload in candidates(edges)}
     assert stream.edge_bytes == min(sizes.values()) and sizes[stream.data[3]] == stream.edge_bytes
 
 

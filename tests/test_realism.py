@@ -26,10 +26,11 @@ from sketchfusion_lite.errors import (
     ImageError,
     OutputError,
 )
-from sketchfusion_lite.evaluation import keeping, realism
+from sketchfusion_lite.evaluation import pictures, realism
 from sketchfusion_lite.evaluation.adapters import Picture, Workbench
 from sketchfusion_lite.evaluation.operating import parse_codec
-from sketchfusion_lite.evaluation.realism import PictureSet, cut_patches, patch_fid
+from sketchfusion_lite.evaluation.pictures import PictureSet, kept_sets, sets_of_folder
+from sketchfusion_lite.evaluation.realism import cut_patches, patch_fid
 from sketchfusion_lite.evaluation.runner import evaluate
 from sketchfusion_lite.images import load_image, save_image, to_pil
 
@@ -321,13 +322,13 @@ def test_kept_pictures_are_what_was_measured(small: Path, tmp_path: Path) -> Non
     for row in rows:
         photo = Picture(small / row["image"])
         coded = bench.open(parse_codec(row["codec"])).at_most(photo, int(RATE * photo.pixels / 8))
-        path = keeping.picture_path(tmp_path / "kept", row)
+        path = pictures.picture_path(tmp_path / "kept", row)
         with Image.open(path) as kept:
             assert kept.format == "PNG" and np.array_equal(kept, coded.image)
         error = (load_image(path) - load_image(photo.path)).square().mean()
         assert -10 * error.log10().item() == pytest.approx(row["psnr"], abs=1e-3)
-        assert keeping.holds(tmp_path / "kept", row)
-        assert not keeping.holds(tmp_path / "kept", row | {"model": "another"})
+        assert pictures.holds(tmp_path / "kept", row)
+        assert not pictures.holds(tmp_path / "kept", row | {"model": "another"})
 
 
 def test_pictures_can_be_had_later_and_lose_no_metric(small: Path, tmp_path: Path) -> None:
@@ -338,25 +339,25 @@ def test_pictures_can_be_had_later_and_lose_no_metric(small: Path, tmp_path: Pat
     assert len(measured) == 4 and {row["metrics"] for row in rows} == {"psnr+ms_ssim"}
     assert [row["ms_ssim"] for row in rows] == [row["ms_ssim"] for row in first]
     run(small, out, kept, on_row=lambda *each: pytest.fail("all pictures are there"))
-    save_image(load_image(small / "a.png"), keeping.picture_path(kept, rows[0]))  # of no row
+    save_image(load_image(small / "a.png"), pictures.picture_path(kept, rows[0]))  # of no row
     run(small, out, kept, on_row=lambda *each: measured.append(each))
-    assert len(measured) == 5 and keeping.holds(kept, rows[0])
+    assert len(measured) == 5 and pictures.holds(kept, rows[0])
 
 
 def test_what_does_not_fit_leaves_no_old_picture(small: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     row = {"codec": "jpeg", "rate": 0.001, "image": "a.png"}
-    path = keeping.picture_path(kept, row)
+    path = pictures.picture_path(kept, row)
     path.parent.mkdir(parents=True)
     path.write_bytes(b"of an earlier run")
     rows = evaluate(small, ["jpeg"], [0.001], tmp_path / "t.csv", metrics=["psnr"], pictures=kept)
     assert {row["status"] for row in rows} == {"does not fit"} and not path.exists()
-    assert realism.kept_sets(small, rows, kept) == []
+    assert kept_sets(small, rows, kept) == []
 
 
 def test_names_of_kept_pictures() -> None:
     def path(codec: str, rate: float = 0.045, image: str = "x.jpg") -> str:
-        return keeping.picture_path("", {"codec": codec, "rate": rate, "image": image}).as_posix()
+        return pictures.picture_path("", {"codec": codec, "rate": rate, "image": image}).as_posix()
 
     assert path("avif/2") == "avif_2/0.045/x.png"
     assert path("refined:realism=0.8,steps=2", 1.0) == "refined_realism=0.8,steps=2/1/x.png"
@@ -382,23 +383,23 @@ def test_pictures_that_cannot_be_written(small: Path, tmp_path: Path) -> None:
 def test_sets_of_folders(small: Path, tmp_path: Path) -> None:
     kept, notes = tmp_path / "kept", []
     rows = run(small, tmp_path / "t.csv", kept)
-    by_rows = realism.kept_sets(small, rows, kept)
+    by_rows = kept_sets(small, rows, kept)
     assert [(each.codec, each.rate, len(each.pairs)) for each in by_rows] == [
         ("jpeg", RATE, 2),
         ("webp/2", RATE, 2),
     ]
-    assert realism.sets_of_folder(small, kept) == by_rows
+    assert sets_of_folder(small, kept) == by_rows
 
     other = tmp_path / "mine"
     other.mkdir()
     save_image(load_image(small / "a.png"), other / "a.webp")
     save_image(load_image(small / "a.png"), other / "z.png")
-    (found,) = realism.sets_of_folder(small, other, notes.append)
+    (found,) = sets_of_folder(small, other, notes.append)
     assert found == PictureSet("mine", None, ((small / "a.png", other / "a.webp"),))
     assert len(notes) == 1 and "z.png: no original" in notes[0]
     (other / "a.webp").unlink()
     with pytest.raises(ImageError, match="no picture named as one of"):
-        realism.sets_of_folder(small, other)
+        sets_of_folder(small, other)
 
 
 @needs_package
