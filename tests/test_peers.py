@@ -1,4 +1,4 @@
-"""Peers: never over budget, the finest quality that fits, honest about scale and bytes; every codec on a small photo."""
+"""Peers: never over budget, the finest quality that fits, honest about scale and bytes; all of them on a photo."""
 
 from __future__ import annotations
 
