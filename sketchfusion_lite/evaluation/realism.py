@@ -45,8 +45,6 @@ from ..images import ImageSource, load_image, to_uint8
 from .pictures import PictureSet
 
 __all__ = [
-    "PATCH",
-    "Network",
     "Realism",
     "cut_patches",
     "inception",
@@ -288,13 +286,9 @@ def write_sets(path: str | Path, rows: Iterable[dict[str, Any]]) -> Path:
         OutputError: it cannot be written.
     """
     (entry,) = datasets.manifest("inception").files
-    made = {
-        "patch": PATCH,
-        "weights": entry["sha256"][:16],
-        "torch_fidelity": _torch_fidelity().__version__,
-        "torch": torch.__version__,
-        "library": __version__,
-    }
+    made = {"patch": PATCH, "weights": entry["sha256"][:16]}
+    made |= {"torch_fidelity": _torch_fidelity().__version__, "torch": torch.__version__}
+    made["library"] = __version__
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=[*_COLUMNS, *made], lineterminator="\n")
     writer.writeheader()
