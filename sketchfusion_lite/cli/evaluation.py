@@ -55,7 +55,11 @@ def evaluate(
         ),
     ] = "",
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes, of one thread and about 2 GB each.")
+        int,
+        typer.Option(
+            min=1,
+            help="Processes, of one thread and about 2 GB each; several need the extra sweep.",
+        ),
     ] = 1,
     scheduler: Scheduler = None,
     seed: Annotated[int, typer.Option(help="Of the random numbers, where a codec takes any.")] = 0,
