@@ -32,10 +32,10 @@ from ..errors import (
 from ..files import text_of
 from ..folders import read_photo
 from ..weights_io import folder_stamp, require_same_weights
-from . import pictures
 from .adapters import Coded, Picture, Workbench
 from .metrics import METRICS, Comparison
 from .operating import OURS, CodecSpec
+from .pictures import png
 from .table import COLUMNS, DOES_NOT_FIT, FAILED, NOT_INSTALLED, OK, SCHEMA, Row
 
 __all__ = ["Measured", "Measuring", "PhotoTask", "measure"]
@@ -91,7 +91,7 @@ class Measuring:
         seed: of torch's generator at the start of every row. Our decoders seed their noise by the stream.
         weights, refiner, device: see :class:`.adapters.Workbench`.
         weights_sha256: of our codec's weights, if they are not those of the library.
-        with_pictures: whether decoded pictures are wanted.
+        pictures: folder that decoded pictures shall go to; None keeps none.
     """
 
     metrics: tuple[str, ...] = METRICS
@@ -100,7 +100,7 @@ class Measuring:
     refiner: str | None = None
     device: str = "cpu"
     weights_sha256: str = ""
-    with_pictures: bool = False
+    pictures: str | None = None
 
     def rows(self, task: PhotoTask, bench: Workbench) -> Iterator[Measured]:
         """Measure a photo; each row is yielded as soon as it is known.
@@ -130,8 +130,8 @@ class Measuring:
                 continue
             found, coded = _row(picture, comparison, bench, spec, rate)
             row |= found
-            wanted = self.with_pictures and coded is not None
-            yield row, pictures.png(row, coded.image) if wanted else None
+            wanted = self.pictures is not None and coded is not None
+            yield row, png(row, coded.image) if wanted else None
 
 
 def measure(how: Measuring, task: PhotoTask) -> list[Measured]:

@@ -98,12 +98,11 @@ def missing(
     photos: list[Path],
     points: list[tuple[CodecSpec, float]],
     how: Measuring,
-    pictures: str | None,
 ) -> list[PhotoTask]:
     def done(row: Row | None) -> bool:
         if row is None or row["status"] != OK:
             return row is not None and row["status"] in FINAL
-        has_picture = pictures is None or holds(pictures, row)
+        has_picture = how.pictures is None or holds(how.pictures, row)
         return has_picture and set(how.metrics) <= set(row["metrics"].split("+"))
 
     tasks = []

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -111,29 +112,23 @@ def evaluate(
     out = checks.path("out", out)
     chosen = check_metrics(metrics, "metrics")
     given = {"weights": weights, "refiner": refiner, "pictures": pictures}
-    files = {name: path and str(checks.path(name, path)) for name, path in given.items()}
+    files = {name: str(checks.path(name, path)) for name, path in given.items() if path is not None}
     if scheduler is None:
         device = choose_device(device)
-        _check_there(files["weights"], files["refiner"])
+        _check_there(files.get("weights"), files.get("refiner"))
     else:  # its workers know their devices
         checks.kind("scheduler", scheduler, (str, os.PathLike), "an address or a file")
         checks.text("device", device)
-    folder_of_pictures = files.pop("pictures")
-    how = Measuring(
-        tuple(name for name in METRICS if name in chosen),
-        seed,
-        device=str(device),
-        with_pictures=folder_of_pictures is not None,
-        **files,
-    )
+    chosen = tuple(name for name in METRICS if name in chosen)
+    how = Measuring(chosen, seed, device=str(device), **files)
     specs = tuple(dict.fromkeys(parse_codec(codec) for codec in codecs))
-    points = [(spec, rate) for spec in specs for rate in parse_rates(rates)]
+    points = list(product(specs, parse_rates(rates)))
     if not specs:
         raise ArgumentError("codecs: none is given. Name at least one.")
     photos = list_images(folder)
     if not photos:
         raise ImageError(f"{folder}: holds no picture.")
-    if how.with_pictures:
+    if how.pictures is not None:
         kept_pictures.check_names(photos)
     if not table.is_csv(out):
         table.require_pyarrow()  # now, not after hours
@@ -145,12 +140,12 @@ def evaluate(
         rows = known_rows(out, report)
         say_others(rows, photos, out)
         check_same(rows, seed, bench, photos, specs, out)
-        tasks = missing(rows, photos, points, how, folder_of_pictures)
-        run = _Run(out, rows, sum(len(t.points) for t in tasks), folder_of_pictures, on_row)
+        tasks = missing(rows, photos, points, how)
+        run = _Run(how, bench, out, rows, sum(len(task.points) for task in tasks), on_row)
         if scheduler is None and workers == 1:
-            run.here(how, tasks, bench)
+            run.here(tasks)
         elif tasks:
-            run.on_workers(how, tasks, bench, workers, scheduler)
+            run.on_workers(tasks, workers, scheduler)
         table.write_table(out, rows.values())
         table.journal_path(out).unlink(missing_ok=True)
     return sorted(rows.values(), key=table.key)
@@ -160,17 +155,18 @@ def evaluate(
 class _Run:
     """What a run has reached: rows go into the journal, then into ``rows``."""
 
+    how: Measuring
+    bench: Workbench
     out: Path
     rows: dict[tuple, Row]
     total: int
-    pictures: str | None
     on_row: OnRow | None
     done: int = 0
 
     def record(self, measured: Measured) -> None:
         row, picture = measured
-        if self.pictures is not None:
-            kept_pictures.keep(self.pictures, row, picture)
+        if self.how.pictures is not None:
+            kept_pictures.keep(self.how.pictures, row, picture)
         journal.append(table.journal_path(self.out), row)
         row = with_known_metrics(row, self.rows.get(table.key(row)))
         self.rows[table.key(row)] = row
@@ -178,24 +174,17 @@ class _Run:
         if self.on_row:
             self.on_row(row, self.done, self.total)
 
-    def here(self, how: Measuring, tasks: Iterable[PhotoTask], bench: Workbench) -> None:
+    def here(self, tasks: Iterable[PhotoTask]) -> None:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # as in a worker
         try:
             for task in tasks:
-                for measured in how.rows(task, bench):
+                for measured in self.how.rows(task, self.bench):
                     self.record(measured)
         finally:
             torch.set_num_threads(threads)
 
-    def on_workers(
-        self,
-        how: Measuring,
-        tasks: list[PhotoTask],
-        bench: Workbench,
-        workers: int,
-        scheduler: str | None,
-    ) -> None:
+    def on_workers(self, tasks: list[PhotoTask], workers: int, scheduler: str | None) -> None:
         parts = [part for task in tasks for part in task.by_family()]
 
         def packed() -> Iterator[PhotoTask]:
@@ -203,10 +192,10 @@ class _Run:
                 try:
                     yield part.packed()
                 except ImageError:  # what cannot be read cannot be sent: its rows say so from here
-                    self.here(how, [part], bench)
+                    self.here([part])
 
         lost: dict[str, WorkersError] = {}
-        work = partial(measure, _elsewhere(how))
+        work = partial(measure, _elsewhere(self.how))
         with (
             open_client(min(workers, len(parts)), scheduler) as client,
             contextlib.closing(spread(client, work, packed())) as results,
@@ -229,15 +218,12 @@ class _Run:
 
 def _elsewhere(how: Measuring) -> Measuring:
     """The same for a worker, which has another current folder and may have other files under the same names."""
-    sha256 = ""
     if how.weights is not None and how.weights not in SHIPPED:
-        how, sha256 = (
-            replace(how, weights=str(Path(how.weights).absolute())),
-            sha256_of(how.weights),
-        )
+        weights = str(Path(how.weights).absolute())
+        how = replace(how, weights=weights, weights_sha256=sha256_of(weights))
     if how.refiner is not None:
         how = replace(how, refiner=str(Path(how.refiner).absolute()))
-    return replace(how, weights_sha256=sha256)
+    return how
 
 
 def _check_there(weights: str | None, refiner: str | None) -> None:
