@@ -83,21 +83,16 @@ def test_captions(drawing, caption):
     assert parse_pics(encode_pics(drawing, caption, detector).data).caption == caption
 
 
-@pytest.mark.parametrize("kind", ["empty", "full", "noise", "single pixel"])
 @pytest.mark.parametrize("size", [(1, 1), (7, 9), (33, 64), (1, 40)])
-def test_each_codec_is_lossless(kind, size):
-    edges = np.zeros(size, np.uint8)
-    if kind == "full":
-        edges[:] = 1
-    elif kind == "noise":
-        edges[:] = np.random.default_rng(0).integers(0, 2, size)
-    elif kind == "single pixel":
-        edges[-1, -1] = 1
-    tags = set()
-    for tag, payload in candidates(edges):
-        assert np.array_equal(CODECS[tag][1](payload, *size), edges.astype(bool))
-        tags.add(tag)
-    assert tags == set(CODECS)
+def test_each_codec_is_lossless(size):
+    single = np.zeros(size, np.uint8)
+    single[-1, -1] = 1
+    noise = np.random.default_rng(0).integers(0, 2, size).astype(np.uint8)
+    for edges in (np.zeros(size, np.uint8), np.ones(size, np.uint8), noise, single):
+        payloads = dict(candidates(edges))
+        assert set(payloads) == set(CODECS)
+        for tag, payload in payloads.items():
+            assert np.array_equal(CODECS[tag][1](payload, *size), edges.astype(bool))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.9, 0.6, 0.35])
@@ -124,20 +119,12 @@ def test_a_budget_too_small_says_what_is_needed(drawing):
         encode_pics(drawing, CAPTION, detector, max_bytes=needed - 1)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"caption": "é" * 501},
-        {"threshold": 0.0},
-        {"threshold": 1.0},
-        {"max_side": 0},
-        {"max_side": 1},
-        {"detector": lambda image: image},
-    ],
-)
-def test_arguments_out_of_range(drawing, options):
-    with pytest.raises(ArgumentError):
-        encode_pics(drawing, **{"caption": "", "detector": detector} | options)
+def test_arguments_out_of_range(drawing):
+    sides = [{"max_side": 0}, {"max_side": 1}]
+    others = [{"caption": "é" * 501}, {"threshold": 0.0}, {"threshold": 1.0}]
+    for options in (*sides, *others, {"detector": lambda image: image}):
+        with pytest.raises(ArgumentError):
+            encode_pics(drawing, **{"caption": "", "detector": detector} | options)
 
 
 def test_the_shipped_detector_is_the_default(drawing, shipped_codec):
@@ -189,29 +176,18 @@ def forge(stream: pics.PicsStream, payload: bytes | None = None, **changes: int)
     return body + struct.pack("<I", zlib.crc32(body))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"width": 0},
-        {"height": 0},
-        {"divisor": 0},
-        {"divisor": 65},
-        {"codec": 7},
-        {"text": 1001},
-        {"text": 5},
-        {"caption": 2001},
-        {"caption": 3},
-        {"edges": 2**32 - 1},
-        {"width": 65535, "height": 65535},
-    ],
-)
-def test_absurd_headers_are_refused_before_memory_is_taken(stream, changes):
+ABSURD = "width=0 height=0 divisor=0 divisor=65 codec=7 text=1001 text=5 caption=2001 caption=3"
+
+
+@pytest.mark.parametrize("change", [*ABSURD.split(), f"edges={2**32 - 1}", "width=65535"])
+def test_absurd_headers_are_refused_before_memory_is_taken(stream, change):
     assert forge(stream) == stream.data
-    data = forge(stream, **changes)
+    name, value = change.split("=")
+    data = forge(stream, **{name: int(value)})
     tracemalloc.start()
     try:
         with pytest.raises(StreamError):
-            parse_pics(data)
+            parse_pics(data, max_pixels=10**6)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

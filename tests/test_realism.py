@@ -297,9 +297,8 @@ def test_kept_pictures_are_what_was_measured(small: Path, tmp_path: Path) -> Non
 
 
 def test_pictures_can_be_had_later_and_lose_no_metric(small: Path, tmp_path: Path) -> None:
-    out, kept = tmp_path / "t.csv", tmp_path / "kept"
+    out, kept, measured = tmp_path / "t.csv", tmp_path / "kept", []
     first = run(small, out, None, metrics=("psnr", "ms_ssim"))
-    measured = []
     rows = run(small, out, kept, on_row=lambda *each: measured.append(each))
     assert len(measured) == 4 and {row["metrics"] for row in rows} == {"psnr+ms_ssim"}
     assert [row["ms_ssim"] for row in rows] == [row["ms_ssim"] for row in first]
@@ -311,8 +310,7 @@ def test_pictures_can_be_had_later_and_lose_no_metric(small: Path, tmp_path: Pat
 
 def test_what_does_not_fit_leaves_no_old_picture(small: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    row = {"codec": "jpeg", "rate": 0.001, "image": "a.png"}
-    path = pictures.picture_path(kept, row)
+    path = pictures.picture_path(kept, {"codec": "jpeg", "rate": 0.001, "image": "a.png"})
     path.parent.mkdir(parents=True)
     path.write_bytes(b"of an earlier run")
     rows = evaluate(small, ["jpeg"], [0.001], tmp_path / "t.csv", metrics=["psnr"], pictures=kept)

@@ -205,8 +205,7 @@ class _Peer:
     """A codec with a range of qualities, at one size or several."""
 
     def __init__(self, spec: CodecSpec, peer: Peer, model: str) -> None:
-        if not peer.available():
-            raise DependencyMissing.for_extra(peer.package, peer.extra, f"the codec {peer.name}")
+        peer.require()
         self.peer, self.scales = peer, spec.scales
         self.model, self.version = model, peer.version()
 

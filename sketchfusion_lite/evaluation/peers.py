@@ -22,7 +22,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from ..errors import ArgumentError, BudgetTooSmall, DependencyMissing, PeerError
+from ..errors import ArgumentError, BudgetTooSmall, PeerError
 from .peer_codecs import AVIF, PEERS, Peer
 
 __all__ = ["AVIF", "PEERS", "SCALES", "Coded", "Peer", "PeerFile", "PeerTrials", "encode_at_most"]
@@ -87,8 +87,7 @@ class PeerTrials:
     """
 
     def __init__(self, image: Image.Image, peer: Peer = AVIF) -> None:
-        if not peer.available():
-            raise DependencyMissing.for_extra(peer.package, peer.extra, f"the codec {peer.name}")
+        peer.require()
         self.image, self.peer = image, peer
         self._small: dict[float, Image.Image] = {}
         self._files: dict[tuple[float, int], tuple[bytes, float]] = {}
