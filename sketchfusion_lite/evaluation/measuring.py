@@ -113,23 +113,20 @@ class Measuring:
         blank |= {"image": text_of(task.path.name), "schema": SCHEMA, "seed": self.seed}
         blank |= {"library": __version__, "torch": torch.__version__}
         blank |= {"metrics": "+".join(self.metrics)}
-        picture, problem = None, None
         try:
             data = read_photo(task.path) if task.data is None else task.data
             blank |= {"image_sha256": hashlib.sha256(data).hexdigest()[:16]}
             picture = Picture(task.path, data, task.caption)
-            blank |= {"width": picture.image.width, "height": picture.image.height}
         except ImageError as error:
-            problem = _problem(FAILED, error)
-        comparison = picture and Comparison(picture.image, self.metrics, self.device)
+            for spec, rate in task.points:
+                yield blank | {"codec": spec.text, "rate": rate} | _problem(FAILED, error), None
+            return
+        blank |= {"width": picture.image.width, "height": picture.image.height}
+        comparison = Comparison(picture.image, self.metrics, self.device)
         for spec, rate in task.points:
             torch.manual_seed(self.seed)
-            row = blank | {"codec": spec.text, "rate": rate}
-            if picture is None:
-                yield row | problem, None
-                continue
             found, coded = _row(picture, comparison, bench, spec, rate)
-            row |= found
+            row = blank | {"codec": spec.text, "rate": rate} | found
             wanted = self.pictures is not None and coded is not None
             yield row, png(row, coded.image) if wanted else None
 
