@@ -151,7 +151,7 @@ def test_every_truncation_and_flipped_bit_is_refused(stream):
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        (lambda data: b"\x89PNG" + data, NotAStream, ""),
+        (lambda data: b"\x89PNG" + data, NotAStream, "does not start"),
         (lambda data: data[:2] + b"\x09" + data[3:], UnsupportedStream, "version 9"),
         (lambda data: data + b"\0", CorruptStream, "checksum"),
     ],
