@@ -3,9 +3,10 @@
     load                                    seconds to import torch and the library, to load codec and refiner
     ours PHOTO BYTES [STEPS]                encode within BYTES and decode, with STEPS refining steps if given
     size WIDTH HEIGHT                       seconds of encode, preview and refined, of a smooth picture
+    zoo MODEL QUALITY WIDTH HEIGHT          seconds of an architecture of CompressAI with random weights
     PEER PHOTO BYTES QUALITY SCALE          the same with a classical codec, at a quality and scale known to fit
 
-Prints one JSON object. Torch is imported by the first three only: a classical codec does not need it.
+Prints one JSON object. Torch is imported by the first four only: a classical codec does not need it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -54,8 +56,7 @@ def size(width: int, height: int) -> dict[str, float]:
     codec = load_codec(device="cpu", dtype="float32")
     _ = codec.refiner
     torch.manual_seed(0)
-    coarse, sides = torch.rand(1, 3, height // 16, width // 16), (height, width)
-    picture = torch.nn.functional.interpolate(coarse, size=sides, mode="bicubic").clamp(0, 1)
+    picture = smooth_noise(width, height)
     repeats = 3 if width * height < 2_000_000 else 1
 
     def timed(action: Callable[[], Any]) -> tuple[Any, float]:
@@ -72,6 +73,40 @@ def size(width: int, height: int) -> dict[str, float]:
     _, refined = timed(lambda: codec.decode(encoded.data, "refined"))
     found = {"encode": encode, "preview": preview, "refined": refined - preview}
     return found | {"peak MB": peak_with_children()}
+
+
+def zoo(model: str, quality: int, width: int, height: int) -> dict[str, float]:
+    """Seconds of a network with *random* weights, after a warm-up on a small picture, and peak memory in MB.
+
+    Its pictures are noise, so neither quality nor bytes are returned.
+    """
+    import torch
+    from compressai.zoo import image_models
+
+    from sketchfusion_lite.evaluation import zoo
+    from sketchfusion_lite.images import to_pil
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = image_models[model](quality, pretrained=False).eval()
+    network.update(force=True)
+    picture = to_pil(smooth_noise(width, height))
+    for shown in (picture.crop((0, 0, 64, 64)), picture):
+        started = time.perf_counter()
+        data = zoo.encode(network, shown, quality)
+        encoded = time.perf_counter()
+        zoo.decode(lambda _: network, data, [quality])
+        found = {"encode": encoded - started, "decode": time.perf_counter() - encoded}
+    return found | {"peak MB": peak_megabytes()}
+
+
+def smooth_noise(width: int, height: int) -> Any:
+    """A picture as a tensor ``(1, 3, height, width)`` in [0, 1], by torch's global generator."""
+    import torch
+
+    coarse = torch.rand(1, 3, -(-height // 16), -(-width // 16))
+    size = (height, width)
+    return torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
 
 
 def peer(name: str, photo: str, max_bytes: int, quality: int, scale: float) -> dict[str, float]:
@@ -94,11 +129,18 @@ def peak_with_children() -> float:
     The system counts towards a child what its parent held when it started it, so a child counts only where it grew
     beyond that.
     """
-    from sketchfusion_lite.evaluation.machine import peak_megabytes
-
     own = peak_megabytes()
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return own + (child if child > own else 0.0)
+
+
+def peak_megabytes() -> float:
+    """Largest resident memory of this process so far, on Linux; other systems lack the file.
+
+    Not ``ru_maxrss``: that of a child starts at what its parent had.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def main(arguments: list[str]) -> None:
@@ -107,6 +149,8 @@ def main(arguments: list[str]) -> None:
         found = load()
     elif what == "size":
         found = size(*map(int, rest))
+    elif what == "zoo":
+        found = zoo(rest[0], *map(int, rest[1:]))
     elif what == "ours":
         found = ours(rest[0], *map(int, rest[1:]))
     else:

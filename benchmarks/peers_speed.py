@@ -26,7 +26,6 @@ from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.conditioning import DEFAULT_STEPS
 from sketchfusion_lite.errors import SketchFusionError
 from sketchfusion_lite.evaluation.peers import PEERS, Peer, PeerFile, PeerTrials
-from sketchfusion_lite.evaluation.zoo import architecture_cost
 from sketchfusion_lite.samples import load_photo
 
 from .common import machine, markdown, write_rows
@@ -142,9 +141,13 @@ def _remade(
 
 def zoo_cost(model: str, width: int, height: int, quality: int = ZOO_QUALITY) -> Cost:
     """An architecture of CompressAI with random weights."""
-    found = architecture_cost(model, quality, width, height)
+    found = in_process(
+        "benchmarks.alone", "zoo", model, quality, width, height, OMP_NUM_THREADS="1"
+    )
     name = f"{model}, quality {quality} (random weights)"
-    return Cost(name, found.encode_s, found.decode_s, found.peak_mb, macs=zoo_macs(model, quality))
+    return Cost(
+        name, found["encode"], found["decode"], found["peak MB"], macs=zoo_macs(model, quality)
+    )
 
 
 def zoo_macs(model: str, quality: int = ZOO_QUALITY, side: int = 64) -> float:

@@ -15,12 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from sketchfusion_lite.evaluation.machine import peak_megabytes
 from sketchfusion_lite.samples import SAMPLES, sample_path
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.recipe import load_recipe
 from sketchfusion_lite.weights_io import load_codec_weights, shipped_weights
 
+from .alone import peak_megabytes
 from .flops import count_macs, has_bfloat16
 from .timing import in_process
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import torch
 from hypothesis import strategies as st
 
+from benchmarks.alone import peak_megabytes
 from sketchfusion_lite import bitstream
 from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.errors import SketchFusionError
-from sketchfusion_lite.evaluation.machine import peak_megabytes
 from sketchfusion_lite.images import load_image
 
 from .corpus import pictures, streams

@@ -162,6 +162,12 @@ def test_memory_counts_programs_that_were_started():
     assert alone.peak_with_children() > 10
 
 
+def test_architectures_are_timed_with_random_weights():
+    cost = peers_speed.zoo_cost("bmshj2018-factorized", 96, 64)
+    assert "random weights" in cost.codec and cost.bytes is cost.search_s is None
+    assert cost.encode_s > 0 and cost.decode_s > 0 and cost.peak_mb > 50
+
+
 def test_a_process_that_fails_says_why():
     with pytest.raises(RuntimeError, match="NOCODEC"):
         timing.in_process("benchmarks.alone", "NOCODEC", "no.png", 1, 1, 1)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sketchfusion_lite.cues import sobel
 from sketchfusion_lite.errors import ArgumentError
-from sketchfusion_lite.evaluation.boundaries import THRESHOLDS, boundary_curve, boundary_f_measure
+from sketchfusion_lite.evaluation.boundaries import THRESHOLDS, boundary_curve
 from sketchfusion_lite.images import to_pil
 from sketchfusion_workbook.lessons.cues import blinded
 
@@ -51,7 +51,7 @@ def test_scenes_repeat_and_differ_by_seed_and_half(scenes):
 def test_texture_is_what_fools_a_fixed_filter(scenes):
     def score(contrast: float) -> float:
         drawn = [scenes.textured_scene(seed, contrast=contrast) for seed in range(3)]
-        return boundary_f_measure((sobel(s.image), s.boundaries) for s in drawn).f_measure
+        return boundary_curve((sobel(s.image), s.boundaries) for s in drawn).best.f_measure
 
     assert score(0.0) > 0.8
     assert score(0.8) < 0.5
@@ -75,7 +75,6 @@ def test_the_curve_holds_the_best_score_and_all_others():
     guess = 0.6 * truth + 0.3 * truth.roll(12, 2)  # a weaker line where there is none
     curve = boundary_curve([(guess, truth)])
     assert torch.equal(curve.thresholds, THRESHOLDS)
-    assert curve.best == boundary_f_measure([(guess, truth)])
     assert curve.best.f_measure == pytest.approx(1.0) and 0.3 <= curve.best.threshold < 0.6
     assert float(curve.precision[0]) == pytest.approx(0.5)
     assert float(curve.recall[-1]) == 0
@@ -105,7 +104,7 @@ def test_maps_are_checked(spoil, words: str):
 @pytest.mark.parametrize("pairs", [[], [(torch.ones(1, 1, 9, 9), torch.zeros(1, 1, 9, 9))]])
 def test_nothing_marked_is_no_score_of_zero(pairs: list):
     with pytest.raises(ArgumentError, match="marked nothing"):
-        boundary_f_measure(pairs)
+        boundary_curve(pairs)
 
 
 # --------------------------------------------------------------------------------------------------

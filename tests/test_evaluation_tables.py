@@ -19,7 +19,6 @@ from sketchfusion_lite.evaluation.curves import (
     bd_table,
     measured_curve,
     overlap,
-    published_curve,
 )
 from sketchfusion_lite.evaluation.summary import equal_bytes, kindest, mean_rows
 from sketchfusion_workbook.lessons import published
@@ -27,41 +26,27 @@ from sketchfusion_workbook.lessons.published import PUBLISHED, load_published
 
 BPP = (0.03, 0.05, 0.08, 0.12)
 PSNR = (22.0, 23.5, 25.0, 26.0)
+BASE = Curve("base", "psnr", BPP, PSNR)
+MEASURED = ("bytes", "bpp", "psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
 
 
 def row(codec: str, image: str, rate: float, psnr: float, lpips: float, **more) -> dict:
     """A row of a table, as far as it matters here; 100x100 pixels, the budget used up."""
-    return {
-        "codec": codec,
-        "image": image,
-        "rate": rate,
-        "width": 100,
-        "height": 100,
-        "status": "ok",
-        "bytes": round(rate * 1250),
-        "bpp": rate,
-        "needed_bytes": None,
-        "psnr": psnr,
-        "ms_ssim": None,
-        "lpips_alex": lpips,
-        "lpips_vgg": None,
-        "dists": None,
-        "encode_s": 0.5,
-        "decode_s": 0.25,
-        **more,
-    }
+    row = {"codec": codec, "image": image, "rate": rate, "width": 100, "height": 100}
+    row |= {"status": "ok", "needed_bytes": None, "encode_s": 0.5, "decode_s": 0.25}
+    row |= dict.fromkeys(MEASURED) | {"bytes": round(rate * 1250), "bpp": rate}
+    return row | {"psnr": psnr, "lpips_alex": lpips, **more}
 
 
 def too_large(codec: str, image: str, rate: float, needed: int) -> dict:
-    missing = dict.fromkeys(("bytes", "bpp", "psnr", "lpips_alex", "encode_s", "decode_s"))
-    return (
-        row(codec, image, rate, 0, 0)
-        | missing
-        | {
-            "status": "does not fit",
-            "needed_bytes": needed,
-        }
-    )
+    missing = dict.fromkeys((*MEASURED, "encode_s", "decode_s"))
+    missing |= {"status": "does not fit", "needed_bytes": needed}
+    return row(codec, image, rate, 0, 0) | missing
+
+
+def moved(name: str, rate: float = 1.0, psnr: float = 0.0) -> Curve:
+    """The base, at other rates or qualities."""
+    return Curve(name, "psnr", tuple(b * rate for b in BPP), tuple(p + psnr for p in PSNR))
 
 
 ROWS = [
@@ -78,26 +63,26 @@ ROWS = [
 
 def test_means_and_what_does_not_fit():
     table = {line["codec"]: line for line in mean_rows(ROWS)}
-    assert table["refined"]["psnr"] == 25 and table["refined"]["lpips_alex"] == 0.25
-    assert table["refined"]["bytes"] == 50 and table["refined"]["needed_bpp"] is None
-    assert (table["avif"]["fits"], table["avif"]["photos"]) == (1, 2)
-    assert table["avif"]["psnr"] == 23 and table["avif"]["needed_bpp"] == 125 * 8 / 1e4
-    assert table["webp"]["status"] == "does not fit" and table["webp"]["psnr"] is None
-    assert table["webp"]["needed_bpp"] == 0.16 and table["refined"]["ms_ssim"] is None
+    ours, avif, webp = (table[codec] for codec in ("refined", "avif", "webp"))
+    assert ours["psnr"] == 25 and ours["lpips_alex"] == 0.25 and ours["bytes"] == 50
+    assert ours["needed_bpp"] is ours["ms_ssim"] is None and ours["note"] == ""
+    assert (avif["fits"], avif["photos"]) == (1, 2)
+    assert avif["psnr"] == 23 and avif["needed_bpp"] == 125 * 8 / 1e4
+    assert webp["status"] == "does not fit" and webp["psnr"] is None
+    assert webp["needed_bpp"] == 0.16
 
 
 def test_equal_bytes():
     table = {line["codec"]: line for line in equal_bytes(ROWS, "refined", rates=(0.04, 0.07))}
     assert list(table) == ["avif", "avif/2", "webp"]
-    half = table["avif/2"]
+    native, half, webp = table.values()
     assert half["ratio"] == pytest.approx(0.25 / 0.30) and half["d_psnr"] == pytest.approx(-0.25)
     assert (half["wins"], half["psnr_wins"], half["compared"], half["note"]) == (1, 1, 2, "")
-    native = table["avif"]
     assert native["compared"] == native["fits"] == 1, "means over the photos that both fit"
     assert native["ratio"] == pytest.approx(0.2 / 0.6) and native["psnr_ours"] == 24
     assert native["note"] == "does not fit on 1 of 2 photos" and native["needed_bpp"] == 0.1
-    assert table["webp"]["ratio"] is None and table["webp"]["fits"] == 0
-    assert table["webp"]["note"] == "does not fit on 2 of 2 photos"
+    assert webp["ratio"] is None and webp["fits"] == 0
+    assert webp["note"] == "does not fit on 2 of 2 photos"
     with pytest.raises(ArgumentError, match=r"no rows of 'vvc'.*avif"):
         equal_bytes(ROWS, "refined", ["vvc"])
     with pytest.raises(ArgumentError, match="a distance"):
@@ -108,11 +93,7 @@ def test_a_mean_is_over_all_its_photos_or_undefined():
     rows = [r | {"ms_ssim": 0.9} if r["image"] == "a" else r for r in ROWS]
     line = {line["codec"]: line for line in mean_rows(rows)}["refined"]
     assert line["ms_ssim"] is None and line["note"] == "ms_ssim of 1 of 2 pictures"
-    assert line["psnr"] == 25 and mean_rows(ROWS)[-1]["note"] == ""
-    rows = [
-        r | {"lpips_alex": None} if r["codec"] == "avif/2" and r["image"] == "b" else r
-        for r in ROWS
-    ]
+    rows = [*ROWS[:3], ROWS[3] | {"lpips_alex": None}]
     (half,) = equal_bytes(rows, "refined", ["avif/2"], (0.04,))
     assert half["ratio"] is half["wins"] is half["lpips_alex_theirs"] is None
     assert "lpips_alex of 3 of 4" in half["note"] and half["d_psnr"] == pytest.approx(-0.25)
@@ -133,9 +114,8 @@ def test_a_photo_counts_once(function):
 
 
 def test_the_size_that_suits_a_peer_best_counts():
-    more = [row("avif", "b", 0.04, 24.0, 0.10), row("jpegxl", "a", 0.04, 24.0, 0.9)]
-    rows = [r for r in ROWS if (r["codec"], r["image"]) != ("avif", "b")] + more
-    rows.append(row("jpegxl", "b", 0.04, 24.0, 0.9))
+    rows = [*ROWS[:5], row("avif", "b", 0.04, 24.0, 0.10)]
+    rows += [row("jpegxl", image, 0.04, 24.0, 0.9) for image in "ab"]
     lines = equal_bytes(rows, "refined", rates=(0.04,))
     assert [(line["peer"], line["codec"]) for line in kindest(lines)] == [
         ("avif", "avif/2"),  # 0.30 on average, at full size 0.35
@@ -152,15 +132,13 @@ def test_the_size_that_suits_a_peer_best_counts():
 
 @pytest.mark.parametrize("method", ["pchip", "akima"])
 def test_known_distances(method):
-    base = Curve("base", "psnr", BPP, PSNR)
-    assert bd_rate(base, base, method) == pytest.approx(0, abs=1e-9)
-    assert bd_metric(base, base, method) == pytest.approx(0, abs=1e-9)
-    half = Curve("half", "psnr", tuple(b / 2 for b in BPP), PSNR)
-    assert bd_rate(base, half, method) == pytest.approx(-50)
-    assert bd_rate(half, base, method) == pytest.approx(100)
-    better = Curve("better", "psnr", BPP, tuple(p + 1.5 for p in PSNR))
-    assert bd_metric(base, better, method) == pytest.approx(1.5)
-    assert bd_rate(base, better, method) < 0
+    assert bd_rate(BASE, BASE, method) == pytest.approx(0, abs=1e-9)
+    assert bd_metric(BASE, BASE, method) == pytest.approx(0, abs=1e-9)
+    half, better = moved("half", rate=0.5), moved("better", psnr=1.5)
+    assert bd_rate(BASE, half, method) == pytest.approx(-50)
+    assert bd_rate(half, BASE, method) == pytest.approx(100)
+    assert bd_metric(BASE, better, method) == pytest.approx(1.5)
+    assert bd_rate(BASE, better, method) < 0
 
 
 def test_distances_of_a_distance_keep_their_sign():
@@ -174,25 +152,23 @@ def test_distances_of_a_distance_keep_their_sign():
 
 
 @pytest.mark.parametrize(
-    ("shift", "rate", "words"),
+    ("function", "rate", "shift", "words"),
     [
-        (3.99, 10.0, "0.13% of their quality"),
-        (3.0, 10.0, "14.29% of"),
-        (0.1, 3.9, "0.92% of their log-rate"),
+        (bd_rate, 10.0, 3.99, "0.13% of their quality"),
+        (bd_rate, 10.0, 3.0, "14.29% of their quality"),
+        (bd_metric, 3.9, 0.1, "0.92% of their log-rate"),
     ],
 )
-def test_a_number_that_rests_on_little_says_so(shift, rate, words):
-    base = Curve("base", "psnr", BPP, PSNR)
-    far = Curve("far", "psnr", tuple(b * rate for b in BPP), tuple(p + shift for p in PSNR))
-    function = bd_metric if "rate" in words else bd_rate
-    with pytest.warns(SketchFusionWarning, match=words):
-        function(base, far)
+def test_a_number_that_rests_on_little_says_so(function, rate, shift, words):
+    with pytest.warns(SketchFusionWarning, match=words) as caught:
+        function(BASE, moved("far", rate, shift))
+    assert caught[0].filename == __file__
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.99, 4.5])
 def test_a_table_has_no_number_for_a_sliver(shift):
     rows = [
-        row(codec, "a", bpp, psnr + more, 0.1, bpp=bpp)
+        row(codec, "a", bpp, psnr + more, 0.1)
         for codec, more in (("vvc", 0.0), ("avif", shift))
         for bpp, psnr in zip(BPP, PSNR, strict=True)
     ]
@@ -207,9 +183,8 @@ def test_an_infinite_value_is_named_and_never_in_a_curve():
     with pytest.raises(ArgumentError, match=r"psnr of vvc at 0\.12 bpp is inf for b"):
         measured_curve(rows, "vvc", "psnr")
     assert mean_rows(rows)[-1]["psnr"] == float("inf")
-    (line,) = equal_bytes(
-        [*rows, *(r | {"codec": "refined"} for r in rows)], "refined", rates=(0.12,)
-    )
+    both = [*rows, *(r | {"codec": "refined"} for r in rows)]
+    (line,) = equal_bytes(both, "refined", rates=(0.12,))
     assert line["d_psnr"] is None and line["psnr_wins"] == 0
 
 
@@ -221,13 +196,27 @@ def test_what_is_no_curve():
     ):
         with pytest.raises(ArgumentError, match=words):
             Curve("x", "psnr", BPP, values)
-    base = Curve("base", "psnr", BPP, PSNR)
-    with pytest.raises(ArgumentError, match="do not overlap"):
-        bd_rate(base, Curve("far", "psnr", BPP, (30.0, 31.0, 32.0, 33.0)))
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (moved("far", psnr=8), "do not overlap"),
+        (Curve("x", "ms_ssim", BPP, (0.6, 0.7, 0.8, 0.9)), "other metrics"),
+        (Curve("VTM", "psnr", BPP, PSNR, "CompressAI"), "one is published"),
+    ],
+)
+def test_what_cannot_be_compared(other, words):
+    for function in (bd_rate, bd_metric):
+        for pair in ((BASE, other), (other, BASE)):
+            if "overlap" not in words or function is bd_rate:
+                with pytest.raises(ArgumentError, match=words):
+                    function(*pair)
     with pytest.raises(ArgumentError, match="choose one of pchip, akima"):
-        bd_rate(base, base, "cubic")
-    with pytest.raises(ArgumentError, match="other metrics"):
-        bd_rate(base, Curve("x", "ms_ssim", BPP, (0.6, 0.7, 0.8, 0.9)))
+        bd_rate(BASE, BASE, "cubic")
+    mixed = [row("vvc", "a", 0.1, 25, 0.1), row("vvc", "a", 0.2, 26, 0.1, source="CompressAI")]
+    with pytest.raises(ArgumentError, match="published points among measured"):
+        measured_curve(mixed, "vvc", "psnr")
 
 
 def test_tables_of_distances():
@@ -244,10 +233,7 @@ def test_tables_of_distances():
     ]
     table = bd_table(rows, "vvc")
     assert [(line["codec"], line["metric"]) for line in table] == [
-        ("refined", "psnr"),
-        ("webp", "psnr"),
-        ("refined", "lpips_alex"),
-        ("webp", "lpips_alex"),
+        (codec, metric) for metric in ("psnr", "lpips_alex") for codec in ("refined", "webp")
     ]
     for line in table[::2]:
         assert line["bd_rate"] == pytest.approx(-50) and line["overlap"] == 1
@@ -257,10 +243,9 @@ def test_tables_of_distances():
 
 
 def test_bjontegaard_is_named_when_absent(monkeypatch):
-    base = Curve("base", "psnr", BPP, PSNR)
     monkeypatch.setitem(sys.modules, "bjontegaard", None)
     with pytest.raises(DependencyMissing, match=r"bjontegaard.*\[peers\]"):
-        bd_rate(base, base)
+        bd_rate(BASE, BASE)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -280,33 +265,16 @@ def test_every_published_row_has_a_source(name):
 def test_known_published_points():
     points = load_published("kodak_perceptual")
     pics = [p for p in points if p["method"] == "Text-Sketch"]
-    assert sorted((round(p["bpp"], 4), p["psnr"]) for p in pics) == [
-        (0.0163, 11.66),
-        (0.0281, 11.4),
-    ]
-    curve = published_curve(load_published("kodak_curves"), "VTM", "psnr")
-    assert curve.source == "CompressAI: vtm.json" and curve.values[0] == pytest.approx(
-        26.145, abs=1e-3
-    )
-    bpg = published_curve(load_published("kodak_curves"), "BPG", "psnr")
-    assert -40 < bd_rate(bpg, curve) < -10, "VTM needs less than BPG"
-
-
-def test_published_is_not_mixed_with_measured():
-    points = load_published("kodak_curves")
-    vtm = published_curve(points, "VTM", "psnr")
-    ours = Curve("refined", "psnr", (0.1, 0.2, 0.4), (28.0, 30.0, 32.0))
-    for pair in ((vtm, ours), (ours, vtm)):
-        with pytest.raises(ArgumentError, match="one is published"):
-            bd_rate(*pair)
-        with pytest.raises(ArgumentError, match="one is published"):
-            bd_metric(*pair)
-    mixed = [row("vvc", "a", 0.1, 25, 0.1), row("vvc", "a", 0.2, 26, 0.1, source="CompressAI")]
-    with pytest.raises(ArgumentError, match="published points among measured"):
-        measured_curve(mixed, "vvc", "psnr")
-    several = [{"method": "VTM", "bpp": b, "psnr": 20 + b, "source": str(b)} for b in (0.1, 0.2)]
-    with pytest.raises(ArgumentError, match="several sources"):
-        published_curve(several, "VTM", "psnr")
+    known = [(0.0163, 11.66), (0.0281, 11.4)]
+    assert sorted((round(p["bpp"], 4), p["psnr"]) for p in pics) == known
+    curves = {}
+    for method in ("BPG", "VTM"):
+        found = [p for p in load_published("kodak_curves") if p["method"] == method]
+        bpp, psnr = zip(*sorted((p["bpp"], p["psnr"]) for p in found), strict=True)
+        curves[method] = Curve(method, "psnr", bpp, psnr, found[0]["source"])
+    assert curves["VTM"].source == "CompressAI: vtm.json"
+    assert curves["VTM"].values[0] == pytest.approx(26.145, abs=1e-3)
+    assert -40 < bd_rate(curves["BPG"], curves["VTM"]) < -10, "VTM needs less than BPG"
 
 
 def test_missing_or_unsourced_files_are_named(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from sketchfusion_lite.entropy import (
     scale_of_index,
     symbol_likelihood,
 )
-from sketchfusion_lite.evaluation.boundaries import boundary_f_measure, dilate, thin
+from sketchfusion_lite.evaluation.boundaries import boundary_curve, dilate, thin
 from sketchfusion_lite.images import load_image
 from sketchfusion_lite.model import ModelConfig, SketchFusionModel
 from sketchfusion_lite.samples import load_photo
@@ -193,10 +193,13 @@ def test_dropped_tone_changes_the_preview_only():
 def test_f_measure_of_perfect_shifted_and_empty_predictions():
     truth = torch.zeros(1, 1, 40, 60)
     truth[..., 20, 10:50] = 1.0
-    assert boundary_f_measure([(truth, truth)]).f_measure == pytest.approx(1.0)
-    assert boundary_f_measure([(truth.roll(2, 2), truth)]).f_measure == pytest.approx(1.0)
-    assert boundary_f_measure([(truth.roll(9, 2), truth)]).f_measure < 0.05
-    assert boundary_f_measure([(torch.zeros_like(truth), truth)]).f_measure == 0.0
+    for guess, low, high in (
+        (truth, 0.999, 1.0),
+        (truth.roll(2, 2), 0.999, 1.0),
+        (truth.roll(9, 2), 0.0, 0.05),
+        (torch.zeros_like(truth), 0.0, 0.0),
+    ):
+        assert low <= boundary_curve([(guess, truth)]).best.f_measure <= high
 
 
 def test_thinning_keeps_the_ridge():

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy import linalg
 from typer.testing import CliRunner
 
 from sketchfusion_lite import datasets
@@ -26,10 +25,11 @@ from sketchfusion_lite.errors import (
     ImageError,
     OutputError,
 )
-from sketchfusion_lite.evaluation import keeping, realism
+from sketchfusion_lite.evaluation import pictures, realism
 from sketchfusion_lite.evaluation.adapters import Picture, Workbench
 from sketchfusion_lite.evaluation.operating import parse_codec
-from sketchfusion_lite.evaluation.realism import PictureSet, cut_patches, patch_fid
+from sketchfusion_lite.evaluation.pictures import PictureSet, kept_sets, sets_of_folder
+from sketchfusion_lite.evaluation.realism import cut_patches, patch_fid
 from sketchfusion_lite.evaluation.runner import evaluate
 from sketchfusion_lite.images import load_image, save_image, to_pil
 
@@ -100,10 +100,7 @@ def blurred(folder: Path) -> list[Image.Image]:
     ("width", "height", "count"),
     [
         (768, 512, 6 + 2),  # Kodak: 192 patches of 24 photos
-        (512, 768, 6 + 2),
-        (256, 256, 1),
         (383, 383, 1),  # the shifted grid has 255 pixels left
-        (384, 384, 1 + 1),
         (384, 300, 1),
         (2040, 1356, 7 * 5 + 7 * 4),
         (255, 3000, 0),
@@ -125,11 +122,11 @@ def test_patches_lie_where_hific_cuts_them() -> None:
 
 
 def frechet(first: np.ndarray, second: np.ndarray) -> float:
-    """By the definition, with scipy's matrix root."""
+    """By the definition; the trace of a matrix root is the sum of the eigenvalues' roots."""
     difference = first.mean(0) - second.mean(0)
     one, two = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
-    root = linalg.sqrtm(one @ two).real
-    return float(difference @ difference + np.trace(one + two - 2 * root))
+    roots = np.sqrt(np.linalg.eigvals(one @ two).real.clip(0))
+    return float(difference @ difference + np.trace(one + two) - 2 * roots.sum())
 
 
 def kernel_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -147,26 +144,17 @@ def seen(pictures: list, network) -> np.ndarray:
 
 
 @needs_package
-def test_fid_is_the_frechet_distance(photos: Path) -> None:
-    originals, decoded, network = sorted(photos.glob("*.png")), blurred(photos), tiny_network()
+@pytest.mark.parametrize("dimensions", [6, 100], ids=["plain", "fewer patches than features"])
+def test_fid_is_the_frechet_distance(photos: Path, dimensions: int) -> None:
+    originals, decoded = sorted(photos.glob("*.png")), blurred(photos)
+    network = tiny_network(dimensions)
     found = patch_fid(originals, decoded, network=network)
     expected = frechet(seen(originals, network), seen(decoded, network))
-    assert found.fid == pytest.approx(expected, rel=1e-6) and expected > 1e-3
+    assert found.fid == pytest.approx(expected, rel=1e-4) and expected > 1e-3
     assert (found.pictures, found.patches) == (2, 10)
     same = patch_fid(originals, originals, network=network)
-    assert same.fid == pytest.approx(0, abs=1e-6)
+    assert same.fid == pytest.approx(0, abs=1e-4)
     assert same.kid == pytest.approx(0, abs=1e-12) and found.kid > 0
-
-
-@needs_package
-def test_fewer_patches_than_features(photos: Path) -> None:
-    from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
-
-    originals, decoded, network = sorted(photos.glob("*.png")), blurred(photos), tiny_network(100)
-    found = patch_fid(originals, decoded, network=network).fid
-    sets = [torch.from_numpy(seen(each, network)) for each in (originals, decoded)]
-    whole = fid_statistics_to_metric(*map(fid_features_to_statistics, sets), False)
-    assert found == pytest.approx(whole["frechet_inception_distance"], rel=1e-4)
 
 
 @needs_package
@@ -194,17 +182,19 @@ def test_kid_of_few_pairs_has_no_bias(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_package
-def test_what_cannot_be_compared(photos: Path) -> None:
-    a, b = sorted(photos.glob("*.png"))
-    network = tiny_network()
-    with pytest.raises(ArgumentError, match="2 originals, 1 decoded"):
-        patch_fid([a, b], [a], network=network)
-    with pytest.raises(ArgumentError, match="picture 2: 8 patches, its original has 2"):
-        patch_fid([a, b], [a, a], network=network)
-    with pytest.raises(ArgumentError, match=r"1 pictures give 2 patches.*need 4"):
-        patch_fid([b], [b], network=network)
-    with pytest.raises(ArgumentError, match="0 pictures"):
-        patch_fid([], [], network=network)
+@pytest.mark.parametrize(
+    ("originals", "decoded", "words"),
+    [
+        ("ab", "a", "2 originals, 1 decoded"),
+        ("ab", "aa", "picture 2: 8 patches, its original has 2"),
+        ("b", "b", r"1 pictures give 2 patches.*need 4"),
+        ("", "", "0 pictures"),
+    ],
+)
+def test_what_cannot_be_compared(photos: Path, originals: str, decoded: str, words: str) -> None:
+    sets = [[photos / f"{name}.png" for name in each] for each in (originals, decoded)]
+    with pytest.raises(ArgumentError, match=words):
+        patch_fid(*sets, network=tiny_network())
 
 
 # package and weights ----------------------------------------------------------------------------
@@ -219,13 +209,6 @@ def test_absent_package_is_said(photos: Path, monkeypatch: pytest.MonkeyPatch) -
     assert result.exit_code == DependencyMissing.exit_code and "[fid]" in result.stderr
 
 
-def test_absent_weights_are_said(home: Path) -> None:
-    with pytest.raises(DownloadError) as caught:
-        datasets.inception_weights()
-    for part in ("inception", "Connection refused", str(home), "SKETCHFUSION_MIRROR"):
-        assert part in str(caught.value)
-
-
 def pin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     """Pretend that these are the pinned weights."""
     entry = {
@@ -236,23 +219,6 @@ def pin(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     }
     chosen = Manifest("inception", "a test", "CC0", "here", (entry,))
     monkeypatch.setattr(datasets, "manifest", lambda name: chosen)
-
-
-def test_only_the_pinned_weights_are_taken(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pin(monkeypatch, b"weights")
-    mirror = tmp_path / "mirror"
-    mirror.mkdir()
-    monkeypatch.setenv("SKETCHFUSION_MIRROR", str(mirror))
-    (mirror / "inception.pth").write_bytes(b"another")
-    with pytest.raises(DownloadError, match="wrong checksum, refused"):
-        datasets.inception_weights()
-    assert not (home / "inception" / "inception.pth").exists()
-    (mirror / "inception.pth").write_bytes(b"weights")
-    assert datasets.inception_weights() == b"weights"
-    (home / "inception" / "inception.pth").write_bytes(b"damaged")
-    assert datasets.inception_weights() == b"weights", "fetched again"
 
 
 class Harmful:
@@ -321,58 +287,50 @@ def test_kept_pictures_are_what_was_measured(small: Path, tmp_path: Path) -> Non
     for row in rows:
         photo = Picture(small / row["image"])
         coded = bench.open(parse_codec(row["codec"])).at_most(photo, int(RATE * photo.pixels / 8))
-        path = keeping.picture_path(tmp_path / "kept", row)
+        path = pictures.picture_path(tmp_path / "kept", row)
         with Image.open(path) as kept:
             assert kept.format == "PNG" and np.array_equal(kept, coded.image)
         error = (load_image(path) - load_image(photo.path)).square().mean()
         assert -10 * error.log10().item() == pytest.approx(row["psnr"], abs=1e-3)
-        assert keeping.holds(tmp_path / "kept", row)
-        assert not keeping.holds(tmp_path / "kept", row | {"model": "another"})
+        assert pictures.holds(tmp_path / "kept", row)
+        assert not pictures.holds(tmp_path / "kept", row | {"model": "another"})
 
 
 def test_pictures_can_be_had_later_and_lose_no_metric(small: Path, tmp_path: Path) -> None:
-    out, kept = tmp_path / "t.csv", tmp_path / "kept"
+    out, kept, measured = tmp_path / "t.csv", tmp_path / "kept", []
     first = run(small, out, None, metrics=("psnr", "ms_ssim"))
-    measured = []
     rows = run(small, out, kept, on_row=lambda *each: measured.append(each))
     assert len(measured) == 4 and {row["metrics"] for row in rows} == {"psnr+ms_ssim"}
     assert [row["ms_ssim"] for row in rows] == [row["ms_ssim"] for row in first]
     run(small, out, kept, on_row=lambda *each: pytest.fail("all pictures are there"))
-    save_image(load_image(small / "a.png"), keeping.picture_path(kept, rows[0]))  # of no row
+    save_image(load_image(small / "a.png"), pictures.picture_path(kept, rows[0]))  # of no row
     run(small, out, kept, on_row=lambda *each: measured.append(each))
-    assert len(measured) == 5 and keeping.holds(kept, rows[0])
+    assert len(measured) == 5 and pictures.holds(kept, rows[0])
 
 
 def test_what_does_not_fit_leaves_no_old_picture(small: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
-    row = {"codec": "jpeg", "rate": 0.001, "image": "a.png"}
-    path = keeping.picture_path(kept, row)
+    path = pictures.picture_path(kept, {"codec": "jpeg", "rate": 0.001, "image": "a.png"})
     path.parent.mkdir(parents=True)
     path.write_bytes(b"of an earlier run")
     rows = evaluate(small, ["jpeg"], [0.001], tmp_path / "t.csv", metrics=["psnr"], pictures=kept)
     assert {row["status"] for row in rows} == {"does not fit"} and not path.exists()
-    assert realism.kept_sets(small, rows, kept) == []
+    assert kept_sets(small, rows, kept) == []
 
 
-def test_names_of_kept_pictures() -> None:
+def test_names_of_kept_pictures(small: Path, tmp_path: Path) -> None:
     def path(codec: str, rate: float = 0.045, image: str = "x.jpg") -> str:
-        return keeping.picture_path("", {"codec": codec, "rate": rate, "image": image}).as_posix()
+        return pictures.picture_path("", {"codec": codec, "rate": rate, "image": image}).as_posix()
 
     assert path("avif/2") == "avif_2/0.045/x.png"
     assert path("refined:realism=0.8,steps=2", 1.0) == "refined_realism=0.8,steps=2/1/x.png"
     one, two = (path(f"pics:pipeline=/models/{name}") for name in ("a/b", "a_b"))
     assert one != two and one.count("/") == two.count("/") == 2
-
-
-def test_clashing_names_are_refused(small: Path, tmp_path: Path) -> None:
-    to_pil(torch.zeros(3, 9, 9)).save(small / "a.jpg")
-    with pytest.raises(ArgumentError, match=r"a\.jpg and a\.png: .*a\.png\. Rename"):
-        run(small, tmp_path / "t.csv", tmp_path / "kept")
-
-
-def test_pictures_that_cannot_be_written(small: Path, tmp_path: Path) -> None:
     (tmp_path / "kept").write_text("in the way")
     with pytest.raises(OutputError, match="kept"):
+        run(small, tmp_path / "t.csv", tmp_path / "kept")
+    to_pil(torch.zeros(3, 9, 9)).save(small / "a.jpg")
+    with pytest.raises(ArgumentError, match=r"a\.jpg and a\.png: .*a\.png\. Rename"):
         run(small, tmp_path / "t.csv", tmp_path / "kept")
 
 
@@ -382,23 +340,23 @@ def test_pictures_that_cannot_be_written(small: Path, tmp_path: Path) -> None:
 def test_sets_of_folders(small: Path, tmp_path: Path) -> None:
     kept, notes = tmp_path / "kept", []
     rows = run(small, tmp_path / "t.csv", kept)
-    by_rows = realism.kept_sets(small, rows, kept)
+    by_rows = kept_sets(small, rows, kept)
     assert [(each.codec, each.rate, len(each.pairs)) for each in by_rows] == [
         ("jpeg", RATE, 2),
         ("webp/2", RATE, 2),
     ]
-    assert realism.sets_of_folder(small, kept) == by_rows
+    assert sets_of_folder(small, kept) == by_rows
 
     other = tmp_path / "mine"
     other.mkdir()
     save_image(load_image(small / "a.png"), other / "a.webp")
     save_image(load_image(small / "a.png"), other / "z.png")
-    (found,) = realism.sets_of_folder(small, other, notes.append)
+    (found,) = sets_of_folder(small, other, notes.append)
     assert found == PictureSet("mine", None, ((small / "a.png", other / "a.webp"),))
     assert len(notes) == 1 and "z.png: no original" in notes[0]
     (other / "a.webp").unlink()
     with pytest.raises(ImageError, match="no picture named as one of"):
-        realism.sets_of_folder(small, other)
+        sets_of_folder(small, other)
 
 
 @needs_package
@@ -413,17 +371,8 @@ def test_command_line(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(realism, "inception", lambda device: counted)
     kept, table, out = tmp_path / "kept", tmp_path / "t.csv", tmp_path / "own.csv"
     options = ["--codec", "jpeg", "--codec", "webp/2", "--rates", str(RATE), "--metrics", "psnr"]
-    command = [
-        "evaluate",
-        str(photos),
-        "--out",
-        str(table),
-        *options,
-        "--pictures",
-        str(kept),
-        "--fid",
-    ]
-    result = CliRunner().invoke(app, command)
+    command = ["evaluate", photos, "--out", table, *options, "--pictures", kept, "--fid"]
+    result = CliRunner().invoke(app, [*map(str, command)])
     assert result.exit_code == 0, result.output
     assert "KID" in result.stdout and f"{tmp_path / 't.fid.csv'}  2 sets" in result.stdout
     assert sum(looks) == 3 * 10, "originals are seen once"

@@ -55,7 +55,11 @@ def evaluate(
         ),
     ] = "",
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes, of one thread and about 2 GB each.")
+        int,
+        typer.Option(
+            min=1,
+            help="Processes, of one thread and about 2 GB each; several need the extra sweep.",
+        ),
     ] = 1,
     scheduler: Scheduler = None,
     seed: Annotated[int, typer.Option(help="Of the random numbers, where a codec takes any.")] = 0,
@@ -131,7 +135,7 @@ def evaluate(
     show(_summary(mean_rows(rows)))
     say(f"{out}  {len(rows)} rows")
     if fid:
-        from ..evaluation.realism import kept_sets
+        from ..evaluation.pictures import kept_sets
 
         _say_fid(kept_sets(folder, rows, pictures), network, out.with_suffix(".fid.csv"))
     failed = _report_problems(rows)
@@ -139,13 +143,18 @@ def evaluate(
         raise typer.Exit(EvaluationError.exit_code)
 
 
+def _table(*headings: str) -> Table:
+    table = Table(box=SIMPLE, padding=0, collapse_padding=True)
+    table.add_column("codec", overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    return table
+
+
 def _summary(means: list[dict[str, Any]]) -> Table:
     """Means per codec and rate; in place of means, why there are none."""
     columns = [name for name in _SHOWN if any(row[name] is not None for row in means)]
-    table = Table(box=SIMPLE, padding=0, collapse_padding=True)
-    table.add_column("codec", overflow="fold")
-    for heading in ("rate", "fits", *(_SHOWN[name][0] for name in columns), ""):
-        table.add_column(heading, justify="right")
+    table = _table("rate", "fits", *(_SHOWN[name][0] for name in columns), "")
     for row in means:
         values = [row["codec"], f"{row['rate']:g}", f"{row['fits']}/{row['photos']}"]
         for name in columns:
@@ -194,7 +203,8 @@ def fid(
     Both compare sets, not pictures, and need many patches. FID of 24 Kodak photos (192 patches) is far too large and
     compares codecs on these photos at best; KID has no such bias.
     """
-    from ..evaluation.realism import inception, sets_of_folder
+    from ..evaluation.pictures import sets_of_folder
+    from ..evaluation.realism import inception
 
     if out is not None:
         check_target(out, force)
@@ -231,24 +241,16 @@ def _say_fid(sets: list[Any], network: Any, out: Path | None) -> int:
             bar.update(task, description=name, advance=1)
 
         rows = measure_sets(sets, network, on_set)
-    table = Table(box=SIMPLE, padding=0, collapse_padding=True)
-    table.add_column("codec", overflow="fold")
-    for heading in ("rate", "pictures", "patches", "FID", "KID x 1000", "+-"):
-        table.add_column(heading, justify="right")
+    table = _table("rate", "pictures", "patches", "FID", "KID x 1000", "+-")
     for row in rows:
         head = row["codec"], "" if row["rate"] is None else f"{row['rate']:g}"
         if row["message"]:
             note(f"FID, KID: absent: {' '.join(head).strip()}: {row['message']}")
             table.add_row(*head, *"-----")
-            continue
-        table.add_row(
-            *head,
-            str(row["pictures"]),
-            str(row["patches"]),
-            f"{row['fid']:.2f}",
-            f"{1000 * row['kid']:.2f}",
-            f"{1000 * row['kid_std']:.2f}",
-        )
+        else:
+            counts = str(row["pictures"]), str(row["patches"])
+            kid = f"{1000 * row['kid']:.2f}", f"{1000 * row['kid_std']:.2f}"
+            table.add_row(*head, *counts, f"{row['fid']:.2f}", *kid)
     show(table)
     if out is not None:
         say(f"{write_sets(out, rows)}  {len(rows)} sets")

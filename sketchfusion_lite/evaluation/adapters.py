@@ -1,8 +1,6 @@
 """One interface to everything that can be evaluated: a photo and a budget in bytes give a decoded picture.
 
-    CodecSpec --> Workbench.open --+--> _Ours   one stream per budget, decoded to a stage
-                                   +--> _Peer   classical codecs and compressai.zoo, at several sizes
-                                   +--> _Pics   caption and edge map
+    CodecSpec --> Workbench.open --> _Ours | _Peer | _Pics
                                            |
     Picture, max_bytes --------------------+--> Coded(data, image, quality, scale, seconds)
 
@@ -24,9 +22,10 @@ from PIL import Image
 from ..errors import ArgumentError, DependencyMissing, PeerError, WeightsError
 from ..files import sha256_of
 from ..images import load_image, to_pil
-from ..weights_io import shipped_weights
+from ..refiner_io import shipped_refiner
+from ..weights_io import weights_file
 from .operating import OURS, PEER_NAMES, CodecSpec
-from .peers import PEERS, Peer, PeerTrials
+from .peers import PEERS, Coded, Peer, PeerTrials
 
 if TYPE_CHECKING:
     from ..codec import SketchFusionCodec
@@ -42,20 +41,38 @@ class Picture:
 
     Args:
         path: of the file.
+        data: its content, where it is known already; None: the file is read.
+        caption: content of ``NAME.txt`` beside it; None: it is read, too, if there is one.
 
     Raises:
         ImageError: no usable picture.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.image: Image.Image = to_pil(load_image(path))
+    def __init__(self, path: Path, data: bytes | None = None, caption: bytes | None = None) -> None:
+        self.path, self._caption = path, caption
+        self.image: Image.Image = to_pil(load_image(path if data is None else data, name=str(path)))
         self._made: dict[Hashable, Any] = {}
 
     @property
     def pixels(self) -> int:
         """Width times height."""
         return self.image.width * self.image.height
+
+    def caption(self) -> str:
+        """A person's words about the photo, for PICS; empty where there are none.
+
+        Raises:
+            PeerError: the file beside the photo cannot be read, or is no text.
+        """
+        beside = self.path.with_suffix(".txt")
+        try:
+            if self._caption is None:
+                self._caption = beside.read_bytes() if beside.is_file() else b""
+            return self._caption.decode().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise PeerError(
+                f"{beside}: no caption in UTF-8 ({error}). Save it as one, or remove it."
+            ) from error
 
     def once(self, key: Hashable, make: Callable[[], _T]) -> _T:
         """The result of ``make()``, which runs at the first call with this key only."""
@@ -64,33 +81,11 @@ class Picture:
         return self._made[key]
 
 
-@dataclass(frozen=True)
-class Coded:
-    """A photo within a budget, decoded from its bytes.
-
-    Attributes:
-        data: the whole file.
-        image: what a receiver sees, of the original's size.
-        quality: the setting that the budget led to, on the codec's own scale; None where there is none.
-        scale: share of width and height that was coded.
-        encode_s: seconds of the encoder; with the search for the budget where it is part of the codec (ours, PICS),
-            without it for peers.
-        decode_s: seconds from bytes to picture.
-    """
-
-    data: bytes
-    image: Image.Image
-    quality: float | None
-    scale: float
-    encode_s: float
-    decode_s: float
-
-
 class Codec(Protocol):
     """A codec that is ready to run.
 
     Attributes:
-        model: which weights, so that results of other weights are told apart; empty for classical codecs.
+        model: which weights; empty for classical codecs.
         version: of the packages that do the work, besides ours.
     """
 
@@ -155,12 +150,12 @@ class Workbench:
             return _Ours(self, spec)
         if spec.name == "pics":
             return _Pics(self, spec)
-        if spec.name == "zoo":
-            from .zoo import zoo_peer
+        if spec.name != "zoo":
+            return _Peer(spec, PEERS[PEER_NAMES[spec.name]], "")
+        from .zoo import zoo_peer
 
-            model, metric = str(spec.option("model", "")), str(spec.option("metric", "mse"))
-            return _Peer(spec, zoo_peer(model, metric, self.device), f"{model} {metric}")
-        return _Peer(spec, PEERS[PEER_NAMES[spec.name]], "")
+        peer = zoo_peer(spec.option("model", ""), spec.option("metric", "mse"), self.device)
+        return _Peer(spec, peer, peer.name)
 
 
 class _Ours:
@@ -181,17 +176,10 @@ class _Ours:
             steps, most = self.dials.get("steps", 1), self.codec.refiner.max_steps
             if not 1 <= steps <= most:
                 raise ArgumentError(f"{spec.text!r}: steps are from 1 to {most}.")
-        self._files = self._weight_files(bench)
-
-    def _weight_files(self, bench: Workbench) -> list[Path]:
-        weights = Path(bench.weights) if bench.weights else shipped_weights()
-        files = [shipped_weights("lines") if self.lines else weights]
+        self._files = [weights_file("lines" if self.lines else bench.weights)]
         if self.stage == "refined":
-            from ..refiner_io import shipped_refiner
-
             folder = Path(bench.refiner) if bench.refiner else shipped_refiner()
-            files += sorted(folder.rglob("*.safetensors"))
-        return files
+            self._files += sorted(folder.rglob("*.safetensors"))
 
     @cached_property
     def model(self) -> str:
@@ -217,21 +205,18 @@ class _Peer:
     """A codec with a range of qualities, at one size or several."""
 
     def __init__(self, spec: CodecSpec, peer: Peer, model: str) -> None:
-        if not peer.available():
-            raise DependencyMissing.for_extra(peer.package, peer.extra, f"the codec {peer.name}")
+        peer.require()
         self.peer, self.scales = peer, spec.scales
         self.model, self.version = model, peer.version()
 
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
         key = ("peer", self.peer.name)
         trials = picture.once(key, lambda: PeerTrials(picture.image, self.peer))
-        file = trials.at_most(max_bytes, self.scales)
-        quality = float(file.quality)
-        return Coded(file.data, file.image, quality, file.scale, file.encode_s, file.decode_s)
+        return trials.at_most(max_bytes, self.scales)
 
 
 class _Pics:
-    """PICS with a pipeline of one's own; the caption is ``NAME.txt`` beside the photo, else empty."""
+    """PICS with a pipeline of one's own."""
 
     def __init__(self, bench: Workbench, spec: CodecSpec) -> None:
         folder = Path(str(spec.option("pipeline", "")))
@@ -260,24 +245,10 @@ class _Pics:
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
         from .pics import decode_pics, encode_pics
 
-        caption = _caption(picture.path.with_suffix(".txt"))
+        caption = picture.caption()
         started = time.perf_counter()
         stream = encode_pics(picture.image, caption, self.detector, max_bytes=max_bytes)
         encoded = time.perf_counter()
         image = to_pil(decode_pics(stream.data, self.pipeline, **self.options))
         decode_s = time.perf_counter() - encoded
         return Coded(stream.data, image, stream.threshold, 1.0, encoded - started, decode_s)
-
-
-def _caption(path: Path) -> str:
-    """A person's words about a photo; empty where there are none.
-
-    Raises:
-        PeerError: the file cannot be read, or is no text.
-    """
-    try:
-        return path.read_text("utf-8").strip() if path.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise PeerError(
-            f"{path}: no caption in UTF-8 ({error}). Save it as one, or remove it."
-        ) from error

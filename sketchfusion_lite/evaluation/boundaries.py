@@ -11,6 +11,7 @@ References
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,21 +23,6 @@ from ..cues import gaussian_blur
 from ..errors import ArgumentError
 
 THRESHOLDS = torch.linspace(0.02, 0.98, 49)
-
-
-@dataclass(frozen=True)
-class BoundaryScore:
-    """Best F-measure over one threshold for the whole set (ODS).
-
-    Attributes:
-        f_measure, precision, recall: in [0, 1], at ``threshold``.
-        threshold: the best one.
-    """
-
-    f_measure: float
-    precision: float
-    recall: float
-    threshold: float
 
 
 def thin(boundaries: Tensor) -> Tensor:
@@ -68,23 +54,29 @@ def thin(boundaries: Tensor) -> Tensor:
 
 def dilate(values: Tensor, radius: int) -> Tensor:
     """Grey dilation by a disc: each pixel of ``(1, 1, H, W)`` takes the largest value within ``radius``."""
-    height, width = values.shape[-2:]
-    padded = F.pad(values.float(), (radius,) * 4)
-    grown = torch.zeros_like(values, dtype=torch.float32)
-    for dy in range(-radius, radius + 1):
-        for dx in range(-radius, radius + 1):
-            if dy * dy + dx * dx <= radius * radius:
-                top, left = radius + dy, radius + dx
-                torch.maximum(
-                    grown, padded[..., top : top + height, left : left + width], out=grown
-                )
+    grown = values.float()
+    for dy in range(radius + 1):  # a disc is a pile of bars, each as long as its chord
+        reach = math.isqrt(radius * radius - dy * dy)
+        bar = F.max_pool2d(values.float(), (1, 2 * reach + 1), 1, (0, reach))
+        height = bar.shape[2]
+        padded = F.pad(bar, (0, 0, dy, dy))
+        grown = grown.maximum(padded[:, :, :height]).maximum(padded[:, :, 2 * dy :])
     return grown
 
 
-def count_above(values: Tensor) -> Tensor:
-    """How many values exceed each of ``THRESHOLDS``."""
-    ordered = values.flatten().sort().values
-    return (len(ordered) - torch.searchsorted(ordered, THRESHOLDS, right=True)).float()
+@dataclass(frozen=True)
+class BoundaryScore:
+    """Best F-measure over one threshold for the whole set (ODS).
+
+    Attributes:
+        f_measure, precision, recall: in [0, 1], at ``threshold``.
+        threshold: the best one.
+    """
+
+    f_measure: float
+    precision: float
+    recall: float
+    threshold: float
 
 
 @dataclass(frozen=True)
@@ -123,9 +115,13 @@ def boundary_curve(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -
     """
     if not isinstance(tolerance, int) or tolerance < 0:
         raise ArgumentError(f"tolerance={tolerance!r}: give a whole number of pixels, 0 or more.")
-    right = torch.zeros(len(THRESHOLDS))
-    drawn = torch.zeros(len(THRESHOLDS))
-    found = torch.zeros(len(THRESHOLDS))
+
+    def above(values: Tensor) -> Tensor:
+        """How many values exceed each threshold."""
+        ordered = values.flatten().sort().values
+        return (len(ordered) - torch.searchsorted(ordered, THRESHOLDS, right=True)).float()
+
+    right, drawn, found = torch.zeros(3, len(THRESHOLDS))
     marked = 0.0
     for number, (prediction, human) in enumerate(pairs, start=1):
         _check_maps(prediction, human, f"pair {number}")
@@ -135,9 +131,9 @@ def boundary_curve(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -
         marked += float(truth.sum())
         # A marked pixel is found at every threshold below the strongest ridge near it.
         reach = dilate(ridges, tolerance)
-        drawn += count_above(ridges)
-        right += count_above(ridges[near_truth])
-        found += count_above(reach[truth])
+        drawn += above(ridges)
+        right += above(ridges[near_truth])
+        found += above(reach[truth])
     if not marked:
         raise ArgumentError(
             "pairs: people marked nothing in any of them. Give maps with boundaries."

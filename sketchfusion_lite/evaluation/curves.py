@@ -1,8 +1,8 @@
 """Rate-distortion curves, and the average distance of two of them (Bjontegaard).
 
-    rows, or published points --> Curve(bpp, values) --+
-                                                       +--> BD-rate (%), BD-metric, share of overlap
-                                  Curve of the anchor--+
+    rows --> Curve(bpp, values) --+
+                                  +--> BD-rate (%), BD-metric, share of overlap
+             Curve of the anchor--+
 
 The logarithm of the rate is interpolated over quality piecewise by cubics (``pchip``, or ``akima`` [2]) and the
 difference integrated where both curves have points; nothing is extrapolated. Where they share less than half of their
@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from types import ModuleType
 from typing import Any
 
 from ..errors import ArgumentError, DependencyMissing, SketchFusionWarning
@@ -30,7 +29,7 @@ from .metrics import METRICS
 from .summary import mean_points
 from .table import Row
 
-__all__ = ["Curve", "bd_metric", "bd_rate", "bd_table", "measured_curve", "published_curve"]
+__all__ = ["Curve", "bd_metric", "bd_rate", "bd_table", "measured_curve"]
 
 _UP = ("psnr", "ms_ssim")  # of the others, less is better
 METHODS = ("pchip", "akima")
@@ -98,26 +97,6 @@ def measured_curve(rows: Iterable[Row], codec: str, metric: str) -> Curve:
     return Curve(codec, metric, bpp, values, "", photos, tuple(left_out))
 
 
-def published_curve(points: Iterable[Mapping[str, Any]], method: str, metric: str) -> Curve:
-    """The curve of a method as its authors, or those who compared it, published it.
-
-    Args:
-        points: from :func:`.published.load_published`.
-        method: as there.
-        metric: name out of ``METRICS``.
-
-    Raises:
-        ArgumentError: no such points, or of several sources.
-    """
-    chosen = [p for p in points if p["method"] == method and p.get(metric) is not None]
-    sources = {point["source"] for point in chosen}
-    if len(sources) > 1 or "" in sources:
-        raise ArgumentError(f"{method}: points of several sources: {sorted(sources)}.")
-    ordered = sorted((point["bpp"], point[metric]) for point in chosen)
-    bpp, values = zip(*ordered, strict=True) if ordered else ((), ())
-    return Curve(method, metric, bpp, values, "".join(sources))
-
-
 def bd_rate(anchor: Curve, test: Curve, method: str = "pchip") -> float:
     """Mean difference in rate at equal quality, in percent: -50 means half the bytes.
 
@@ -127,25 +106,15 @@ def bd_rate(anchor: Curve, test: Curve, method: str = "pchip") -> float:
         ArgumentError: published against measured, other photos or metrics, or no overlap.
         DependencyMissing: bjontegaard is not installed.
     """
-    return _bd("rate", anchor, test, method, _warn)
+    return _or_warn(*_bd("rate", anchor, test, method))
 
 
 def bd_metric(anchor: Curve, test: Curve, method: str = "pchip") -> float:
     """Mean difference of the metric at equal rate, in its unit and with its sign.
 
-    Warns where the curves share less than half of their range of log-rate.
-
-    Raises:
-        ArgumentError: as :func:`bd_rate`.
-        DependencyMissing: bjontegaard is not installed.
+    Warns where the curves share less than half of their range of log-rate; raises as :func:`bd_rate` does.
     """
-    return _bd("metric", anchor, test, method, _warn)
-
-
-def overlap(first: Sequence[float], second: Sequence[float]) -> float:
-    """Length of the interval that both cover, over that which either covers; 0 to 1."""
-    common = min(max(first), max(second)) - max(min(first), min(second))
-    return max(common, 0.0) / (max(*first, *second) - min(*first, *second))
+    return _or_warn(*_bd("metric", anchor, test, method))
 
 
 def bd_table(
@@ -177,28 +146,49 @@ def bd_table(
     table = []
     for metric in metrics:
         base = measured_curve(rows, anchor, metric)
-        table += [_compare(rows, name, base, method) for name in names]
+        for name in names:
+            line: dict[str, Any] = {"codec": name, "anchor": anchor, "metric": metric}
+            line |= dict.fromkeys(("bd_rate", "bd_metric", "overlap", "points")) | {"note": ""}
+            table.append(line)
+            try:
+                curve = measured_curve(rows, name, metric)
+            except ArgumentError as error:
+                line["note"] = str(error)
+                continue
+            line["points"] = len(curve.bpp)
+            line["overlap"] = overlap(base.quality, curve.quality)
+            for kind in ("metric", "rate"):
+                try:
+                    found, common, doubt = _bd(kind, base, curve, method)
+                except ArgumentError as error:
+                    line["note"] = str(error)
+                    continue
+                if common >= MIN_OVERLAP:
+                    line[f"bd_{kind}"] = found
+                else:
+                    line["note"] = f"{doubt}, too little for a number. Measure both at more rates."
     return table
 
 
-def _compare(rows: list[Row], codec: str, base: Curve, method: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"codec": codec, "anchor": base.codec, "metric": base.metric}
-    found |= dict.fromkeys(("bd_rate", "bd_metric", "overlap", "points")) | {"note": ""}
-    try:
-        curve = measured_curve(rows, codec, base.metric)
-        found["points"] = len(curve.bpp)
-        found["overlap"] = overlap(base.quality, curve.quality)
-    except ArgumentError as error:
-        return found | {"note": str(error)}
-    for kind in ("metric", "rate"):
-        try:
-            found[f"bd_{kind}"] = _bd(kind, base, curve, method, _refuse)
-        except ArgumentError as error:
-            found["note"] = str(error)
+def overlap(first: Sequence[float], second: Sequence[float]) -> float:
+    """Length of the interval that both cover, over that which either covers; 0 to 1."""
+    common = min(max(first), max(second)) - max(min(first), min(second))
+    return max(common, 0.0) / (max(*first, *second) - min(*first, *second))
+
+
+def _or_warn(found: float, common: float, doubt: str) -> float:
+    if common < GOOD_OVERLAP:
+        line = f"{doubt}; the number speaks of that part alone"
+        warnings.warn(line, SketchFusionWarning, stacklevel=3)
     return found
 
 
-def _check_pair(anchor: Curve, test: Curve, method: str) -> None:
+def _bd(kind: str, anchor: Curve, test: Curve, method: str) -> tuple[float, float, str]:
+    """A distance in ``"rate"`` or ``"metric"``, the share that both curves cover, and that in words.
+
+    Raises:
+        ArgumentError: the curves do not go together, or do not overlap.
+    """
     names = f"{anchor.codec} and {test.codec}"
     if method not in METHODS:
         raise ArgumentError(f"method {method!r}: choose one of {', '.join(METHODS)}.")
@@ -208,54 +198,21 @@ def _check_pair(anchor: Curve, test: Curve, method: str) -> None:
         )
     if anchor.metric != test.metric or anchor.photos != test.photos:
         raise ArgumentError(f"{names}: of other metrics or other photos. Measure them alike.")
-
-
-def _bd(
-    kind: str, anchor: Curve, test: Curve, method: str, doubt: Callable[[float, str], None]
-) -> float:
-    """A distance in ``"rate"`` or ``"metric"`` over what both curves cover.
-
-    Args:
-        doubt: receives the share that they cover and what that means, where it is no good one.
-
-    Raises:
-        ArgumentError: the curves do not go together, or do not overlap.
-    """
-    _check_pair(anchor, test, method)
-    names = f"{anchor.codec} and {test.codec}"
     if kind == "rate":
-        package, what = "bd_rate", "quality"
-        sides, ranges = [c.quality for c in (anchor, test)], (anchor.quality, test.quality)
+        function, what, sides = "bd_rate", "quality", (anchor.quality, test.quality)
+        common = overlap(*sides)
     else:
-        package, what = "bd_psnr", "log-rate"
-        sides = [c.values for c in (anchor, test)]
-        ranges = [[math.log(bpp) for bpp in c.bpp] for c in (anchor, test)]
-    common = overlap(*ranges)
+        function, what, sides = "bd_psnr", "log-rate", (anchor.values, test.values)
+        common = overlap(*([math.log(bpp) for bpp in c.bpp] for c in (anchor, test)))
     if not common:
         raise ArgumentError(f"{names}: the curves do not overlap.")
-    if common < GOOD_OVERLAP:
-        doubt(common, f"{names}: the curves overlap in {common:.2%} of their {what} only")
-    measure = getattr(_bjontegaard(), package)
-    points = (anchor.bpp, sides[0], test.bpp, sides[1])
-    found = float(measure(*points, method, False, min_overlap=0))  # the overlap is checked above
-    if not math.isfinite(found):
-        raise ArgumentError(f"{names}: their distance is {found}. Look at the points.")
-    return found
-
-
-def _warn(common: float, line: str) -> None:
-    line = f"{line}; the number speaks of that part alone"
-    warnings.warn(line, SketchFusionWarning, stacklevel=4)
-
-
-def _refuse(common: float, line: str) -> None:
-    if common < MIN_OVERLAP:
-        raise ArgumentError(f"{line}, too little for a number. Measure both at more rates.")
-
-
-def _bjontegaard() -> ModuleType:
     try:
         import bjontegaard
     except ImportError as error:
         raise DependencyMissing.for_extra("bjontegaard", "peers", "a BD-rate") from error
-    return bjontegaard
+    points = (anchor.bpp, sides[0], test.bpp, sides[1])
+    # The overlap is checked above.
+    found = float(getattr(bjontegaard, function)(*points, method, False, min_overlap=0))
+    if not math.isfinite(found):
+        raise ArgumentError(f"{names}: their distance is {found}. Look at the points.")
+    return found, common, f"{names}: the curves overlap in {common:.2%} of their {what} only"

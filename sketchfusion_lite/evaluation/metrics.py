@@ -6,8 +6,11 @@
 
 A codec delivers 8-bit pictures, so that is what is measured, whatever precision the tensors have. All pictures come
 through one door, :func:`.load_image`: 8-bit values, or floats in [0, 1]; anything else is refused.
-LPIPS and DISTS use trained trunks from the cache (:func:`sketchfusion_lite.datasets.fetch`); a
-random trunk is never used in their place.
+LPIPS and DISTS use trained trunks from the cache (:func:`sketchfusion_lite.datasets.fetch`); a random trunk is never
+used in their place.
+
+A table holds dozens of decoded versions of each photo, and two passes of a VGG16 are most of the time of a row; half of
+them are those of the original. A :class:`Comparison` keeps what the networks saw in it.
 
 References
     [1] Wang et al., "Multiscale structural similarity for image quality assessment", Asilomar 2003.
@@ -18,15 +21,16 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import checks
-from ..errors import ArgumentError
+from ..errors import ArgumentError, EvaluationError
 from ..hardware import choose_device
 from ..images import ImageSource, load_image, to_uint8
 from ..perception import load_dists, load_lpips
@@ -34,6 +38,7 @@ from ..perception import load_dists, load_lpips
 __all__ = [
     "METRICS",
     "MIN_SIDE",
+    "Comparison",
     "Metrics",
     "dists",
     "lpips_distance",
@@ -46,6 +51,9 @@ METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
 
 # Smallest shorter side: MS-SSIM halves the picture four times under an 11-pixel window.
 MIN_SIDE = {"psnr": 1, "ms_ssim": 161, "lpips_alex": 32, "lpips_vgg": 32, "dists": 32}
+
+# Features take 0.4 GB at 0.4 megapixels; larger originals are seen again.
+_MAX_KEPT_PIXELS = 1 << 21
 
 
 @dataclass(frozen=True)
@@ -91,77 +99,139 @@ def measure(
         ArgumentError: different sizes, or an unknown metric.
         ImageError: no usable picture, or values that are neither 8-bit nor floats in [0, 1].
         DownloadError: the trunks are neither in the cache nor to be had.
+        EvaluationError: a metric is no number: its network does not work on this device.
     """
     chosen = check_metrics(only)
     first = eight_bit(reference).to(choose_device(device))
-    second = eight_bit(image, first)
-    side = min(first.shape[-2:])
-    compute = {
-        "psnr": psnr,
-        "ms_ssim": ms_ssim,
-        "lpips_alex": lambda a, b: lpips_distance(a, b, "alex"),
-        "lpips_vgg": lambda a, b: lpips_distance(a, b, "vgg"),
-        "dists": dists,
-    }
-    return Metrics(**{n: compute[n](first, second) for n in chosen if side >= MIN_SIDE[n]})
+    return _measure(first, eight_bit(image, first), chosen)
+
+
+class Comparison:
+    """Many pictures against one original; values are those of :func:`measure`.
+
+    Only the newest of several objects is fast; the others are right.
+
+    Args:
+        reference, only, device: as for :func:`measure`.
+
+    Raises:
+        ArgumentError: an unknown metric, or no such device here.
+        ImageError: no usable picture.
+        DownloadError: the trunks are neither in the cache nor to be had.
+    """
+
+    def __init__(
+        self,
+        reference: ImageSource,
+        only: Iterable[str] = METRICS,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.only = check_metrics(only)
+        self.reference = eight_bit(reference).to(choose_device(device))  # (1, 3, H, W)
+        for name in set(self.only) - {"psnr", "ms_ssim"}:
+            _network(name, str(self.reference.device))[1].remember_next()
+
+    def measure(self, image: ImageSource) -> Metrics:
+        """Compare one decoded picture, of the original's size; raises as :func:`measure` does."""
+        return _measure(self.reference, eight_bit(image, self.reference), self.only)
 
 
 def psnr(reference: ImageSource, image: ImageSource) -> float:
-    """PSNR in dB of 8-bit RGB.
-
-    Args:
-        reference, image: as for :func:`measure`; rounded to 8 bits here.
-    """
-    first, second = _pair(reference, image, "psnr")
-    mse = (first.double() - second.double()).square().mean().item()
-    return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+    """PSNR in dB of 8-bit RGB; pictures as for :func:`measure`."""
+    return _single("psnr", reference, image)
 
 
 def ms_ssim(reference: ImageSource, image: ImageSource) -> float:
-    """MS-SSIM [1] of 8-bit RGB, mean over the channels.
-
-    Args:
-        reference, image: as for :func:`measure`; rounded to 8 bits here; sides above 160.
-    """
-    from pytorch_msssim import ms_ssim as multi_scale
-
-    first, second = _pair(reference, image, "ms_ssim")
-    return multi_scale(first.float(), second.float(), data_range=255).item()
+    """MS-SSIM [1] of 8-bit RGB, mean over the channels; pictures as for :func:`measure`, sides above 160."""
+    return _single("ms_ssim", reference, image)
 
 
-@torch.no_grad()
 def lpips_distance(reference: ImageSource, image: ImageSource, net: str = "alex") -> float:
-    """LPIPS 0.1 [2] of 8-bit RGB.
-
-    Args:
-        reference, image: as for :func:`measure`; rounded to 8 bits here; sides from 32.
-        net: ``"alex"`` or ``"vgg"``.
-    """
+    """LPIPS 0.1 [2] of 8-bit RGB by the net ``"alex"`` or ``"vgg"``; as for :func:`measure`, sides from 32."""
     if net not in ("alex", "vgg"):
         raise ArgumentError(f"no LPIPS net {net!r}; there are: alex, vgg")
-    first, second = _pair(reference, image, f"lpips_{net}")
-    return _cached_lpips(net, str(first.device))(first / 127.5 - 1, second / 127.5 - 1).item()
+    return _single(f"lpips_{net}", reference, image)
+
+
+def dists(reference: ImageSource, image: ImageSource) -> float:
+    """DISTS [3] of 8-bit RGB, at full size; pictures as for :func:`measure`, sides from 32."""
+    return _single("dists", reference, image)
+
+
+def _single(name: str, reference: ImageSource, image: ImageSource) -> float:
+    first = eight_bit(reference)
+    second = eight_bit(image, first)
+    if min(first.shape[-2:]) < MIN_SIDE[name]:
+        raise ArgumentError(
+            f"{name} needs a shorter side of at least {MIN_SIDE[name]} pixels; "
+            f"this picture has {first.shape[-1]}x{first.shape[-2]}."
+        )
+    return _value(name, first, second)
+
+
+def _measure(first: Tensor, second: Tensor, only: Iterable[str]) -> Metrics:
+    """Metrics of two uint8 pictures ``(1, 3, H, W)`` on one device, as far as they are large enough."""
+    side = min(first.shape[-2:])
+    found = {name: _value(name, first, second) for name in only if side >= MIN_SIDE[name]}
+    for name, value in found.items():
+        if not (math.isfinite(value) or (name == "psnr" and value == math.inf)):
+            raise EvaluationError(
+                f"{name} is {value}: its network does not work on {first.device}. Try device='cpu'."
+            )
+    return Metrics(**found)
 
 
 @torch.no_grad()
-def dists(reference: ImageSource, image: ImageSource) -> float:
-    """DISTS [3] of 8-bit RGB, at full size.
+def _value(name: str, first: Tensor, second: Tensor) -> float:
+    if name == "psnr":
+        mse = (first.double() - second.double()).square().mean().item()
+        return math.inf if mse == 0 else 10 * math.log10(255**2 / mse)
+    if name == "ms_ssim":
+        from pytorch_msssim import ms_ssim as multi_scale
 
-    Args:
-        reference, image: as for :func:`measure`; rounded to 8 bits here; sides from 32.
-    """
-    first, second = _pair(reference, image, "dists")
-    return _cached_dists(str(first.device))(first / 255, second / 255).item()
+        return multi_scale(first.float(), second.float(), data_range=255).item()
+    network, _ = _network(name, str(first.device))
+    if name == "dists":
+        return network(first / 255, second / 255).item()
+    return network(first / 127.5 - 1, second / 127.5 - 1).item()
+
+
+class _Trunk(nn.Module):
+    """A trunk that can remember its answer to a picture: an original, which it would see again and again."""
+
+    def __init__(self, trunk: Callable[[Tensor], Any]) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self._waiting = False
+        self._seen: tuple[Tensor, Any] | None = None
+
+    def remember_next(self) -> None:
+        """The next picture is an original."""
+        self._seen, self._waiting = None, True
+
+    def forward(self, image: Tensor) -> Any:
+        """Features of ``image``; looked up if it equals the original."""
+        seen = self._seen  # once: another thread may be measuring against another original
+        if seen is not None and torch.equal(image, seen[0]):
+            return seen[1]
+        features = self.trunk(image)
+        if self._waiting and image.shape[-2] * image.shape[-1] <= _MAX_KEPT_PIXELS:
+            self._seen = image, features
+        self._waiting = False
+        return features
 
 
 @cache
-def _cached_lpips(net: str, device: str) -> nn.Module:
-    return load_lpips(net).to(device)
-
-
-@cache
-def _cached_dists(device: str) -> nn.Module:
-    return load_dists().to(device)
+def _network(name: str, device: str) -> tuple[nn.Module, _Trunk]:
+    """A metric's network, and the trunk inside it."""
+    if name == "dists":
+        model = load_dists().to(device)
+        trunk = _Trunk(model.forward_once)
+        model.forward_once = trunk.forward
+    else:
+        model = load_lpips(name.removeprefix("lpips_")).to(device)
+        trunk = model.net = _Trunk(model.net)
+    return model, trunk
 
 
 def check_metrics(only: Iterable[str], argument: str = "only") -> tuple[str, ...]:
@@ -200,15 +270,3 @@ def eight_bit(source: ImageSource, like: Tensor | None = None) -> Tensor:
         sizes = [f"{tensor.shape[-1]}x{tensor.shape[-2]}" for tensor in (like, image)]
         raise ArgumentError(f"the pictures differ in size: {sizes[0]} and {sizes[1]}.")
     return image.to(like.device)
-
-
-def _pair(reference: ImageSource, image: ImageSource, metric: str) -> tuple[Tensor, Tensor]:
-    """Both as uint8, checked."""
-    first = eight_bit(reference)
-    second = eight_bit(image, first)
-    if min(first.shape[-2:]) < MIN_SIDE[metric]:
-        raise ArgumentError(
-            f"{metric} needs a shorter side of at least {MIN_SIDE[metric]} pixels; "
-            f"this picture has {first.shape[-1]}x{first.shape[-2]}."
-        )
-    return first, second

@@ -4,11 +4,10 @@
     ───┬─── ─────────┬─────────        ──┬─ ┬                         ─┬─ ─────────┬────────
       name        options               name at half width and height  name     options
 
-    sketch preview refined lines       our stages, and the codec that sends lines alone
-    jpeg webp avif jpeg2000 jpegxl heic vvc        classical codecs, at /2 /4 /8 enlarged with Lanczos, or
-                                       at /auto: the largest of these sizes that fits the budget
-    pics                               caption and edge map, painted by a ControlNet pipeline
-    zoo                                a model of compressai.zoo
+    ours: sketch preview refined, and lines, the codec that sends lines alone
+    classical: jpeg webp avif jpeg2000 jpegxl heic vvc; at /2 /4 /8 enlarged with Lanczos, or at /auto, the largest of
+        these sizes that fits the budget
+    pics: caption and edge map, painted by a ControlNet pipeline;  zoo: a model of compressai.zoo
 
 A codec and a *rate* in bits per pixel are an operating point: the rate is a budget in bytes for each photo, the same
 for every codec, and a codec delivers the best file it can make within it.

@@ -24,7 +24,7 @@ from typing import Any
 import PIL
 from PIL import Image, features
 
-from ..errors import PeerError
+from ..errors import DependencyMissing, PeerError
 
 __all__ = ["AVIF", "PEERS", "Peer"]
 
@@ -43,7 +43,7 @@ class Peer:
         encode: ``(image, quality) -> bytes`` of a complete file.
         decode: ``bytes -> RGB image``.
         available: whether it can run here.
-        package, extra: what to install, and from which extra, when it cannot.
+        package: what to install when it cannot; the extra ``peers`` has it.
         multiple: sides must be multiples of it; others are padded before, and cropped after.
         doubling: qualities that double the file, where the search for a budget starts from; None: a guess.
         version: of the packages and libraries that do the work.
@@ -55,10 +55,18 @@ class Peer:
     decode: Callable[[bytes], Image.Image]
     available: Callable[[], bool] = lambda: True
     package: str = "pillow"
-    extra: str = "peers"
     multiple: int = 1
     doubling: float | None = None
     version: Callable[[], str] = _pillow_version
+
+    def require(self) -> None:
+        """Refuse where the codec cannot run.
+
+        Raises:
+            DependencyMissing: says what to install.
+        """
+        if not self.available():
+            raise DependencyMissing.for_extra(self.package, "peers", f"the codec {self.name}")
 
 
 # --------------------------------------------------------------------------------------------------

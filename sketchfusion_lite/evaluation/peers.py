@@ -22,10 +22,10 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from ..errors import ArgumentError, BudgetTooSmall, DependencyMissing, PeerError
+from ..errors import ArgumentError, BudgetTooSmall, PeerError
 from .peer_codecs import AVIF, PEERS, Peer
 
-__all__ = ["AVIF", "PEERS", "SCALES", "Peer", "PeerFile", "PeerTrials", "encode_at_most"]
+__all__ = ["AVIF", "PEERS", "SCALES", "Coded", "Peer", "PeerFile", "PeerTrials", "encode_at_most"]
 
 SCALES = (1.0, 0.5, 0.25, 0.125)
 
@@ -36,28 +36,38 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class PeerFile:
+class Coded:
+    """A photo within a budget, decoded from its bytes.
+
+    Attributes:
+        data: the whole file.
+        image: what a receiver sees, of the original's size.
+        quality: the setting that the budget led to, on the codec's own scale.
+        scale: share of width and height that was coded: 1 at native resolution.
+        encode_s: seconds of the encoder; with the search for the budget where it is part of the codec (ours, PICS),
+            without it for peers.
+        decode_s: seconds from bytes to picture.
+    """
+
+    data: bytes
+    image: Image.Image
+    quality: float
+    scale: float
+    encode_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True)
+class PeerFile(Coded):
     """A picture as another codec delivers it.
 
     Attributes:
         peer: name of the codec.
-        data: the whole file.
-        image: decoded and brought back to the size of the original.
-        quality: setting that was used.
-        scale: 1 at native resolution, 0.5 at half the width and height, ...
         bpp: bits of the file per pixel of the *original*.
-        encode_s: seconds of the one run of the encoder that made the file; the search is not in it.
-        decode_s: seconds of decoding and enlarging.
     """
 
     peer: str
-    data: bytes
-    image: Image.Image
-    quality: int
-    scale: float
     bpp: float
-    encode_s: float = 0.0
-    decode_s: float = 0.0
 
     @property
     def label(self) -> str:
@@ -77,8 +87,7 @@ class PeerTrials:
     """
 
     def __init__(self, image: Image.Image, peer: Peer = AVIF) -> None:
-        if not peer.available():
-            raise DependencyMissing.for_extra(peer.package, peer.extra, f"the codec {peer.name}")
+        peer.require()
         self.image, self.peer = image, peer
         self._small: dict[float, Image.Image] = {}
         self._files: dict[tuple[float, int], tuple[bytes, float]] = {}
@@ -134,7 +143,7 @@ class PeerTrials:
         image, decode_s = _timed(lambda: self._restore(data, scale))
         bpp = len(data) * 8 / (image.width * image.height)
         quality = self.peer.qualities[index]
-        return PeerFile(self.peer.name, data, image, quality, scale, bpp, encode_s, decode_s)
+        return PeerFile(data, image, quality, scale, encode_s, decode_s, self.peer.name, bpp)
 
     def _restore(self, data: bytes, scale: float) -> Image.Image:
         decoded = self._guarded(self.peer.decode, data)

@@ -13,7 +13,7 @@ learned one, and the caption is an argument instead of being found by prompt inv
     │      │ uint8   │ uint8 │ uint8   │ u16   │ u16    │ u16, u16, u32   │         │       │ u32    │
     └──────┴─────────┴───────┴─────────┴───────┴────────┴─────────────────┴─────────┴───────┴────────┘
 
-Numbers are little endian. The lengths are those of the caption as text, of the caption as deflated, and of the edges.
+Numbers are little endian; the lengths are those of the caption, of the caption deflated, and of the edges.
 
 References
     [1] Lei et al., "Text + Sketch: Image Compression at Ultra Low Rates", ICML 2023 Neural Compression Workshop.
@@ -21,12 +21,10 @@ References
 
 from __future__ import annotations
 
-import io
-import lzma
 import math
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -34,7 +32,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from .. import checks
@@ -50,6 +47,7 @@ from ..errors import (
 from ..images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple
 from ..priors import import_diffusers, require_finite, require_pipeline
 from .boundaries import thin
+from .edge_codecs import CODECS, candidates
 
 __all__ = ["PicsContent", "PicsStream", "decode_pics", "encode_pics", "parse_pics"]
 
@@ -71,8 +69,7 @@ class PicsStream:
     Attributes:
         data: the whole stream.
         width, height: of the original, pixels.
-        edge_map: what the stream holds, ``(1, 1, h, w)`` bool.
-        divisor: the map's sides are the picture's, divided by it and rounded up.
+        edge_map: ``(1, 1, h, w)`` bool; sides are the picture's, divided by ``divisor`` and rounded up.
         threshold: boundary probability from which a ridge was drawn.
         caption_bytes, edge_bytes: share of the two payloads; the rest is header and checksum.
     """
@@ -129,9 +126,9 @@ def encode_pics(
     text = checks.text("caption", caption).encode("utf-8", "replace")
     if len(text) > MAX_CAPTION_BYTES:
         raise ArgumentError(f"caption of {len(text)} bytes: at most {MAX_CAPTION_BYTES}.")
-    threshold = checks.number("threshold", threshold, 0, 1)
-    if threshold in (0, 1):
-        raise ArgumentError(f"threshold={threshold:g}: give a number between 0 and 1.")
+    threshold = checks.number("threshold", threshold, 0, 1, above=True)
+    if threshold == 1:
+        raise ArgumentError("threshold=1: give a number between 0 and 1.")
     max_side = checks.whole("max_side", max_side, 1)
     if max_bytes is not None:
         checks.number("max_bytes", max_bytes, 0, above=True)
@@ -150,20 +147,18 @@ def encode_pics(
             f"detector returned shape {tuple(boundaries.shape)}: (1, 1, {height}, {width}) is needed."
         )
     boundaries = boundaries.detach().float().cpu()
-    smallest = None
+    sizes = []
     while divisor <= MAX_DIVISOR:
         for edges, used in _drawings(boundaries, divisor, threshold, max_bytes is not None):
             stream = _pack(edges, width, height, divisor, used, text)
             if max_bytes is None or len(stream.data) <= max_bytes:
                 return stream
-            smallest = min(smallest or len(stream.data), len(stream.data))
+            sizes.append(len(stream.data))
         divisor *= 2
-    raise BudgetTooSmall.for_image(width, height, smallest, max_bytes)
+    raise BudgetTooSmall.for_image(width, height, min(sizes), max_bytes)
 
 
-def parse_pics(
-    data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = "stream"
-) -> PicsContent:
+def parse_pics(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> PicsContent:
     """Read a stream back, exactly: the inverse of :func:`encode_pics`, without any network.
 
     Nothing is believed before it is checked, and nothing larger than the header's checked sizes is allocated.
@@ -171,40 +166,39 @@ def parse_pics(
     Args:
         data: the stream, whole.
         max_pixels: refuse larger pictures.
-        name: what error messages call the stream.
 
     Raises:
         StreamError: NotAStream, UnsupportedStream, TruncatedStream or CorruptStream.
     """
     data = bytes(data)
     if not data.startswith(_MAGIC[: len(data)]) or not data:
-        raise NotAStream(f"{name}: does not start as a PICS stream does.")
+        raise NotAStream("stream: does not start as a PICS stream does.")
     least = _HEADER.size + _CRC.size
     if len(data) < least:
-        raise TruncatedStream.at(len(data), least, "header", name)
+        raise TruncatedStream.at(len(data), least, "header", "stream")
     _, version, codec, divisor, width, height, text_size, caption_size, edge_size = (
         _HEADER.unpack_from(data)
     )
     if version != _VERSION:
-        raise UnsupportedStream(f"{name}: version {version}; this reader knows {_VERSION}.")
-    if not (width and height and 1 <= divisor <= MAX_DIVISOR and codec in _CODECS):
-        raise CorruptStream(f"{name}: {width}x{height}, divisor {divisor}, codec {codec}.")
+        raise UnsupportedStream(f"stream: version {version}; this reader knows {_VERSION}.")
+    if not (width and height and 1 <= divisor <= MAX_DIVISOR and codec in CODECS):
+        raise CorruptStream(f"stream: {width}x{height}, divisor {divisor}, codec {codec}.")
     if text_size > MAX_CAPTION_BYTES or caption_size > 2 * MAX_CAPTION_BYTES:
-        raise CorruptStream(f"{name}: caption of {text_size} bytes, over {MAX_CAPTION_BYTES}.")
+        raise CorruptStream(f"stream: caption of {text_size} bytes, over {MAX_CAPTION_BYTES}.")
     if width * height > max_pixels:
-        raise UnsupportedStream(f"{name}: {width}x{height} is over {max_pixels} pixels.")
+        raise UnsupportedStream(f"stream: {width}x{height} is over {max_pixels} pixels.")
     whole = least + caption_size + edge_size
     if len(data) < whole:
-        raise TruncatedStream.at(len(data), whole, "caption or edge map", name)
+        raise TruncatedStream.at(len(data), whole, "caption or edge map", "stream")
     body, checksum = data[: whole - _CRC.size], data[whole - _CRC.size :]
     if len(data) > whole or _CRC.unpack(checksum)[0] != zlib.crc32(body):
-        raise CorruptStream(f"{name}: the checksum does not match. Fetch the file again.")
+        raise CorruptStream("stream: the checksum does not match. Fetch the file again.")
     split = _HEADER.size + caption_size
     try:
         text = _inflate(body[_HEADER.size : split], text_size).decode()
-        mask = _CODECS[codec][1](body[split:], *_map_size(height, width, divisor))
+        mask = CODECS[codec][1](body[split:], -(-height // divisor), -(-width // divisor))
     except Exception as error:  # a forged checksum: decoders of foreign bytes raise nearly anything
-        raise CorruptStream(f"{name}: caption or edge map is damaged ({error}).") from error
+        raise CorruptStream(f"stream: caption or edge map is damaged ({error}).") from error
     return PicsContent(width, height, torch.from_numpy(mask)[None, None], text)
 
 
@@ -265,7 +259,7 @@ def _shipped_detector() -> Detector:
     return load_codec(device="cpu", dtype="float32").boundaries
 
 
-def _drawings(boundaries: Tensor, divisor: int, threshold: float, thinner: bool) -> Any:
+def _drawings(boundaries: Tensor, divisor: int, threshold: float, thinner: bool) -> Iterator:
     """Edge maps ``(h, w)`` of uint8 at one resolution with their thresholds, from all lines to half of them."""
     pooled = F.max_pool2d(boundaries, divisor, ceil_mode=True)  # a mean would fade thin lines
     ridges = thin(pooled)[0, 0].numpy()
@@ -275,30 +269,17 @@ def _drawings(boundaries: Tensor, divisor: int, threshold: float, thinner: bool)
         yield (ridges >= used).astype(np.uint8), used
 
 
-def _map_size(height: int, width: int, divisor: int) -> tuple[int, int]:
-    return -(-height // divisor), -(-width // divisor)
-
-
 def _pack(
     edges: np.ndarray, width: int, height: int, divisor: int, threshold: float, text: bytes
 ) -> PicsStream:
     compressor = zlib.compressobj(9, zlib.DEFLATED, -15)  # raw: the stream has its own checksum
     caption = compressor.compress(text) + compressor.flush()
-    codec, payload = min(_candidates(edges), key=lambda candidate: len(candidate[1]))
+    codec, payload = min(candidates(edges), key=lambda candidate: len(candidate[1]))
     fields = (_VERSION, codec, divisor, width, height, len(text), len(caption), len(payload))
     body = _HEADER.pack(_MAGIC, *fields) + caption + payload
     data = body + _CRC.pack(zlib.crc32(body))
     edge_map = torch.from_numpy(edges.astype(bool))[None, None]
-    sizes = (len(caption), len(payload))
-    return PicsStream(data, width, height, edge_map, divisor, threshold, *sizes)
-
-
-def _candidates(edges: np.ndarray) -> Any:
-    """``(tag, payload)`` of every codec that gives the map back."""
-    for tag, (encode, decode) in _CODECS.items():
-        payload = encode(edges)
-        if payload is not None and np.array_equal(decode(payload, *edges.shape), edges != 0):
-            yield tag, payload
+    return PicsStream(data, width, height, edge_map, divisor, threshold, len(caption), len(payload))
 
 
 def _inflate(data: bytes, size: int) -> bytes:
@@ -307,54 +288,3 @@ def _inflate(data: bytes, size: int) -> bytes:
     if len(text) != size or not inflater.eof or inflater.unused_data:
         raise ValueError("the caption has another length than the header says")
     return text
-
-
-# --------------------------------------------------------------------------------------------------
-# Codecs of 1-bit maps. On the maps of six photos at max_side=160 one of these two was always the smallest; lossless
-# WebP took 4 to 19 % more, PNG and JPEG 2000 more still.
-
-
-def _group4(edges: np.ndarray) -> bytes | None:
-    """The strip of a TIFF file in CCITT T.6; all else in that file follows from the map's size."""
-    buffer = io.BytesIO()
-    Image.fromarray(edges.astype(bool)).save(buffer, "TIFF", compression="group4")
-    tags = Image.open(buffer).tag_v2
-    if len(tags[273]) != 1 or tags[262] != 1:  # one strip, 1 is white: what _from_group4 writes
-        return None
-    start = tags[273][0]
-    return buffer.getvalue()[start : start + tags[279][0]]
-
-
-def _from_group4(data: bytes, height: int, width: int) -> np.ndarray:
-    tags = {256: width, 257: height, 258: 1, 259: 4, 262: 1, 277: 1, 278: height, 279: len(data)}
-    tags[273] = 8 + 2 + 12 * (len(tags) + 1) + 4  # where the strip begins
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
-    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4)
-    return _pixels(Image.open(io.BytesIO(head + data), formats=("TIFF",)), height, width)
-
-
-def _pixels(picture: Image.Image, height: int, width: int) -> np.ndarray:
-    if picture.size != (width, height):  # before a pixel is decoded
-        raise ValueError(f"edge map of {picture.size}, not {(width, height)}")
-    return np.asarray(picture.convert("L")) > 127
-
-
-# Raw: no header of its own. No context of the previous byte (lc=0): so little data cannot fill more tables.
-_LZMA = [{"id": lzma.FILTER_LZMA1, "dict_size": 1 << 16, "lc": 0, "lp": 0, "pb": 0}]
-
-
-def _packed(edges: np.ndarray) -> bytes:
-    return lzma.compress(np.packbits(edges, axis=1).tobytes(), lzma.FORMAT_RAW, filters=_LZMA)
-
-
-def _from_packed(data: bytes, height: int, width: int) -> np.ndarray:
-    row = -(-width // 8)
-    plane = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_LZMA).decompress(data, height * row)
-    rows = np.frombuffer(plane, np.uint8).reshape(height, row)
-    return np.unpackbits(rows, axis=1, count=width).astype(bool)
-
-
-_CODECS: dict[int, tuple[Callable, Callable]] = {
-    0: (_group4, _from_group4),
-    1: (_packed, _from_packed),
-}

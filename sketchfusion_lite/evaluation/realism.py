@@ -9,14 +9,11 @@ it invents is as common in photos. The protocol goes back to Mentzer et al. [1],
 of MS-ILLM [4]; network and formulas are those of the package ``torch-fidelity``, the weights are the original ones,
 pinned by their hash.
 
-**Bias.** FID [2] of few patches is far too large: covariances of 2,048 features need many thousands of patches. A
-768x512 photo gives 6 + 2 patches, so Kodak's 24 photos give 192, where [1] used 28,650 of 428 photos. Such FIDs rank
-codecs on the *same* photos at best, and never compare with published ones.
-
-KID [3] is unbiased however few the patches, and ``kid_std`` says how much it varies. The usual estimate supposes
-independent sets. Here each patch has its original on the other side, which lowers that estimate by a share of one over
-the number of patches: much, beside a small KID of few patches. So these pairs are left out (a U-statistic): equal sets
-give exactly 0, and with many patches nothing changes.
+**Bias.** FID [2] of few patches is far too large: covariances of 2,048 features need many thousands. Kodak's 24 photos
+give 192, where [1] used 28,650. Such FIDs rank codecs on the *same* photos at best, and never compare with published
+ones. KID [3] is unbiased however few the patches. Its usual estimate supposes independent sets; here each patch has its
+original on the other side. So these pairs are left out (a U-statistic): equal sets give exactly 0, and with many
+patches nothing changes.
 
 References:
     [1] Mentzer et al., "High-Fidelity Generative Image Compression" (HiFiC), NeurIPS 2020, appendix.
@@ -31,6 +28,7 @@ import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,23 +39,17 @@ from torch import Tensor
 
 from .. import __version__, datasets
 from ..errors import ArgumentError, DependencyMissing, ImageError
-from ..files import atomic_write_bytes, list_images, text_of, warn_left_out
+from ..files import atomic_write_bytes, text_of
 from ..hardware import choose_device
 from ..images import ImageSource, load_image, to_uint8
-from . import keeping
-from .table import OK, Row
+from .pictures import PictureSet
 
 __all__ = [
-    "PATCH",
-    "Network",
-    "PictureSet",
     "Realism",
     "cut_patches",
     "inception",
-    "kept_sets",
     "measure_sets",
     "patch_fid",
-    "sets_of_folder",
     "write_sets",
 ]
 
@@ -169,34 +161,19 @@ def patch_fid(
     _torch_fidelity()
     if len(originals) != len(decoded):
         raise ArgumentError(f"{len(originals)} originals, {len(decoded)} decoded pictures.")
-    eye = _Eye(network or inception(device))
-    return _between([eye(each) for each in originals], [eye(each) for each in decoded])
+    see = partial(_features, network or inception(device))
+    return _between([*map(see, originals)], [*map(see, decoded)])
 
 
 # --------------------------------------------------------------------------------------------------
 # Features and distances
 
 
-class _Eye:
-    """Features of pictures, by a network, a few patches at a time."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-        self._seen: dict[Path, Tensor] = {}
-
-    def __call__(self, picture: ImageSource) -> Tensor:
-        """Features ``(patches, D)``, float64; ``(0, 0)`` for a picture smaller than a patch."""
-        patches = cut_patches(picture)
-        parts = [
-            self.network(batch).cpu().double() for batch in patches.split(_BATCH) if len(batch)
-        ]
-        return torch.cat(parts) if parts else torch.empty((0, 0), dtype=torch.float64)
-
-    def once(self, path: Path) -> Tensor:
-        """Features of an original, which is seen the first time only."""
-        if path not in self._seen:
-            self._seen[path] = self(path)
-        return self._seen[path]
+def _features(network: Network, picture: ImageSource) -> Tensor:
+    """Features ``(patches, D)``, float64; ``(0, 0)`` for a picture smaller than a patch."""
+    batches = cut_patches(picture).split(_BATCH)
+    parts = [network(batch).cpu().double() for batch in batches if len(batch)]
+    return torch.cat(parts) if parts else torch.empty((0, 0), dtype=torch.float64)
 
 
 def _between(originals: list[Tensor], decoded: list[Tensor]) -> Realism:
@@ -266,81 +243,7 @@ def _torch_fidelity() -> ModuleType:
 
 
 # --------------------------------------------------------------------------------------------------
-# Sets of pictures: a codec at a rate
-
-
-@dataclass(frozen=True)
-class PictureSet:
-    """What one codec made of a folder of photos at one rate.
-
-    Attributes:
-        codec: its name, or that of the folder.
-        rate: bits per pixel; None where it is not known.
-        pairs: original and decoded picture.
-    """
-
-    codec: str
-    rate: float | None
-    pairs: tuple[tuple[Path, Path], ...]
-
-
-def kept_sets(photos: str | Path, rows: Iterable[Row], pictures: str | Path) -> list[PictureSet]:
-    """The sets that an evaluation kept, by the rows of its table; only pictures that belong to these rows.
-
-    Args:
-        photos: folder of the originals.
-        rows: of the table.
-        pictures: folder of the decoded pictures, see :mod:`.keeping`.
-    """
-    groups: dict[tuple[str, float], list[tuple[Path, Path]]] = {}
-    named = {text_of(path.name): path for path in Path(photos).iterdir()}
-    for row in rows:
-        if row["status"] == OK and keeping.holds(pictures, row):
-            original = named.get(row["image"], Path(photos, row["image"]))
-            pair = original, keeping.picture_path(pictures, row)
-            groups.setdefault((row["codec"], row["rate"]), []).append(pair)
-    return [PictureSet(*name, tuple(sorted(pairs))) for name, pairs in sorted(groups.items())]
-
-
-def sets_of_folder(
-    photos: str | Path, decoded: str | Path, report: Callable[[str], None] | None = None
-) -> list[PictureSet]:
-    """The sets below a folder: every folder that holds pictures named as the photos are, but for the suffix.
-
-    Args:
-        photos: folder of the originals.
-        decoded: folder of decoded pictures, or of folders of them, such as ``evaluate`` keeps.
-        report: receives a line for each picture without an original.
-
-    Raises:
-        ImageError: no folder, or no picture in one of the two has a fellow in the other.
-        ArgumentError: two originals, or two pictures of a set, that differ in nothing but their suffix.
-    """
-    photos, decoded = Path(photos), Path(decoded)
-    originals = list_images(photos)
-    keeping.check_names(originals)
-    by_stem = {path.stem: path for path in originals}
-    groups: dict[Path, list[tuple[Path, Path]]] = {}
-    for path in list_images(decoded, recursive=True):
-        if path.stem in by_stem:
-            groups.setdefault(path.parent, []).append((by_stem[path.stem], path))
-        elif report:
-            report(f"left out: {path}: no original of this name in {photos}")
-    if not groups:
-        raise ImageError(
-            f"{decoded}: holds no picture named as one of {photos}, but for the suffix."
-        )
-    sets = []
-    for folder, pairs in groups.items():
-        keeping.check_names([path for _, path in pairs])
-        absent = sorted({*originals} - {original for original, _ in pairs})
-        warn_left_out(photos, {f"no picture in {folder}": [path.name for path in absent]})
-        about = keeping.label(pairs[0][1])
-        name = folder.relative_to(decoded).as_posix()
-        codec = about.get("codec") or (decoded.name if name == "." else name)
-        sets.append(PictureSet(codec, about.get("rate"), tuple(sorted(pairs))))
-    return sorted(sets, key=lambda each: (each.codec, each.rate or 0.0))
-
+# Sets of pictures
 
 _COLUMNS = ("codec", "rate", "pictures", "patches", "fid", "kid", "kid_std", "message")
 
@@ -351,7 +254,7 @@ def measure_sets(
     """FID and KID of each set; the network sees each original once.
 
     Args:
-        sets: from :func:`kept_sets` or :func:`sets_of_folder`.
+        sets: from :func:`.pictures.kept_sets` or :func:`.pictures.sets_of_folder`.
         network: from :func:`inception`.
         on_set: receives the name of the set that comes next.
 
@@ -359,14 +262,15 @@ def measure_sets(
         Per set ``codec``, ``rate``, ``pictures``, ``patches``, ``fid``, ``kid``, ``kid_std``, and ``message``: why
         there is no value, else empty.
     """
-    eye, rows = _Eye(network), []
+    see, rows = partial(_features, network), []
+    see_once = cache(see)
     for each in sets:
         if on_set:
             on_set(f"{each.codec} {each.rate or ''}".strip())
         row = dict.fromkeys(_COLUMNS) | {"codec": each.codec, "rate": each.rate, "message": ""}
         try:
-            originals = [eye.once(original) for original, _ in each.pairs]
-            found = _between(originals, [eye(decoded) for _, decoded in each.pairs])
+            originals = [see_once(original) for original, _ in each.pairs]
+            found = _between(originals, [see(decoded) for _, decoded in each.pairs])
         except (ArgumentError, ImageError) as error:
             row["message"] = text_of(" ".join(str(error).split()))
         else:
@@ -382,13 +286,9 @@ def write_sets(path: str | Path, rows: Iterable[dict[str, Any]]) -> Path:
         OutputError: it cannot be written.
     """
     (entry,) = datasets.manifest("inception").files
-    made = {
-        "patch": PATCH,
-        "weights": entry["sha256"][:16],
-        "torch_fidelity": _torch_fidelity().__version__,
-        "torch": torch.__version__,
-        "library": __version__,
-    }
+    made = {"patch": PATCH, "weights": entry["sha256"][:16]}
+    made |= {"torch_fidelity": _torch_fidelity().__version__, "torch": torch.__version__}
+    made["library"] = __version__
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=[*_COLUMNS, *made], lineterminator="\n")
     writer.writeheader()

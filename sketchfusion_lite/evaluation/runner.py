@@ -1,44 +1,52 @@
 """Evaluate codecs over a folder of photos: resumable, in parallel, nothing measured twice, nothing lost.
 
-    folder, codecs, rates --> rows still missing --> one task per photo --> running --> journal
-                                   ^                                                       |
-    OUT, OUT.journal --------------+                          OUT <-- all rows <-----------+
+    folder, codecs, rates --> rows still missing --> a task per photo --+--> here --------------+--> row --> journal
+                                   ^                                    +--> Dask's workers ----+              |
+    OUT, OUT.journal --------------+                                        OUT <-- all rows <-----------------+
 
-A row is in the journal, on the disk, before the next one of its worker begins, or as soon as it comes home from a
-worker on another machine.
+A row is in the journal, on the disk, before the next one is measured here, or as soon as it comes home from a worker.
+All work with one thread, so that their number changes no result.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
+
+import torch
 
 from .. import checks, journal
 from ..errors import (
     ArgumentError,
+    EvaluationError,
     ImageError,
     OutputError,
-    ResultsError,
-    SketchFusionWarning,
     WeightsError,
+    WorkersError,
 )
-from ..files import list_images, text_of
+from ..files import list_images, sha256_of
 from ..hardware import choose_device
 from ..refiner_io import refiner_config
-from ..weights_io import weights_file
-from . import keeping, table
-from .measuring import Measuring, PhotoTask, image_hash, with_known_metrics
+from ..weights_io import SHIPPED, weights_file
+from ..workers import open_client, spread
+from . import pictures as kept_pictures
+from . import table
+from .adapters import Workbench
+from .measuring import Measured, Measuring, PhotoTask, measure
 from .metrics import METRICS, check_metrics
-from .operating import CodecSpec, parse_codec, parse_rates
-from .running import OnRow, Progress, run_here, run_in_processes, run_on_scheduler
-from .table import FINAL, OK, Row
+from .operating import parse_codec, parse_rates
+from .resuming import check_same, known_rows, missing, say_others, with_known_metrics
+from .table import Row
 
 __all__ = ["evaluate"]
 
 _MOST_WORKERS = 1 << 12  # more than any machine has cores
-Report = Callable[[str], None]  # one line for a person
+OnRow = Callable[[Row, int, int], None]  # the row, rows done, rows to do in this run
 
 
 def evaluate(
@@ -56,7 +64,7 @@ def evaluate(
     device: str = "cpu",
     pictures: str | Path | None = None,
     on_row: OnRow | None = None,
-    report: Report | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Measure every photo of a folder with every codec at every rate.
 
@@ -69,14 +77,14 @@ def evaluate(
         rates: budgets in bits per pixel, the same for every codec.
         out: table to write or to go on with; CSV if it is named so, else Parquet.
         metrics: names out of ``METRICS``.
-        workers: processes; 1 works in this one.
-        scheduler: address or file of a Dask scheduler, whose workers measure in place of processes here. Photos are
-            sent to them; weights and folders of pipelines must lie under the same path there.
+        workers: processes; 1 works in this one, more need the extra ``sweep``.
+        scheduler: address or file of a Dask scheduler, whose workers measure in place of processes here; weights and
+            folders of pipelines must lie under the same path there.
         seed: of torch's generator at the start of every row.
         weights, refiner: of our codec; None for those that come with the library.
         device: where networks run.
         pictures: folder that keeps the decoded pictures, made if it is absent: ``CODEC/RATE/IMAGE.png``, see
-            :mod:`.keeping`. Rows whose picture is not there are measured again; metrics that they have stay.
+            :mod:`.pictures`. Rows whose picture is not there are measured again; metrics that they have stay.
         on_row: called after every row.
         report: receives notes, such as that a torn row was dropped.
 
@@ -90,10 +98,10 @@ def evaluate(
         WeightsError: weights or refiner are not there.
         OutputError: the table or a picture cannot be written, or another evaluation is writing the table.
         ResultsError: the table is damaged, or was measured with other settings, photos or weights.
-        DependencyMissing: Parquet without pyarrow.
-        EvaluationError: a worker died, or workers of a scheduler died over a photo again and again; the finished rows
-            are kept.
-        WorkersError: no scheduler answers, it has no workers, or the connection is lost; the finished rows are kept.
+        DependencyMissing: Parquet without pyarrow, or several workers without dask.distributed.
+        EvaluationError: workers died over a photo again and again; the finished rows are kept.
+        WorkersError: no worker can be started, no scheduler answers, or the connection is lost; the finished rows are
+            kept.
     """
     if isinstance(codecs, str) or not isinstance(codecs, Iterable):
         raise checks.refusal("codecs", codecs, "give a list of codecs, as in ['preview', 'avif'].")
@@ -102,152 +110,125 @@ def evaluate(
     for name, called in (("on_row", on_row), ("report", report)):
         checks.function(name, called)
     out = checks.path("out", out)
+    chosen = check_metrics(metrics, "metrics")
+    given = {"weights": weights, "refiner": refiner, "pictures": pictures}
+    files = {name: str(checks.path(name, path)) for name, path in given.items() if path is not None}
     if scheduler is None:
         device = choose_device(device)
-        _check_there(weights, refiner)
+        _check_there(files.get("weights"), files.get("refiner"))
     else:  # its workers know their devices
         checks.kind("scheduler", scheduler, (str, os.PathLike), "an address or a file")
         checks.text("device", device)
+    chosen = tuple(name for name in METRICS if name in chosen)
+    how = Measuring(chosen, seed, device=str(device), **files)
     specs = tuple(dict.fromkeys(parse_codec(codec) for codec in codecs))
-    measuring = Measuring(
-        _check_metrics(metrics),
-        seed,
-        _text("weights", weights),
-        _text("refiner", refiner),
-        str(device),
-        _text("pictures", pictures),
-    )
-    points = [(spec, rate) for spec in specs for rate in parse_rates(rates)]
+    points = list(product(specs, parse_rates(rates)))
     if not specs:
         raise ArgumentError("codecs: none is given. Name at least one.")
-    photos = _photos(folder)
-    if pictures is not None:
-        keeping.check_names(photos)
+    photos = list_images(folder)
+    if not photos:
+        raise ImageError(f"{folder}: holds no picture.")
+    if how.pictures is not None:
+        kept_pictures.check_names(photos)
     if not table.is_csv(out):
         table.require_pyarrow()  # now, not after hours
     report = report or (lambda line: None)
     if os.path.isdir(out) or not os.path.isdir(out.parent):
         raise OutputError(f"{out}: name a file in a folder that exists.")
+    bench = Workbench(how.weights, how.refiner, how.device)
     with journal.exclusive(out, "evaluation"):
-        rows = _known_rows(out, report)
-        _say_others(rows, photos, out)
-        _check_same(rows, measuring, photos, specs, out)
-        tasks = _missing(rows, photos, points, measuring)
-        progress = Progress(table.journal_path(out), rows, tasks, on_row)
-        if scheduler is not None:
-            run_on_scheduler(measuring, tasks, progress, scheduler)
-        elif workers == 1:
-            run_here(measuring, tasks, progress)
-        else:
-            run_in_processes(measuring, tasks, progress, workers)
-        progress.update()
+        rows = known_rows(out, report)
+        say_others(rows, photos, out)
+        check_same(rows, seed, bench, photos, specs, out)
+        tasks = missing(rows, photos, points, how)
+        run = _Run(how, bench, out, rows, sum(len(task.points) for task in tasks), on_row)
+        if scheduler is None and workers == 1:
+            run.here(tasks)
+        elif tasks:
+            run.on_workers(tasks, workers, scheduler)
         table.write_table(out, rows.values())
         table.journal_path(out).unlink(missing_ok=True)
     return sorted(rows.values(), key=table.key)
 
 
-# --------------------------------------------------------------------------------------------------
-# What is there, what is missing
+@dataclass
+class _Run:
+    """What a run has reached: rows go into the journal, then into ``rows``."""
+
+    how: Measuring
+    bench: Workbench
+    out: Path
+    rows: dict[tuple, Row]
+    total: int
+    on_row: OnRow | None
+    done: int = 0
+
+    def record(self, measured: Measured) -> None:
+        row, picture = measured
+        if self.how.pictures is not None:
+            kept_pictures.keep(self.how.pictures, row, picture)
+        journal.append(table.journal_path(self.out), row)
+        row = with_known_metrics(row, self.rows.get(table.key(row)))
+        self.rows[table.key(row)] = row
+        self.done += 1
+        if self.on_row:
+            self.on_row(row, self.done, self.total)
+
+    def here(self, tasks: Iterable[PhotoTask]) -> None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as in a worker
+        try:
+            for task in tasks:
+                for measured in self.how.rows(task, self.bench):
+                    self.record(measured)
+        finally:
+            torch.set_num_threads(threads)
+
+    def on_workers(self, tasks: list[PhotoTask], workers: int, scheduler: str | None) -> None:
+        parts = [part for task in tasks for part in task.by_family()]
+
+        def packed() -> Iterator[PhotoTask]:
+            for part in parts:
+                try:
+                    yield part.packed()
+                except ImageError:  # what cannot be read cannot be sent: its rows say so from here
+                    self.here([part])
+
+        lost: dict[str, WorkersError] = {}
+        work = partial(measure, _elsewhere(self.how))
+        with (
+            open_client(min(workers, len(parts)), scheduler) as client,
+            contextlib.closing(spread(client, work, packed())) as results,
+        ):
+            for finished in results:
+                if isinstance(finished.error, WorkersError):
+                    codecs = sorted({spec.text for spec, _ in finished.task.points})
+                    lost[f"{finished.task.path.name} with {', '.join(codecs)}"] = finished.error
+                elif finished.error is not None:
+                    raise finished.error
+                else:
+                    for measured in finished.result:
+                        self.record(measured)
+        for what, error in lost.items():
+            raise EvaluationError(
+                f"{what}: {error} {self.done} of {self.total} rows are measured and kept in "
+                f"{table.journal_path(self.out)}; start the same evaluation again to go on."
+            ) from error
 
 
-def _check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
-    chosen = check_metrics(metrics, "metrics")
-    return tuple(name for name in METRICS if name in chosen)
+def _elsewhere(how: Measuring) -> Measuring:
+    """The same for a worker, which has another current folder and may have other files under the same names."""
+    if how.weights is not None and how.weights not in SHIPPED:
+        weights = str(Path(how.weights).absolute())
+        how = replace(how, weights=weights, weights_sha256=sha256_of(weights))
+    if how.refiner is not None:
+        how = replace(how, refiner=str(Path(how.refiner).absolute()))
+    return how
 
 
-def _text(name: str, path: str | Path | None) -> str | None:
-    return None if path is None else str(checks.path(name, path))
-
-
-def _check_there(weights: str | Path | None, refiner: str | Path | None) -> None:
+def _check_there(weights: str | None, refiner: str | None) -> None:
     """Refuse weights that are not there now, not in every row."""
     if weights is not None and not os.path.isfile(file := weights_file(weights)):
         raise WeightsError(f"{file}: no such weights file. Check weights={weights}.")
     if refiner is not None:
-        refiner_config(checks.path("refiner", refiner))
-
-
-def _photos(folder: str | Path) -> list[Path]:
-    photos = list_images(folder)
-    if not photos:
-        raise ImageError(f"{folder}: holds no picture.")
-    return photos
-
-
-def _known_rows(out: Path, report: Report) -> dict[tuple, Row]:
-    """Rows of the table and of a run that was cut off, by their key."""
-    rows = table.read_table(out) if out.exists() else []
-    recovered = table.read_journal(table.journal_path(out), report)
-    if recovered:
-        report(f"{out.name}: going on, {len(recovered)} rows of a run that was cut off are kept")
-    journal.rewrite(table.journal_path(out), recovered)
-    known: dict[tuple, Row] = {}
-    for row in [*rows, *recovered]:
-        known[table.key(row)] = with_known_metrics(row, known.get(table.key(row)))
-    return known
-
-
-def _say_others(rows: dict[tuple, Row], photos: list[Path], out: Path) -> None:
-    """Rows of photos that are not in the folder stay in the table, and in its means."""
-    others = sorted({row["image"] for row in rows.values()} - {text_of(p.name) for p in photos})
-    if others:
-        more = f" and {len(others) - 3} more" if others[3:] else ""
-        line = (
-            f"{out}: has rows of photos that are not in the folder ({', '.join(others[:3])}{more}); they stay in the "
-            "table and in its means. Write into a new file to have this folder alone"
-        )
-        warnings.warn(line, SketchFusionWarning, stacklevel=3)
-
-
-def _check_same(
-    rows: dict[tuple, Row],
-    measuring: Measuring,
-    photos: list[Path],
-    specs: tuple[CodecSpec, ...],
-    out: Path,
-) -> None:
-    """Refuse to go on with a table that this run would have measured differently.
-
-    Raises:
-        ResultsError: names what differs.
-    """
-    asked = {"seed": measuring.seed}
-    hashes = {text_of(path.name): image_hash(path) for path in photos}
-    models: dict[str, str] = {}
-    for spec in specs:
-        final = [r for r in rows.values() if r["codec"] == spec.text and r["status"] in FINAL]
-        if final and (codec := measuring.open(spec)):
-            models[spec.text] = codec.model
-    for row in rows.values():
-        now = asked | {
-            "image_sha256": hashes.get(row["image"]) or row["image_sha256"],  # of what can be read
-            "model": models.get(row["codec"], row["model"]) or row["model"],
-        }
-        for name, value in now.items():
-            if row[name] != value and (name == "seed" or row["status"] in FINAL):
-                raise ResultsError(
-                    f"{out}: its rows of {row['image']} with {row['codec']} have {name} {row[name]!r}, this run "
-                    f"{value!r}. Use the same settings, photos and weights, or write into a new file."
-                )
-
-
-def _missing(
-    rows: dict[tuple, Row],
-    photos: list[Path],
-    points: list[tuple[CodecSpec, float]],
-    measuring: Measuring,
-) -> list[PhotoTask]:
-    def done(row: Row) -> bool:
-        if row["status"] != OK:
-            return row["status"] in FINAL
-        has_picture = measuring.pictures is None or keeping.holds(measuring.pictures, row)
-        return has_picture and set(measuring.metrics) <= set(row["metrics"].split("+"))
-
-    def left(path: Path) -> Iterator[tuple[CodecSpec, float]]:
-        for spec, rate in points:
-            row = rows.get((text_of(path.name), spec.text, rate))
-            if row is None or not done(row):
-                yield spec, rate
-
-    tasks = [PhotoTask(path, tuple(left(path))) for path in photos]
-    return [task for task in tasks if task.points]
+        refiner_config(refiner)

@@ -1,10 +1,5 @@
 """Tables made of result rows: means per codec and rate, and peers against ours at equal bytes.
 
-    rows --+--> mean_rows    codec x rate: how many photos fit, means of what was measured
-           +--> mean_points  one metric of a codec per rate, where all photos fit
-           +--> equal_bytes  rate x peer: both on the same photos within the same budgets, ratio, wins
-                    +--> kindest  of the sizes that a peer was measured at, its best one
-
 A codec that cannot make a file small enough stays in both tables, with what it would need. A mean is over all photos
 that it speaks of, or is None: photos too small for a metric do not drop out of it in silence.
 """
@@ -12,13 +7,15 @@ that it speaks of, or is None: photos too small for a metric do not drop out of 
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import Any
 
 from ..errors import ArgumentError
 from .metrics import METRICS
 from .operating import parse_codec
-from .table import DOES_NOT_FIT, OK, Row
+from .table import DOES_NOT_FIT, OK, Row, key
 
 __all__ = ["Points", "equal_bytes", "kindest", "mean_points", "mean_rows"]
 
@@ -39,25 +36,19 @@ def mean_rows(rows: Iterable[Row]) -> list[dict[str, Any]]:
     Raises:
         ArgumentError: two rows of the same photo, codec and rate.
     """
-    groups: dict[tuple[str, float], list[Row]] = {}
+    groups: dict[tuple[str, float], list[Row]] = defaultdict(list)
     for row in _unique(rows):
-        groups.setdefault((row["codec"], row["rate"]), []).append(row)
+        groups[row["codec"], row["rate"]].append(row)
     table = []
     for (codec, rate), group in sorted(groups.items()):
         fitting = [row for row in group if row["status"] == OK]
         states = [row["status"] for row in group]
-        table.append(
-            {
-                "codec": codec,
-                "rate": rate,
-                "photos": len(group),
-                "fits": len(fitting),
-                "status": OK if fitting else max(set(states), key=states.count),
-                **{name: _mean(row[name] for row in fitting) for name in _AVERAGED},
-                "needed_bpp": _needed(group),
-                "note": "; ".join(filter(None, (_partly(fitting, name) for name in METRICS))),
-            }
-        )
+        line = {"codec": codec, "rate": rate, "photos": len(group), "fits": len(fitting)}
+        line["status"] = OK if fitting else max(set(states), key=states.count)
+        line |= {name: _mean(row[name] for row in fitting) for name in _AVERAGED}
+        line["needed_bpp"] = _needed(group)
+        line["note"] = "; ".join(filter(None, (_partly(fitting, name) for name in METRICS)))
+        table.append(line)
     return table
 
 
@@ -129,16 +120,14 @@ def equal_bytes(
             )
     measured = {rate for rate, _ in by_codec[ours]}
     found = [near for rate in rates for near in measured if math.isclose(rate, near)]
-    return [
-        _against(
-            [row for row in by_codec[ours].values() if row["rate"] == rate],
-            [row for row in by_codec[peer].values() if row["rate"] == rate],
-            {"rate": rate, "codec": peer},
-            metric,
+    table = []
+    for rate, peer in product(found, peers):
+        own, theirs = (
+            [row for (at, _), row in by_codec[codec].items() if at == rate]
+            for codec in (ours, peer)
         )
-        for rate in found
-        for peer in peers
-    ]
+        table.append({"rate": rate, "codec": peer} | _against(own, theirs, metric))
+    return table
 
 
 def kindest(lines: Iterable[dict[str, Any]], metric: str = "lpips_alex") -> list[dict[str, Any]]:
@@ -153,45 +142,34 @@ def kindest(lines: Iterable[dict[str, Any]], metric: str = "lpips_alex") -> list
     """
     best: dict[tuple[float, str], dict[str, Any]] = {}
     theirs = f"{metric}_theirs"
-    for line in lines:
-        if line["compared"] < line["photos"] or line[theirs] is None:
-            continue
-        key = line["rate"], parse_codec(line["codec"]).name
-        if key not in best or line[theirs] < best[key][theirs]:
-            best[key] = line | {"peer": key[1]}
-    return [best[key] for key in sorted(best)]
+    whole = [line for line in lines if line["compared"] == line["photos"]]
+    for line in sorted((x for x in whole if x[theirs] is not None), key=lambda x: x[theirs]):
+        peer = parse_codec(line["codec"]).name
+        best.setdefault((line["rate"], peer), line | {"peer": peer})
+    return [best[name] for name in sorted(best)]
 
 
-def _against(
-    ours: list[Row], theirs: list[Row], head: dict[str, Any], metric: str
-) -> dict[str, Any]:
-    """One line of the comparison."""
+def _against(ours: list[Row], theirs: list[Row], metric: str) -> dict[str, Any]:
+    """Two codecs on the photos that both fit."""
     own = {row["image"]: row for row in ours if row["status"] == OK}
     fitting = [row for row in theirs if row["status"] == OK]
     pairs = [(own[row["image"]], row) for row in fitting if row["image"] in own]
-    sides = {
-        f"{name}_{side}": _mean(pair[index][name] for pair in pairs)
-        for name in ("bytes", metric, "psnr")
-        for index, side in enumerate(("ours", "theirs"))
-    }
-    distances = sides[f"{metric}_ours"], sides[f"{metric}_theirs"]
-    qualities = sides["psnr_ours"], sides["psnr_theirs"]
-    partly = _partly([row for pair in pairs for row in pair], metric)
-    return {
-        **head,
-        "photos": len(theirs),
-        "fits": len(fitting),
-        "compared": len(pairs),
-        **sides,
-        "ratio": None if None in distances or not distances[1] else distances[0] / distances[1],
-        "d_psnr": None
-        if None in qualities or min(qualities) == math.inf
-        else qualities[0] - qualities[1],
-        "wins": None if None in distances else sum(a[metric] < b[metric] for a, b in pairs),
-        "psnr_wins": None if None in qualities else sum(a["psnr"] > b["psnr"] for a, b in pairs),
-        "needed_bpp": _needed(theirs),
-        "note": _note(theirs, fitting) or partly,
-    }
+    line: dict[str, Any] = {"photos": len(theirs), "fits": len(fitting), "compared": len(pairs)}
+    for name in ("bytes", metric, "psnr"):
+        line[f"{name}_ours"] = _mean(a[name] for a, _ in pairs)
+        line[f"{name}_theirs"] = _mean(b[name] for _, b in pairs)
+    line |= dict.fromkeys(("ratio", "d_psnr", "wins", "psnr_wins"))
+    one, two = line[f"{metric}_ours"], line[f"{metric}_theirs"]
+    if one is not None and two is not None:
+        line["ratio"] = one / two if two else None
+        line["wins"] = sum(a[metric] < b[metric] for a, b in pairs)
+    one, two = line["psnr_ours"], line["psnr_theirs"]
+    if one is not None and two is not None:
+        line["d_psnr"] = None if one == two == math.inf else one - two
+        line["psnr_wins"] = sum(a["psnr"] > b["psnr"] for a, b in pairs)
+    line["needed_bpp"] = _needed(theirs)
+    line["note"] = _note(theirs, fitting) or _partly([row for p in pairs for row in p], metric)
+    return line
 
 
 def _note(rows: list[Row], fitting: list[Row]) -> str:
@@ -229,11 +207,9 @@ def _unique(rows: Iterable[Row]) -> list[Row]:
         ArgumentError: see there.
     """
     rows = list(rows)
-    seen: set[tuple] = set()
-    for row in rows:
-        if (name := (row["image"], row["codec"], row["rate"])) in seen:
+    for (image, codec, rate), count in Counter(map(key, rows)).items():
+        if count > 1:
             raise ArgumentError(
-                f"two rows of {name[0]} with {name[1]} at {name[2]:g} bpp: tables of several runs? Keep one."
+                f"two rows of {image} with {codec} at {rate:g} bpp: tables of several runs? Keep one."
             )
-        seen.add(name)
     return rows

@@ -133,43 +133,39 @@ def read_table(path: str | Path) -> list[Row]:
         data = path.read_bytes()
     except OSError as error:
         raise ResultsError(f"{path}: cannot be read ({error.strerror}).") from error
-    rows = _parse_csv(data, path) if is_csv(path) else _parse_parquet(data, path)
-    return check_rows(rows, path)
-
-
-def _parse_parquet(data: bytes, path: Path) -> list[Row]:
+    if is_csv(path):
+        try:
+            reader = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+            rows = [_from_text(row) for row in reader]
+        except (csv.Error, ValueError) as error:
+            raise journal.damaged(path, str(error)) from error
+        if "schema" not in (reader.fieldnames or ()):  # it may have no row
+            raise _foreign(path)
+        return _checked(rows, path)
     pa = require_pyarrow()
     try:
-        return pa.parquet.read_table(pa.BufferReader(data)).to_pylist()
+        rows = pa.parquet.read_table(pa.BufferReader(data)).to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise journal.damaged(path, str(error).splitlines()[0]) from error
+    return _checked(rows, path)
 
 
-def _parse_csv(data: bytes, path: Path) -> list[Row]:
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
-        texts = list(reader)
-        if reader.fieldnames is None or "schema" not in reader.fieldnames:
-            raise _foreign(path)
-        return [{name: _from_text(name, text) for name, text in row.items()} for row in texts]
-    except (csv.Error, TypeError, UnicodeDecodeError, ValueError) as error:
-        raise journal.damaged(path, str(error)) from error
-
-
-def _from_text(name: str, text: str) -> str | int | float | None:
-    kind = COLUMNS.get(name, str)
-    if text is None or name is None:
+def _from_text(row: dict[str, str]) -> Row:
+    if None in row or None in row.values():
         raise ValueError("a row has too few or too many fields")
-    return text if kind is str else None if text == "" else kind(text)
+    kinds = {name: COLUMNS.get(name, str) for name in row}
+    return {
+        name: text if kinds[name] is str else kinds[name](text) if text else None
+        for name, text in row.items()
+    }
 
 
-def check_rows(rows: list[Row], path: Path) -> list[Row]:
+def _checked(rows: list[Row], path: Path) -> list[Row]:
     """Refuse rows of another schema, or with values of another type.
 
     Raises:
         ResultsError: see there.
     """
-    allowed = {str: str, int: int, float: (int, float)}
     for row in rows:
         if not isinstance(row, dict) or "schema" not in row:
             raise _foreign(path)
@@ -181,18 +177,15 @@ def check_rows(rows: list[Row], path: Path) -> list[Row]:
         if set(row) != set(COLUMNS):
             raise journal.damaged(path, f"columns {sorted(set(row) ^ set(COLUMNS))}")
         for name, kind in COLUMNS.items():
-            value, optional = row[name], kind is not str and name not in ("rate", "seed", "schema")
-            if not (value is None and optional) and not isinstance(value, allowed[kind]):
-                raise journal.damaged(path, f"{name} is {value!r}")
+            optional = kind is not str and name not in ("rate", "seed", "schema")
+            allowed = (int, float) if kind is float else kind
+            if not isinstance(row[name], allowed) and not (row[name] is None and optional):
+                raise journal.damaged(path, f"{name} is {row[name]!r}")
     return rows
 
 
 def _foreign(path: Path) -> ResultsError:
     return ResultsError(f"{path}: no table of results of this library. Choose another file.")
-
-
-# --------------------------------------------------------------------------------------------------
-# Journal
 
 
 def journal_path(out: Path) -> Path:
@@ -213,4 +206,4 @@ def read_journal(path: Path, report: Callable[[str], None]) -> list[Row]:
     rows, torn = journal.read(path)
     if torn:
         report(f"{path.name}: its last row was cut off; it is measured again")
-    return check_rows(rows, path)
+    return _checked(rows, path)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from sketchfusion_lite.errors import BudgetTooSmall
 from sketchfusion_lite.evaluation.adapters import Coded, Picture, Workbench
-from sketchfusion_lite.evaluation.comparison import Comparison
-from sketchfusion_lite.evaluation.metrics import Metrics
+from sketchfusion_lite.evaluation.metrics import Comparison, Metrics
 from sketchfusion_lite.evaluation.operating import parse_codec
 
 __all__ = ["Side", "side_by_side"]
