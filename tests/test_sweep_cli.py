@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from sketchfusion_lite.cli import app
 from sketchfusion_lite.sweeps import load_grid, plan, read_results
-from sketchfusion_lite.sweeps.progress import Lines, TerminalWatcher, clock
+from sketchfusion_lite.sweeps.progress import Lines, clock
 from sketchfusion_lite.sweeps.table import row_of
 from tests.sweep_notebooks import executions, write_grid
 
@@ -83,7 +82,7 @@ def test_lines_count_and_guess_the_rest(tmp_path):
     lines = []
     watcher = Lines(lines.append)
     watcher.begun(5, [good], 4, 2)
-    watcher.started(first, "host")
+    watcher.started(first)
     watcher.finished(first, good)
     watcher.finished(second, bad)
     watcher.closed()
@@ -91,23 +90,6 @@ def test_lines_count_and_guess_the_rest(tmp_path):
     assert lines[1].startswith("[2/5, 0:15 left] ok default-"), "three runs of 10 s on two workers"
     assert lines[2].startswith("[3/5, 0:10 left] failed") and "ValueError: no" in lines[2]
     assert "more" not in lines[2]
-
-
-def test_the_terminal_shows_what_is_under_way_and_what_failed(tmp_path):
-    (first, good), (second, bad) = two_runs(tmp_path)
-    console = Console(record=True, force_terminal=True, width=160)
-    watcher = TerminalWatcher(console)
-    watcher.begun(2, [], 2, 1)
-    watcher.started(first, "node7")
-    with console.capture() as shown:
-        console.print(watcher._render())
-    assert first.name in shown.get() and "node7" in shown.get() and "0/2" in shown.get()
-    watcher.finished(first, good)
-    watcher.started(second, "node7")
-    watcher.finished(second, bad)
-    watcher.closed()
-    watcher.closed()
-    assert "ValueError: no" in console.export_text()
 
 
 def test_clock():

@@ -46,8 +46,8 @@ def test_paths_start_at_the_grid(tmp_path, monkeypatch):
     [
         ("notebook: unit.ipynb\nout: o\nmode: fast\n", ["unknown key 'mode'", "variants"]),
         ("notebook: unit.ipynb\n", ["out is None", "path"]),
-        ("notebook: unit.ipynb\nout: o\ngrid: {x: 3}\n", ["x: 3", "list"]),
-        ("notebook: unit.ipynb\nout: o\ngrid: {x: []}\n", ["x: []", "list"]),
+        ("notebook: unit.ipynb\nout: o\ngrid: {x: 3}\n", ["'x': 3", "list"]),
+        ("notebook: unit.ipynb\nout: o\ngrid: {x: []}\n", ["'x': []", "list"]),
         ("notebook: unit.ipynb\nout: o\nseeds: [0.5]\n", ["seeds", "whole numbers"]),
         ("notebook: unit.ipynb\nout: o\nvariants: {a/b: {}}\n", ["a/b", "folder"]),
         ("notebook: unit.ipynb\nout: o\ntable: xlsx\n", ["xlsx", "parquet or csv"]),
@@ -147,7 +147,7 @@ def test_whole_numbers_for_a_float_are_the_same_run(tmp_path):
 
 
 def test_numbers_that_yaml_takes_for_text_are_explained(tmp_path):
-    with pytest.raises(SweepError, match=r"0\.0001 with a decimal point"):
+    with pytest.raises(SweepError, match="with a decimal point"):
         runs_of(tmp_path, grid={"rate": ["1e-4"]})
 
 
@@ -186,7 +186,7 @@ def test_a_parameter_that_no_code_reads_is_refused(tmp_path, cells, is_read):
 @pytest.mark.parametrize(
     ("parameters", "cells", "words"),
     [
-        ("x = 1", [SAVE], ["no parameter results_path", "x = 1"]),
+        ("x = 1", [SAVE], ["results_path", "not there", "x = 1"]),
         ("results_path = ''", ["1"], ["results_path", "no code reads it"]),
         ("x = 1\ny = x * 2\nresults_path = ''", [SAVE], ["y = x * 2", "literal"]),
         ("x =", [SAVE], ["no Python"]),

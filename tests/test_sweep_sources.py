@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import nullcontext
 
 import nbformat
 import pytest
 
 from sketchfusion_lite.errors import OutputError, SweepError
 from sketchfusion_lite.sweeps import load_grid, plan, run
-from sketchfusion_lite.sweeps.engine import Sweep
 from tests.sweep_notebooks import write_grid
 
 PARAMETERS = "x: int = 1\nrate: float = 0.5\nresults_path: str = ''"
@@ -240,17 +240,17 @@ def test_a_module_that_is_not_there_is_named_before_anything_runs(tmp_path, cell
         run(grid, dry_run=True)
 
 
-def test_modules_of_workers_elsewhere_are_asked_there(tmp_path):
-    grid = written(tmp_path, content(P, code("import not_here"), code(WRITE)))
-    sweep = Sweep(plan(grid))
-    sweep.check(is_here=False)
-
+def test_modules_of_workers_elsewhere_are_asked_there(tmp_path, monkeypatch):
     class Client:
         def run(self, function, *arguments):
             return {"tcp://a": [], "tcp://b": function(*arguments)}
 
+    monkeypatch.setattr(
+        "sketchfusion_lite.sweeps.engine.open_client", lambda *_, **__: nullcontext(Client())
+    )
+    grid = written(tmp_path, content(P, code("import not_here"), code(WRITE)))
     with pytest.raises(SweepError, match="imports not_here, not installed on the worker tcp://b"):
-        sweep.check_modules(Client())
+        run(grid, scheduler="tcp://a")
 
 
 def test_results_that_could_not_be_written_are_refused_beforehand(tmp_path, monkeypatch):

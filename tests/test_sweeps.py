@@ -58,7 +58,7 @@ class Watching(Silent):
     def begun(self, total, known, missing, threads):
         self.heard.append(("begun", total, len(known), missing))
 
-    def started(self, run, where):
+    def started(self, run):
         self.heard.append(("started", run.parameters["x"]))
 
     def finished(self, run, row):

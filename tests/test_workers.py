@@ -58,9 +58,9 @@ def test_equal_tasks_are_all_done(client, tmp_path):
     assert marks(tmp_path) == 3
 
 
-@pytest.mark.parametrize(("in_flight", "most"), [(1, 1), (3, 3), (None, 4)])
-def test_only_a_few_tasks_are_taken_ahead(client, in_flight, most):
-    taken = ended = 0
+@pytest.mark.parametrize("per_thread", [1, 2])
+def test_only_a_few_tasks_are_taken_ahead(client, per_thread):
+    taken, ended, most = 0, 0, 2 * per_thread
 
     def tasks():
         nonlocal taken
@@ -69,7 +69,7 @@ def test_only_a_few_tasks_are_taken_ahead(client, in_flight, most):
             assert taken - ended <= most
             yield number
 
-    for _ in spread(client, double, tasks(), in_flight=in_flight):
+    for _ in spread(client, double, tasks(), per_thread=per_thread):
         assert taken - ended <= most
         ended += 1
     assert ended == 20
@@ -93,7 +93,7 @@ def test_a_killed_worker_costs_an_attempt(client, tmp_path):
 
 
 def test_a_task_that_kills_every_worker_is_given_up(client):
-    finished = {f.task: f for f in spread(client, die_always, range(4), in_flight=1)}
+    finished = {n: f for n in range(4) for f in spread(client, die_always, [n])}
     assert isinstance(finished[1].error, WorkersError) and "memory" in str(finished[1].error)
     assert [finished[n].result for n in (0, 2, 3)] == [0, 2, 3]
 
@@ -126,8 +126,6 @@ def test_resources_are_respected(client, tmp_path):
     assert all(begun >= times[i][1] for i, (begun, _) in enumerate(times[2:])), "two at a time"
     with pytest.raises(ArgumentError, match=r'--resources "GPU=1"'):
         list(spread(client, double, [1], resources={"GPU": 1}))
-    with pytest.raises(ArgumentError, match="in_flight=0"):
-        list(spread(client, double, [1], in_flight=0))
 
 
 # --------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import itertools
 import math
 import os
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,11 +37,59 @@ MAX_SECONDS = 366 * 86_400  # of a run
 MAX_NODES = 100_000  # values in a grid, nested ones counted, aliases expanded
 DEFAULT_VARIANT = "default"
 
-_KEYS = ("notebook", "out", "fixed", "variants", "grid", "seeds", "timeout", "table")
-_TABLES = ("parquet", "csv")
+Parameters = dict[str, Any]
+
 _VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")  # becomes part of a folder's name
 
-Parameters = dict[str, Any]
+
+def _are_parameters(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(name.isidentifier() for name in value)
+
+
+def _are_lists(value: Any) -> bool:
+    return _are_parameters(value) and all(isinstance(v, list) and v for v in value.values())
+
+
+def _are_variants(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(_VARIANT.fullmatch(name) for name in value)
+        and all(own is None or _are_parameters(own) for own in value.values())
+    )
+
+
+def _are_seeds(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(s) is int and s >= 0 for s in value)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | Path) and bool(str(value))
+
+
+def _is_timeout(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value <= MAX_SECONDS
+
+
+# Key -> what its value must be, and the remedy where it is not.
+_KEYS = {
+    "notebook": (_is_path, "a path"),
+    "out": (_is_path, "a path"),
+    "fixed": (_are_parameters, "parameters, each with its value"),
+    "variants": (
+        _are_variants,
+        "names, each with its parameters; a name becomes part of a folder's: up to 48 letters, digits, '.', '_' and "
+        "'-', a letter or digit first",
+    ),
+    "grid": (_are_lists, "parameters, each with a list of values; a single one goes below fixed"),
+    "seeds": (_are_seeds, "a list of whole numbers from 0 on"),
+    "timeout": (
+        _is_timeout,
+        f"the seconds that a run may take, above 0 and up to {MAX_SECONDS}, or leave it out",
+    ),
+    "table": (lambda value: value in ("parquet", "csv"), "parquet or csv"),
+}
+_NEEDED = ("notebook", "out")
 
 
 @dataclass(frozen=True)
@@ -99,28 +148,31 @@ def load_grid(
         content, base, name = dict(source), Path.cwd(), "grid"
     else:
         content, base, name = _read_yaml(Path(source)), Path(source).resolve().parent, str(source)
-    if unknown := [key for key in content if key not in _KEYS]:
-        raise SweepError(
-            f"{name}: unknown key {unknown[0]!r}. A grid has: {', '.join(_KEYS)}; parameters go below "
-            "grid, fixed or variants."
-        )
     _check_plain(content, name)
     if out is not None:
         content["out"] = str(Path(out).absolute())
     if timeout is not None:
         content["timeout"] = timeout
-    table = content.get("table", "parquet")
-    if table not in _TABLES:
-        raise SweepError(f"{name}: table is {table!r}; it can be {' or '.join(_TABLES)}.")
+    if unknown := [key for key in content if key not in _KEYS]:
+        raise SweepError(
+            f"{name}: unknown key {unknown[0]!r}. A grid has: {', '.join(_KEYS)}; parameters go below "
+            "grid, fixed or variants."
+        )
+    for key, (fits, wanted) in _KEYS.items():
+        value = content.get(key)
+        if (value is not None or key in _NEEDED) and not fits(value):
+            raise SweepError(f"{name}: {key} is {reprlib.repr(value)}; give {wanted}.")
+    variants = content.get("variants") or {DEFAULT_VARIANT: {}}
+    seconds = content.get("timeout")
     grid = Grid(
         notebook=_path(content, "notebook", base, name),
         out=_path(content, "out", base, name),
-        fixed=_parameters(content.get("fixed"), "fixed", name),
-        variants=_variants(content.get("variants"), name),
-        axes=_axes(content.get("grid"), name),
-        seeds=_seeds(content.get("seeds"), name),
-        timeout=_timeout(content.get("timeout"), name),
-        table=table,
+        fixed=dict(content.get("fixed") or {}),
+        variants={variant: dict(own or {}) for variant, own in variants.items()},
+        axes=dict(content.get("grid") or {}),
+        seeds=tuple(content.get("seeds") or ()),
+        timeout=None if seconds is None else float(seconds),
+        table=content.get("table") or "parquet",
         name=name,
     )
     _check_set_once(grid)
@@ -136,10 +188,6 @@ def combinations(grid: Grid) -> Iterator[tuple[str, Parameters]]:
     for seed, (variant, own) in itertools.product(seeds, grid.variants.items()):
         for chosen in itertools.product(*axes):
             yield variant, {**grid.fixed, **own, **dict(chosen), **seed}
-
-
-# --------------------------------------------------------------------------------------------------
-# YAML
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -205,77 +253,14 @@ def _check_plain(content: Any, name: str) -> None:
             )
 
 
-# --------------------------------------------------------------------------------------------------
-# Keys
-
-
 def _path(content: Mapping[str, Any], key: str, base: Path, name: str) -> Path:
-    value = content.get(key)
-    if not isinstance(value, str | Path) or not str(value):
-        raise SweepError(f"{name}: {key} is {value!r}; give a path.")
+    value = content[key]
     try:
         return Path(os.path.normpath(base / Path(value).expanduser()))
     except RuntimeError as error:
         raise SweepError(
             f"{name}: {key} is {str(value)!r}, and there is no such home folder. Write the whole path."
         ) from error
-
-
-def _parameters(value: Any, where: str, name: str) -> Parameters:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise SweepError(f"{name}: {where} is {value!r}; give parameters and their values.")
-    for parameter in value:
-        if not parameter.isidentifier():
-            raise SweepError(f"{name}: {where} has {parameter!r}, which is no parameter's name.")
-    return dict(value)
-
-
-def _variants(value: Any, name: str) -> dict[str, Parameters]:
-    if value is None:
-        return {DEFAULT_VARIANT: {}}
-    if not isinstance(value, Mapping) or not value:
-        raise SweepError(f"{name}: variants is {value!r}; give names, each with its parameters.")
-    for variant in value:
-        if not _VARIANT.fullmatch(variant):
-            raise SweepError(
-                f"{name}: the variant {variant!r} names a folder: use up to 48 letters, digits, '.', '_' and '-', "
-                "a letter or digit first."
-            )
-    return {
-        variant: _parameters(own, f"variant {variant!r}", name) for variant, own in value.items()
-    }
-
-
-def _axes(value: Any, name: str) -> dict[str, list[Any]]:
-    axes = _parameters(value, "grid", name)
-    for parameter, values in axes.items():
-        if not isinstance(values, list) or not values:
-            raise SweepError(
-                f"{name}: grid has {parameter}: {values!r}; give a list of values, or move it to fixed."
-            )
-    return axes
-
-
-def _seeds(value: Any, name: str) -> tuple[int, ...]:
-    if value is None:
-        return ()
-    is_list = isinstance(value, list) and value
-    if not is_list or not all(type(seed) is int and seed >= 0 for seed in value):
-        raise SweepError(f"{name}: seeds is {value!r}; give a list of whole numbers from 0 on.")
-    return tuple(value)
-
-
-def _timeout(value: Any, name: str) -> float | None:
-    if value is None:
-        return None
-    if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS:
-        raise SweepError(
-            f"{name}: timeout is {value!r}; give the seconds that a run may take, above 0 and up to {MAX_SECONDS}, "
-            "or leave it out."
-        )
-    return float(value)
 
 
 def _check_set_once(grid: Grid) -> None:
