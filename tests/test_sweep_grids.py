@@ -60,7 +60,7 @@ def test_paths_start_at_the_grid(tmp_path, monkeypatch):
         ("notebook: unit.ipynb\nout: o\nfixed: {x: 1}\ngrid: {x: [2]}\n", ["x", "fixed", "grid"]),
         ("notebook: unit.ipynb\nout: o\nseeds: [1]\nfixed: {seed: 1}\n", ["seed", "fixed"]),
         ("notebook: unit.ipynb\nout: o\nfixed: {x: 1, x: 2}\n", ["'x'", "twice"]),
-        ("notebook: unit.ipynb\nout: o\nfixed: {x: 2024-01-01}\n", ["date", "Quote"]),
+        ("notebook: unit.ipynb\nout: o\nfixed: {x: 2024-01-01}\n", ["date", "quote"]),
         ("notebook: unit.ipynb\nout: o\nfixed: {on: 1}\n", ["True", "quote"]),
         ("notebook: [unit.ipynb\n", ["not readable as YAML"]),
         ("- a\n", ["holds no keys"]),

@@ -20,12 +20,11 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import re
 import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from ..errors import DependencyMissing, SweepError
 
@@ -38,58 +37,6 @@ MAX_NODES = 100_000  # values in a grid, nested ones counted, aliases expanded
 DEFAULT_VARIANT = "default"
 
 Parameters = dict[str, Any]
-
-_VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")  # becomes part of a folder's name
-
-
-def _are_parameters(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(name.isidentifier() for name in value)
-
-
-def _are_lists(value: Any) -> bool:
-    return _are_parameters(value) and all(isinstance(v, list) and v for v in value.values())
-
-
-def _are_variants(value: Any) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and bool(value)
-        and all(_VARIANT.fullmatch(name) for name in value)
-        and all(own is None or _are_parameters(own) for own in value.values())
-    )
-
-
-def _are_seeds(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(s) is int and s >= 0 for s in value)
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str | Path) and bool(str(value))
-
-
-def _is_timeout(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value <= MAX_SECONDS
-
-
-# Key -> what its value must be, and the remedy where it is not.
-_KEYS = {
-    "notebook": (_is_path, "a path"),
-    "out": (_is_path, "a path"),
-    "fixed": (_are_parameters, "parameters, each with its value"),
-    "variants": (
-        _are_variants,
-        "names, each with its parameters; a name becomes part of a folder's: up to 48 letters, digits, '.', '_' and "
-        "'-', a letter or digit first",
-    ),
-    "grid": (_are_lists, "parameters, each with a list of values; a single one goes below fixed"),
-    "seeds": (_are_seeds, "a list of whole numbers from 0 on"),
-    "timeout": (
-        _is_timeout,
-        f"the seconds that a run may take, above 0 and up to {MAX_SECONDS}, or leave it out",
-    ),
-    "table": (lambda value: value in ("parquet", "csv"), "parquet or csv"),
-}
-_NEEDED = ("notebook", "out")
 
 
 @dataclass(frozen=True)
@@ -142,26 +89,17 @@ def load_grid(
     Raises:
         SweepError: unreadable, an unknown or a missing key, a value of the wrong kind, a parameter set twice, or more
             than ``MAX_RUNS`` runs.
-        DependencyMissing: PyYAML is not installed.
+        DependencyMissing: a package of the extra ``sweep`` is not installed.
     """
     if isinstance(source, Mapping):
         content, base, name = dict(source), Path.cwd(), "grid"
     else:
         content, base, name = _read_yaml(Path(source)), Path(source).resolve().parent, str(source)
-    _check_plain(content, name)
     if out is not None:
         content["out"] = str(Path(out).absolute())
     if timeout is not None:
         content["timeout"] = timeout
-    if unknown := [key for key in content if key not in _KEYS]:
-        raise SweepError(
-            f"{name}: unknown key {unknown[0]!r}. A grid has: {', '.join(_KEYS)}; parameters go below "
-            "grid, fixed or variants."
-        )
-    for key, (fits, wanted) in _KEYS.items():
-        value = content.get(key)
-        if (value is not None or key in _NEEDED) and not fits(value):
-            raise SweepError(f"{name}: {key} is {reprlib.repr(value)}; give {wanted}.")
+    _check(content, name)
     variants = content.get("variants") or {DEFAULT_VARIANT: {}}
     seconds = content.get("timeout")
     grid = Grid(
@@ -179,6 +117,71 @@ def load_grid(
     if grid.size > MAX_RUNS:
         raise SweepError(f"{name}: {grid.size} runs; at most {MAX_RUNS}. Split the grid.")
     return grid
+
+
+def _check(content: Mapping[str, Any], name: str) -> None:
+    """Has a grid the keys that it can have, with values of their kinds?"""
+    from pydantic import Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
+
+    text = Annotated[str, StringConstraints(min_length=1)]
+    parameter = Annotated[str, StringConstraints(pattern=r"^[^\W\d]\w*$")]
+    variant = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
+    values, several = dict[parameter, JsonValue], Annotated[list[JsonValue], Field(min_length=1)]
+    quote = "quote what YAML takes for something else than text"
+    keys = {  # the type, and what to give
+        "notebook": (text | Path, "a path"),
+        "out": (text | Path, "a path"),
+        "fixed": (values | None, f"parameters, each with its value; {quote}"),
+        "variants": (
+            Annotated[dict[variant, values | None], Field(min_length=1)] | None,
+            "names, each with its parameters. A name becomes part of a folder's: up to 48 letters, digits, '.', '_' "
+            f"and '-', a letter or digit first; {quote}",
+        ),
+        "grid": (
+            dict[parameter, several] | None,
+            f"parameters, each with a list of values, or move a single one to fixed; {quote}",
+        ),
+        "seeds": (
+            Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None,
+            "a list of whole numbers from 0 on",
+        ),
+        "timeout": (
+            Annotated[float, Field(gt=0, le=MAX_SECONDS)] | None,
+            f"the seconds that a run may take, above 0 and up to {MAX_SECONDS}, or leave it out",
+        ),
+        "table": (Literal["parquet", "csv"] | None, "parquet or csv"),
+    }
+    if unknown := [key for key in content if key not in keys]:
+        raise SweepError(
+            f"{name}: unknown key {unknown[0]!r}. A grid has: {', '.join(keys)}; parameters go below "
+            "grid, fixed or variants."
+        )
+    _check_values(content, name)
+    for key, (kind, wanted) in keys.items():
+        value = content.get(key)
+        try:
+            TypeAdapter(kind).validate_python(value, strict=True)
+        except ValidationError as error:
+            reason = error.errors()[0]
+            where = ": ".join(map(str, [*reason["loc"], reason["msg"]]))
+            raise SweepError(
+                f"{name}: {key} is {reprlib.repr(value)} ({where}). Give {wanted}."
+            ) from error
+
+
+def _check_values(content: Any, name: str) -> None:
+    """Not too many: a few lines of YAML whose aliases refer to each other can stand for billions. And all Unicode."""
+    waiting, seen = [content], 0
+    while waiting:
+        value = waiting.pop()
+        if (seen := seen + 1) > MAX_NODES:
+            raise SweepError(f"{name}: over {MAX_NODES} values. Split the grid.")
+        if isinstance(value, str) and value != value.encode("utf-8", "replace").decode():
+            raise SweepError(
+                f"{name}: {value!r} is no Unicode, as a notebook must be. Write it anew."
+            )
+        inside = value.values() if isinstance(value, Mapping) else value
+        waiting += inside if isinstance(value, Mapping | list) else []
 
 
 def combinations(grid: Grid) -> Iterator[tuple[str, Parameters]]:
@@ -221,36 +224,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise SweepError(f"{path}: not readable as YAML ({reason}).") from error
     if not isinstance(content, dict):
-        raise SweepError(f"{path}: holds no keys. A grid has: {', '.join(_KEYS)}.")
+        raise SweepError(f"{path}: holds no keys such as notebook and out; this is no grid.")
     return content
-
-
-def _check_plain(content: Any, name: str) -> None:
-    """Values that a notebook's parameter can have, and not too many of them."""
-    waiting, seen = [content], 0
-    while waiting:
-        value = waiting.pop()
-        seen += 1
-        if seen > MAX_NODES:
-            raise SweepError(f"{name}: over {MAX_NODES} values. Split the grid.")
-        if isinstance(value, Mapping):
-            for key in value:
-                if not isinstance(key, str):
-                    raise SweepError(f"{name}: the key {key!r} is no text; quote it.")
-            waiting += value.keys()
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-        elif isinstance(value, str):
-            if re.search("[\ud800-\udfff]", value):
-                raise SweepError(
-                    f"{name}: {value!r} is no Unicode, which a notebook must be. Write it anew."
-                )
-        elif not isinstance(value, int | float | bool | Path | None):
-            raise SweepError(
-                f"{name}: {value!r} is a {type(value).__name__}; parameters are text, numbers, true, false, null, "
-                "or lists and mappings of those. Quote it if it is text."
-            )
 
 
 def _path(content: Mapping[str, Any], key: str, base: Path, name: str) -> Path:
