@@ -123,7 +123,8 @@ def check_row(
         )
     for name, kind in kinds.items():
         value = row.get(name)
-        if not (value is None and name in optional) and type(value) is not kind:
+        allowed = (int, float) if kind is float else (kind,)
+        if not (value is None and name in optional) and type(value) not in allowed:
             raise damaged(path, f"{name} is {value!r}")
     return row
 

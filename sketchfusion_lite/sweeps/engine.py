@@ -96,7 +96,11 @@ def run(
         sweep.load(report, retry_failed)
         return sweep.finished()
     checks.whole("workers", workers, 1)
-    with sweep.exclusive():
+    try:
+        sweep.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(sweep.out, error.strerror) from error
+    with exclusive(sweep.out, "sweep", SweepError):
         sweep.load(report, retry_failed)
         if not resume and sweep.rows:
             raise SweepError(
@@ -196,21 +200,6 @@ class _Sweep:
         """
         if self.rows:
             table.write_results(self._table, self.rows.values())
-
-    @contextlib.contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keep a second sweep away from the same folder, which is made if it is absent.
-
-        Raises:
-            SweepError: there is one.
-            OutputError: the folder cannot be written.
-        """
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _unwritable(self.out, error.strerror) from error
-        with exclusive(self.out, "sweep", SweepError):
-            yield
 
     def run(self, client: Client, resources: Mapping[str, float] | None, watcher: Silent) -> None:
         """Do all that is missing.

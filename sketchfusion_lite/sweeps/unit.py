@@ -49,7 +49,7 @@ _UNDER_WAY = ".notebook.ipynb"
 _KERNEL = "python3"
 _WAIT_SECONDS = 300  # for a kernel's start, or for the last of a cell's outputs, on a busy machine
 _KILL_SECONDS = 0.5  # between attempts to end a kernel that has used up its time
-_PACKAGE = Path(__file__).parents[1]
+_SOURCE = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -133,11 +133,7 @@ def _run_notebook(unit: Unit, results: Path) -> None:
     from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # of what it warns, we have refused
-    begun: list[str] = []  # first lines of the cells
-
-    def note_cell(cell: Any, cell_index: int) -> None:
-        begun.append(cell.source.strip().splitlines()[0])
-
+    cells: list[Any] = []  # that have begun
     with (
         _kernel_home() as (folder, config),
         environment(_variables(folder)),
@@ -154,7 +150,7 @@ def _run_notebook(unit: Unit, results: Path) -> None:
                 cwd=str(unit.cwd),
                 progress_bar=False,
                 start_timeout=_WAIT_SECONDS,
-                on_cell_execute=note_cell,
+                on_cell_execute=lambda cell, cell_index: cells.append(cell),
                 config=config,
             )
             return
@@ -168,7 +164,8 @@ def _run_notebook(unit: Unit, results: Path) -> None:
         except Exception as error:  # papermill, nbclient and jupyter_client raise many kinds
             reason = f"the notebook could not be executed: {type(error).__name__}: {error}"
         if is_over.is_set():
-            where = f"in cell {len(begun)}: {begun[-1]}" if begun else "before its first cell"
+            first = cells and cells[-1].source.strip().splitlines()[0]
+            where = f"in cell {len(cells)}: {first}" if cells else "before its first cell"
             reason = f"TimeLimit: over {unit.timeout:g} s, the grid's timeout, {where}"
         raise _NoResult(reason)
 
@@ -241,8 +238,8 @@ def _variables(folder: Path) -> dict[str, str]:
     settings["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else kernels warn on the terminal
     # The first place where kernels are looked for: elsewhere another Python may have taken the name of ours.
     settings["JUPYTER_PATH"] = first(folder, "JUPYTER_PATH")
-    if str(_PACKAGE.parent) not in (*site.getsitepackages(), site.getusersitepackages()):
-        settings["PYTHONPATH"] = first(_PACKAGE.parent, "PYTHONPATH")
+    if str(_SOURCE) not in (*site.getsitepackages(), site.getusersitepackages()):
+        settings["PYTHONPATH"] = first(_SOURCE, "PYTHONPATH")
     return settings
 
 
@@ -279,10 +276,6 @@ def _kill_kernels(folder: Path) -> None:
                 for process in (*child.children(recursive=True), child):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
-
-
-# --------------------------------------------------------------------------------------------------
-# With what
 
 
 def _version(package: str) -> str:
