@@ -122,7 +122,9 @@ def exclusive(
                 f"{path}: another {who} is writing it. Wait for its end, or choose another place."
             ) from error
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror}). Check its rights, or choose another place."
+            ) from error
         yield
 
 

@@ -208,7 +208,9 @@ def test_what_is_no_file_is_refused(tmp_path, name):
         plan(load_grid({"notebook": tmp_path / name, "out": tmp_path / "o"}))
 
 
-@pytest.mark.parametrize("annotation", ["'int |'", "Literal[ONE]", "'\\0'", "a.b[c]"])
+@pytest.mark.parametrize(
+    "annotation", ["'int |'", "Literal[ONE]", "'\\0'", "a.b[c]", 'list["open(1)"]']
+)
 def test_an_annotation_that_nobody_understands_is_left_to_the_notebook(tmp_path, annotation):
     parameters = code(f"x: {annotation} = 1\nresults_path = ''", "parameters")
     grid = written(tmp_path, content(parameters, code("x"), code("open(results_path)")))

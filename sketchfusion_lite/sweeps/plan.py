@@ -10,11 +10,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Optional
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from ..errors import SweepError
 from .grid import Grid, combinations
-from .notebooks import Notebook, Parameter, read_notebook
+from .notebooks import Notebook, read_notebook
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["RESULTS", "Plan", "Run", "plan"]
 
@@ -116,9 +120,9 @@ def _checked(notebook: Notebook, name: str, value: Any, where: str) -> Any:
             f"{where}: {file} declares {name!r}, but no later code reads it: all its values would give the same "
             "result. Use it in the notebook, or remove it from the grid."
         )
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
-    kind = TypeAdapter(_type_of(parameter))
+    kind = _kind(parameter.annotation or type(parameter.default).__name__)
     try:
         found = kind.validate_python(value, strict=True)
     except ValidationError as error:
@@ -139,16 +143,30 @@ _NODES = (ast.Expression, ast.Name, ast.Load, ast.Constant, ast.Subscript, ast.T
 _NODES += (ast.BitOr,)
 
 
-def _type_of(parameter: Parameter) -> Any:
-    """Its annotation, else the type of its default; Any where neither tells anything."""
-    text = parameter.annotation or type(parameter.default).__name__
+@lru_cache
+def _kind(annotation: str) -> TypeAdapter:
+    """What judges the values of a parameter with this annotation: any value fits one that nobody here understands."""
+    from pydantic import TypeAdapter
+
     try:
-        tree = ast.parse(text, mode="eval")
+        tree = ast.parse(annotation, mode="eval")
         while isinstance(tree.body, ast.Constant) and isinstance(tree.body.value, str):
             tree = ast.parse(tree.body.value, mode="eval")  # "int | None" in quotes
-        if not all(isinstance(node, _NODES) for node in ast.walk(tree)):
-            return Any  # calls and attributes would run code
-        kind = eval(compile(tree, "annotation", "eval"), dict(_NAMES))
-        return kind if kind is None or isinstance(kind, type) or hasattr(kind, "__args__") else Any
-    except (SyntaxError, ValueError, NameError, TypeError, RecursionError, MemoryError):
-        return Any
+        if _is_harmless(tree):
+            return TypeAdapter(eval(compile(tree, "annotation", "eval"), dict(_NAMES)))
+    except Exception:  # of Python's parser, of evaluation, of pydantic
+        pass
+    return TypeAdapter(Any)
+
+
+def _is_harmless(tree: ast.Expression) -> bool:
+    """No calls or attributes, which run code, and texts in ``Literal[...]`` alone: elsewhere they are code, too."""
+    nodes = list(ast.walk(tree))
+    choices = [n.slice for n in nodes if isinstance(n, ast.Subscript) and _is_literal(n.value)]
+    plain = {id(node) for choice in choices for node in ast.walk(choice)}
+    texts = (n for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    return all(isinstance(n, _NODES) for n in nodes) and all(id(n) in plain for n in texts)
+
+
+def _is_literal(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "Literal"

@@ -197,10 +197,6 @@ def _flat(value: Any) -> Any:
     return value
 
 
-# --------------------------------------------------------------------------------------------------
-# The kernel
-
-
 @contextlib.contextmanager
 def _kernel_home() -> Iterator[tuple[Path, Any]]:
     """A folder for the kernel's connection, with this Python as its kernel, and the settings for it.
