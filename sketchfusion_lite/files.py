@@ -33,20 +33,8 @@ __all__ = [
 IMAGE_SUFFIXES = frozenset(
     {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".avif"}
     | {".heic", ".heif", ".hif", ".tif", ".tiff", ".bmp", ".gif", ".qoi"}
-    | {
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".pam",
-        ".pfm",
-        ".jp2",
-        ".j2k",
-        ".j2c",
-        ".jpc",
-        ".jpf",
-        ".jpx",
-    }
+    | {".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm"}
+    | {".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"}
 )
 _NAMED = 3  # files that a line names for each reason; the others it counts
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .errors import OutputError, ResultsError
+from .errors import OutputError, ResultsError, SketchFusionError
 from .files import atomic_write_bytes
 
 __all__ = ["append", "append_line", "exclusive", "read", "rewrite"]
@@ -99,27 +99,33 @@ def rewrite(path: Path, rows: Iterable[Any]) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, who: str) -> Iterator[None]:
-    """Keep a second process away from a file while it is written, by a lock file beside it.
+def exclusive(
+    path: Path, who: str, refusal: type[SketchFusionError] = OutputError
+) -> Iterator[None]:
+    """Keep a second process away from a file or folder while it is written, by a lock file beside or in it.
 
     Args:
-        path: the file, in a folder that exists.
+        path: the file, in a folder that exists; or the folder.
         who: what another process would be, e.g. ``"evaluation"``.
+        refusal: raised where there is one.
 
     Raises:
-        OutputError: there is one, or the folder cannot be written to.
+        refusal: see there.
+        OutputError: the folder cannot be written to.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
-    try:
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(f"{path}: another {who} is writing it. Wait for its end.") from error
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from error
-    try:
+    lock = path / f".{who}.lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(FileLock(lock, timeout=0))
+        except Timeout as error:
+            raise refusal(
+                f"{path}: another {who} is writing it. Wait for its end, or choose another place."
+            ) from error
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror}). Check its rights, or choose another place."
+            ) from error
         yield
-    finally:
-        lock.release()
 
 
 def damaged(path: Path, reason: str) -> ResultsError:

@@ -28,11 +28,11 @@ from sketchfusion_lite.images import save_image
 from .clusters import ROOT, Cluster, started_cluster
 from .conftest import build_tiny_model
 
-TIMINGS = ("encode_s", "decode_s")
+ON_CPU = ("--device", "cpu", "--dtype", "float32")
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(tmp_path_factory) -> Iterator[Cluster]:
     """A scheduler with two workers."""
     with started_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         for _ in range(2):
@@ -48,38 +48,21 @@ def scheduler(cluster: Cluster) -> str:
 @pytest.fixture
 def photos(tmp_path: Path, photo: torch.Tensor) -> Path:
     """Six small pictures of several kinds and sizes."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    save_image(photo, folder / "a.png")
-    save_image(photo.flip(-1), folder / "b.jpg")
-    save_image(1 - photo, folder / "c.webp")
-    save_image(photo[..., :65, :97], folder / "d.png")
-    save_image(photo.flip(-2), folder / "e.png")
-    save_image(photo.transpose(-1, -2), folder / "f.jpg")
-    return folder
+    pictures = {"a.png": photo, "b.jpg": photo.flip(-1), "c.webp": 1 - photo}
+    pictures |= {"d.png": photo[..., :65, :97], "e.png": photo.flip(-2), "f.jpg": photo.mT}
+    (tmp_path / "photos").mkdir()
+    for name, picture in pictures.items():
+        save_image(picture, tmp_path / "photos" / name)
+    return tmp_path / "photos"
 
 
 @pytest.fixture
 def encode(photos: Path, tiny_weights: Path):
     """``encode(OUT, options)`` of that folder at quality 2."""
 
-    def run(
-        out: Path, *options: object, quality: float = 2, weights: Path = tiny_weights
-    ) -> Result:
-        return invoke(
-            "encode",
-            photos,
-            out,
-            "--quality",
-            quality,
-            "--weights",
-            weights,
-            "--device",
-            "cpu",
-            "--dtype",
-            "float32",
-            *options,
-        )
+    def run(out: Path, *options: object, quality: float = 2, weights: Path = tiny_weights):
+        common = ("--quality", quality, "--weights", weights, *ON_CPU)
+        return invoke("encode", photos, out, *common, *options)
 
     return run
 
@@ -118,28 +101,20 @@ def manifest(folder: Path) -> dict[str, dict]:
 # What is made
 
 
-def test_workers_write_the_same_bytes(
-    encode, photos, tmp_path, tiny_codec: SketchFusionCodec, scheduler
+@pytest.mark.parametrize("where", ["here", "cluster"])
+def test_the_same_bytes_and_a_manifest_of_them(
+    encode, photos, tmp_path, tiny_codec, where, scheduler
 ):
-    expected = {p.stem: tiny_codec.encode(p, quality=2.0).data for p in photos.iterdir()}
-    for name, options in (
-        ("here", ()),
-        ("cluster", ("--scheduler", scheduler)),
-    ):
-        result = encode(tmp_path / name, *options)
-        assert (result.exit_code, result.stderr) == (0, ""), result.output
-        assert streams(tmp_path / name) == expected
-        lines = sorted(result.stdout.splitlines()[:6])
-        assert lines[0].startswith("a.png  144x96  ") and lines[5].startswith("f.jpg  96x144  ")
-
-
-def test_the_manifest_says_what_was_made_of_what(encode, photos, tmp_path, scheduler, tiny_codec):
     out = tmp_path / "out"
-    assert encode(out, "--scheduler", scheduler).exit_code == 0
+    result = encode(out, *(("--scheduler", scheduler) if where == "cluster" else ()))
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    lines = sorted(result.stdout.splitlines()[:6])
+    assert lines[0].startswith("a.png  144x96  ") and lines[5].startswith("f.jpg  96x144  ")
     rows = manifest(out)
     assert sorted(rows) == sorted(path.name for path in photos.iterdir())
     for name, row in rows.items():
         data = (out / row["output"]).read_bytes()
+        assert data == tiny_codec.encode(photos / name, quality=2.0).data
         assert row["output"] == f"{Path(name).stem}.skf" and row["status"] == "ok"
         assert row["source_sha256"] == hashlib.sha256((photos / name).read_bytes()).hexdigest()
         assert row["output_sha256"] == hashlib.sha256(data).hexdigest()
@@ -154,7 +129,7 @@ def test_decoding_is_spread_too(encode, tmp_path, tiny_weights, scheduler):
     cut = small / "a.skf"
     cut.write_bytes(cut.read_bytes()[:-3])
     (small / "b.skf").write_bytes(b"GIF89a")
-    common = ("--weights", tiny_weights, "--device", "cpu", "--dtype", "float32")
+    common = ("--weights", tiny_weights, *ON_CPU)
     here = invoke("decode", small, tmp_path / "here", *common)
     there = invoke("decode", small, tmp_path / "there", *common, "--scheduler", scheduler)
     assert here.exit_code == there.exit_code == 11
@@ -173,10 +148,9 @@ def test_killed_and_resumed(photos, tmp_path, tiny_weights, tiny_codec):
     for i in range(54):
         shutil.copy(photos / "a.png", photos / f"g{i}.png")
     out = tmp_path / "out"
-    common = ["encode", str(photos), str(out), "--bpp", "0.5", "--weights", str(tiny_weights)]
-    common += ["--dtype", "float32"]
+    common = ("encode", photos, out, "--bpp", "0.5", "--weights", tiny_weights, *ON_CPU)
     process = subprocess.Popen(
-        [sys.executable, "-m", "sketchfusion_lite.cli", *common, "--workers", "2"],
+        [sys.executable, "-m", "sketchfusion_lite.cli", *map(str, common), "--workers", "2"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
     )
@@ -186,7 +160,7 @@ def test_killed_and_resumed(photos, tmp_path, tiny_weights, tiny_codec):
             assert process.poll() is None and time.monotonic() < deadline, "nothing was encoded"
             time.sleep(0.002)
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
     kept = stamps(out)
     assert 3 <= len(kept) < 60
@@ -195,21 +169,20 @@ def test_killed_and_resumed(photos, tmp_path, tiny_weights, tiny_codec):
     assert f"{len(kept)} of 60 are done" in result.stderr
     assert result.stdout.count("  quality ") == 60 - len(kept)
     assert kept.items() <= stamps(out).items(), "not written again"
-    rows = manifest(out)
-    assert len(rows) == 60 and {row["status"] for row in rows.values()} == {"ok"}
-    found = streams(out)
-    assert len(found) == 60 and not list(out.glob("*.tmp"))
+    rows, found = manifest(out), streams(out)
+    assert len(rows) == len(found) == 60 and {row["status"] for row in rows.values()} == {"ok"}
+    assert not list(out.glob("*.tmp"))
     for path in photos.glob("[a-f].*"):
         assert found[path.stem] == tiny_codec.encode(path, bpp=0.5).data
 
 
 def test_stopped_between_row_and_file(encode, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "sketchfusion_lite.cli.batch.atomic_write_bytes",
-            lambda *_: (_ for _ in ()).throw(KeyboardInterrupt),
-        )
+        patch.setattr("sketchfusion_lite.cli.batch.atomic_write_bytes", interrupt)
         assert encode(out).exit_code == 130
     assert len(manifest(out)) == 1 and streams(out) == {}
     assert encode(out).exit_code == 0
@@ -299,11 +272,8 @@ def test_what_has_changed_is_refused_by_name_and_the_others_go_on(encode, photos
     assert "error: a.png: it or" in result.stderr and "error: d.png: it or" in result.stderr
     assert before.items() < stamps(out).items() and "f" in streams(out)
     assert encode(out, "--force").exit_code == 0
-    assert {name for name, stamp in stamps(out).items() if before.get(name) != stamp} == {
-        "a.skf",
-        "d.skf",
-        "f.skf",
-    }
+    changed = {name for name, stamp in stamps(out).items() if before.get(name) != stamp}
+    assert changed == {"a.skf", "d.skf", "f.skf"}
 
 
 def test_two_runs_do_not_share_a_folder(encode, tmp_path):
@@ -363,53 +333,47 @@ def test_new_weights_under_an_old_name_are_noticed(tmp_path, tiny_weights):
 
 
 def untimed(rows: list[dict]) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in TIMINGS} for row in rows]
+    return [{k: v for k, v in row.items() if k not in ("encode_s", "decode_s")} for row in rows]
 
 
 def test_a_scheduler_measures_the_same(photos, tmp_path, tiny_weights, scheduler):
     (photos / "b.jpg").write_bytes(b"no picture")
     for name in ("e.png", "f.jpg"):
         (photos / name).unlink()
-    codecs = ["preview", "sketch", "jpeg/2", "webp"]
-    options = {"metrics": ("psnr",), "weights": tiny_weights}
-    here = evaluate(photos, codecs, "0.2,2", tmp_path / "h.csv", pictures=tmp_path / "h", **options)
     seen = []
-    there = evaluate(
-        photos,
-        codecs,
-        "0.2,2",
-        tmp_path / "t.csv",
-        pictures=tmp_path / "t",
-        scheduler=scheduler,
-        on_row=lambda *args: seen.append(args[1:]),
-        **options,
-    )
-    assert untimed(there) == untimed(here)
-    assert {row["status"] for row in there} == {"ok", "failed", "does not fit"}
-    assert seen == [(n, len(there)) for n in range(1, len(there) + 1)]
+
+    def measured(name: str, **options) -> list[dict]:
+        out, kept = tmp_path / f"{name}.csv", tmp_path / name
+        options |= {"metrics": ("psnr",), "weights": tiny_weights, "pictures": kept}
+        return evaluate(photos, ["preview", "sketch", "jpeg/2", "webp"], "0.2,2", out, **options)
 
     def kept(name: str) -> dict[Path, bytes]:
         folder = tmp_path / name
         return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*.png")}
 
+    here = measured("h")
+    there = measured("t", scheduler=scheduler, on_row=lambda *args: seen.append(args[1:]))
+    assert untimed(there) == untimed(here)
+    assert {row["status"] for row in there} == {"ok", "failed", "does not fit"}
+    assert seen == [(n, len(there)) for n in range(1, len(there) + 1)]
     assert kept("t") == kept("h") and kept("t")
 
 
 def test_an_evaluation_goes_on_on_a_scheduler(photos, tmp_path, scheduler):
-    arguments = (photos, ["jpeg", "webp"], "0.9,2", tmp_path / "t.csv")
-    kept = []
+    kept, again = [], []
 
     def interrupt(row, done, total):
         kept.append(row)
         if done == 3:
             raise KeyboardInterrupt
 
+    def measured(on_row) -> list[dict]:
+        options = {"metrics": ["psnr"], "scheduler": scheduler, "on_row": on_row}
+        return evaluate(photos, ["jpeg", "webp"], "0.9,2", tmp_path / "t.csv", **options)
+
     with pytest.raises(KeyboardInterrupt):
-        evaluate(*arguments, metrics=["psnr"], scheduler=scheduler, on_row=interrupt)
-    again = []
-    rows = evaluate(
-        *arguments, metrics=["psnr"], scheduler=scheduler, on_row=lambda row, *_: again.append(row)
-    )
+        measured(interrupt)
+    rows = measured(lambda row, *_: again.append(row))
     assert len(rows) == 6 * 2 * 2 and len(again) == len(rows) - 3
     assert all(row in rows for row in kept), "kept with their timings: not measured again"
 

@@ -8,10 +8,7 @@ a test is a rule of its own, see ``test_notebooks.py``.
 
 from __future__ import annotations
 
-import ast
-import json
 import math
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,54 +17,19 @@ import pytest
 from PIL import Image
 
 from sketchfusion_lite.samples import load_photo
-from tests.notebook_book import solutions
+from sketchfusion_lite.sweeps.notebooks import read_notebook
+from tests.notebook_book import load_tool, solutions
 
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("papermill")
 
-NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
-TABLES = Path(__file__).parents[1] / "data" / "results"  # the copy lies elsewhere: absolute paths
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+TABLES = ROOT / "data" / "results"  # the copy lies elsewhere: absolute paths
 ABLATION = {"table": "ablation.csv", "training": "ablation_training.csv"}
 Solve = Callable[..., dict[str, Any]]
 
-
-def run(
-    notebook: Path, folder: Path, parameters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any]:
-    """Execute with papermill and return the results row."""
-    import papermill
-    from traitlets.config import Config
-
-    defaults = declared(notebook)
-    if unknown := {*parameters, "results_path"} - set(defaults):
-        raise ValueError(f"unknown parameters {sorted(unknown)}")  # papermill would only warn
-    # Sockets, not ports, against races of parallel runs (papermill #511); kept in a folder of their
-    # own, since by default their names are relative and the same for all.
-    sockets = folder / "s"
-    sockets.mkdir()
-    config = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "k")}})
-    row = folder / "row.json"
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    papermill.execute_notebook(
-        str(notebook),
-        str(folder / "executed.ipynb"),
-        parameters={**parameters, "results_path": str(row)},
-        cwd=str(notebook.parent),
-        progress_bar=False,
-        config=config if len(str(sockets)) < 90 else None,  # a limit of the operating system
-        execution_timeout=600,
-    )
-    return json.loads(row.read_text())
-
-
-def declared(notebook: Path) -> dict[str, Any]:
-    """Parameters and their defaults, as Python values."""
-    import papermill
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        seen = papermill.inspect_notebook(str(notebook))
-    return {name: ast.literal_eval(found["default"]) for name, found in seen.items()}
+execute = load_tool("run_workbook").execute
 
 
 def with_solutions(notebook: Path, target: Path) -> Path:
@@ -87,21 +49,17 @@ def with_solutions(notebook: Path, target: Path) -> Path:
 @pytest.fixture
 def solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Solve:
     """``solve("00_tour", photo="chelsea")``: the row of a run with these parameters and all solutions."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
     def solved(stem: str, **parameters: Any) -> dict[str, Any]:
         notebook = NOTEBOOKS / f"{stem}.ipynb"
-        defaults = declared(notebook)
-        others = {name for name, value in parameters.items() if value != defaults.get(name)}
+        defaults = read_notebook(notebook).parameters
+        others = {n for n, v in parameters.items() if n not in defaults or v != defaults[n].default}
         assert others - {"output_dir"}, "all defaults"
         copy = with_solutions(notebook, tmp_path / "solved.ipynb")
-        return run(copy, tmp_path, parameters, monkeypatch)
+        return execute(copy, tmp_path / "run", parameters)[1]
 
     return solved
-
-
-def test_unknown_parameters_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(ValueError, match="bbp"):
-        run(NOTEBOOKS / "00_tour.ipynb", tmp_path, {"bbp": 0.1}, monkeypatch)
 
 
 def test_defaults_alone_are_refused(solve: Solve):
@@ -152,12 +110,9 @@ def test_tour_within_a_budget_of_bytes(tmp_path: Path, monkeypatch: pytest.Monke
     name = tmp_path / "mine.jpg"
     load_photo("astronaut").image.crop((100, 0, 337, 203)).save(name, quality=95)
     parameters = {"photo": str(name), "max_bytes": 1400, "output_dir": str(tmp_path / "out")}
-    row = run(
-        NOTEBOOKS / "00_tour.ipynb",
-        tmp_path,
-        parameters | {"steps": 2, "realism": 0.0, "effort": 0},
-        monkeypatch,
-    )
+    parameters |= {"steps": 2, "realism": 0.0, "effort": 0}
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    row = execute(NOTEBOOKS / "00_tour.ipynb", tmp_path / "run", parameters)[1]
     assert (row["steps"], row["realism"]) == (2, 0) and row["psnr"] != row["preview_psnr"]
     assert (row["photo"], row["width"], row["height"]) == ("mine", 237, 203)
     assert row["effort_bytes"] == row["bytes"] <= row["budget"] == 1400

@@ -38,6 +38,7 @@ PARTS = {
     "training": {"train"},
     "workers": {"sweep"},
     "sweeps": {"sweep"},
+    "tables": {"peers", "sweep"},
     "evaluation": {"peers", "fid"},
     "priors": {"priors"},
     "image_files": {"peers"},

@@ -8,12 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from sketchfusion_lite.cli import app
 from sketchfusion_lite.sweeps import load_grid, plan, read_results
-from sketchfusion_lite.sweeps.progress import Lines, TerminalWatcher, clock
+from sketchfusion_lite.sweeps.progress import Lines, clock
 from sketchfusion_lite.sweeps.table import row_of
 from tests.sweep_notebooks import executions, write_grid
 
@@ -59,6 +58,15 @@ def test_errors_are_one_line_and_start_nothing(tmp_path):
     assert sketchfusion(tmp_path / "none.yaml").exit_code == 50
 
 
+def test_a_dry_run_tells_the_time_limit(tmp_path):
+    path = write_grid(tmp_path, timeout=90)
+    for options, told in (([], "90 s"), (["--timeout", "7.5"], "7.5 s")):
+        done = sketchfusion(path, "--dry-run", *options)
+        assert done.exit_code == 0 and f"time limit of a run: {told}" in done.stdout
+    done = sketchfusion(path, "--dry-run", "--timeout", "0")
+    assert done.exit_code == 50 and "timeout is 0" in done.stderr
+
+
 def test_without_its_packages_a_sweep_names_the_extra(tmp_path):
     code = (
         "import sys; sys.modules['papermill'] = None\n"
@@ -71,46 +79,20 @@ def test_without_its_packages_a_sweep_names_the_extra(tmp_path):
 # watchers -----------------------------------------------------------------------------------------
 
 
-def two_runs(folder):
-    first, second = plan(load_grid(write_grid(folder, grid={"x": [1, 2]}))).runs
+def test_lines_count_and_guess_the_rest(tmp_path):
+    first, second = plan(load_grid(write_grid(tmp_path, grid={"x": [1, 2]}))).runs
     good = row_of(first, {}, status="ok", seconds=10.0, git_dirty=None)
     bad = row_of(second, {}, status="failed", error="ValueError: no\nmore", seconds=10.0)
-    return (first, good), (second, bad)
-
-
-def test_lines_count_and_guess_the_rest(tmp_path):
-    (first, good), (second, bad) = two_runs(tmp_path)
     lines = []
     watcher = Lines(lines.append)
     watcher.begun(5, [good], 4, 2)
-    watcher.started(first, "host")
+    watcher.started(first)
     watcher.finished(first, good)
     watcher.finished(second, bad)
     watcher.closed()
     assert lines[0] == "5 runs, 1 of them finished before"
     assert lines[1].startswith("[2/5, 0:15 left] ok default-"), "three runs of 10 s on two workers"
-    assert lines[2].startswith("[3/5, 0:10 left] failed") and "ValueError: no" in lines[2]
-    assert "more" not in lines[2]
-
-
-def test_the_terminal_shows_what_is_under_way_and_what_failed(tmp_path):
-    (first, good), (second, bad) = two_runs(tmp_path)
-    console = Console(record=True, force_terminal=True, width=160)
-    watcher = TerminalWatcher(console)
-    watcher.begun(2, [], 2, 1)
-    watcher.started(first, "node7")
-    with console.capture() as shown:
-        console.print(watcher._render())
-    assert first.name in shown.get() and "node7" in shown.get() and "0/2" in shown.get()
-    watcher.finished(first, good)
-    watcher.started(second, "node7")
-    watcher.finished(second, bad)
-    watcher.closed()
-    watcher.closed()
-    assert "ValueError: no" in console.export_text()
-
-
-def test_clock():
+    assert lines[2].startswith("[3/5, 0:10 left] failed") and lines[2].endswith("ValueError: no")
     assert [clock(s) for s in (0.4, 65, 3600, 36_061)] == ["0:00", "1:05", "1:00:00", "10:01:01"]
 
 

@@ -26,7 +26,7 @@ def unit_of(folder: Path, middle: str = "", timeout: float | None = None) -> Uni
     """The run of a grid as a worker gets it."""
     (run,) = plan(load_grid(write_grid(folder, middle))).runs
     stamp = {"notebook": "unit.ipynb"}
-    return Unit(run, folder / "unit.ipynb", folder, folder / "run", stamp, "topic", timeout)
+    return Unit(run, folder / "unit.ipynb", folder, folder / "run", stamp, timeout)
 
 
 def is_running(pid: int) -> bool:
@@ -60,7 +60,7 @@ def test_runs_use_this_python_whatever_python3_is_elsewhere_and_do_without_socke
     spec.parent.mkdir(parents=True)
     spec.write_text(json.dumps({"argv": ["false", "{connection_file}"], "language": "python"}))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
-    monkeypatch.setattr("sketchfusion_lite.sweeps.unit._has_sockets", lambda folder: False)
+    monkeypatch.setattr("os.access", lambda path, mode: str(path) != "/tmp")
     assert execute(unit_of(tmp_path))["error"] == ""
 
 

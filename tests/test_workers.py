@@ -15,16 +15,9 @@ from sketchfusion_lite import __version__
 from sketchfusion_lite.errors import ArgumentError, WorkersError
 from sketchfusion_lite.workers import open_client, spread
 
-from .clusters import started_cluster
+from .clusters import ROOT, started_cluster
 from .sweep_notebooks import write_grid
-from .worker_tasks import (
-    die_always,
-    die_at_first,
-    double,
-    fail_if_odd,
-    take_a_while,
-    thread_settings,
-)
+from .worker_tasks import die_always, die_at_first, double, fail_if_odd, take_a_while, threads
 
 
 @pytest.fixture(scope="module")
@@ -38,29 +31,17 @@ def marks(folder: Path, name: object = "*") -> int:
     return len(list(folder.glob(f"{name}.*")))
 
 
-def tasks_known_to(client) -> int:
-    return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
-
-
-# --------------------------------------------------------------------------------------------------
-# Spreading
-
-
-def test_every_task_comes_back_once(client):
+def test_every_task_comes_back_once_and_equal_ones_are_all_done(client, tmp_path):
     finished = list(spread(client, double, range(30)))
     assert sorted((f.task, f.result) for f in finished) == [(n, 2 * n) for n in range(30)]
     assert all(f.error is None for f in finished)
     assert list(spread(client, double, [])) == []
+    assert len(list(spread(client, take_a_while, [(tmp_path, 0)] * 3))) == marks(tmp_path) == 3
 
 
-def test_equal_tasks_are_all_done(client, tmp_path):
-    assert len(list(spread(client, take_a_while, [(tmp_path, 0)] * 3))) == 3
-    assert marks(tmp_path) == 3
-
-
-@pytest.mark.parametrize(("in_flight", "most"), [(1, 1), (3, 3), (None, 4)])
-def test_only_a_few_tasks_are_taken_ahead(client, in_flight, most):
-    taken = ended = 0
+@pytest.mark.parametrize("per_thread", [1, 2])
+def test_only_a_few_tasks_are_taken_ahead(client, per_thread):
+    taken, ended, most = 0, 0, 2 * per_thread
 
     def tasks():
         nonlocal taken
@@ -69,8 +50,7 @@ def test_only_a_few_tasks_are_taken_ahead(client, in_flight, most):
             assert taken - ended <= most
             yield number
 
-    for _ in spread(client, double, tasks(), in_flight=in_flight):
-        assert taken - ended <= most
+    for _ in spread(client, double, tasks(), per_thread=per_thread):
         ended += 1
     assert ended == 20
 
@@ -85,38 +65,31 @@ def test_an_error_costs_its_task_after_its_attempts(client, tmp_path):
     assert len(finished) == 6
 
 
-def test_a_killed_worker_costs_an_attempt(client, tmp_path):
-    tasks = [(tmp_path, number) for number in range(8)]
-    finished = list(spread(client, die_at_first, tasks))
+def test_killed_workers_cost_attempts_and_a_task_that_kills_all_is_given_up(client, tmp_path):
+    finished = list(spread(client, die_at_first, [(tmp_path, number) for number in range(8)]))
     assert sorted(f.result for f in finished) == list(range(8)), "no result is missing"
     assert marks(tmp_path, 1) == 2
-
-
-def test_a_task_that_kills_every_worker_is_given_up(client):
-    finished = {f.task: f for f in spread(client, die_always, range(4), in_flight=1)}
+    finished = [f for n in range(4) for f in spread(client, die_always, [n])]
     assert isinstance(finished[1].error, WorkersError) and "memory" in str(finished[1].error)
     assert [finished[n].result for n in (0, 2, 3)] == [0, 2, 3]
 
 
-def test_what_has_not_begun_is_cancelled_on_close(client, tmp_path):
-    with closing(spread(client, take_a_while, ((tmp_path, n) for n in range(1000)))) as results:
+def test_what_has_not_begun_is_cancelled_on_close_and_on_an_exception(client, tmp_path):
+    def tasks(last):
+        yield from ((tmp_path, n) for n in range(last))
+        raise KeyError("no more")
+
+    with closing(spread(client, take_a_while, tasks(1000))) as results:
         next(results)
     deadline = time.monotonic() + 30
-    while tasks_known_to(client):
+    while client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)):
         assert time.monotonic() < deadline, "the scheduler still has tasks of a closed iterator"
         time.sleep(0.05)
     begun = marks(tmp_path)
     time.sleep(0.3)
     assert marks(tmp_path) == begun <= 6
-
-
-def test_an_exception_in_the_tasks_passes_and_cancels(client, tmp_path):
-    def tasks():
-        yield from ((tmp_path, n) for n in range(5))
-        raise KeyError("no more")
-
     with pytest.raises(KeyError, match="no more"):
-        list(spread(client, take_a_while, tasks()))
+        list(spread(client, take_a_while, tasks(5)))
     assert [f.result for f in spread(client, double, [4])] == [8], "workers are free again"
 
 
@@ -126,8 +99,6 @@ def test_resources_are_respected(client, tmp_path):
     assert all(begun >= times[i][1] for i, (begun, _) in enumerate(times[2:])), "two at a time"
     with pytest.raises(ArgumentError, match=r'--resources "GPU=1"'):
         list(spread(client, double, [1], resources={"GPU": 1}))
-    with pytest.raises(ArgumentError, match="in_flight=0"):
-        list(spread(client, double, [1], in_flight=0))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -137,8 +108,7 @@ def test_resources_are_respected(client, tmp_path):
 def test_workers_have_one_thread(client):
     client.wait_for_workers(2, timeout=60)  # those that were killed above are starting again
     assert list(client.nthreads().values()) == [1, 1]
-    (settings,) = (f.result for f in spread(client, thread_settings, [None]))
-    assert set(settings.values()) == {"1"}
+    assert [f.result for f in spread(client, threads, [None])] == ["1"]
 
 
 def test_a_scheduler_from_its_first_worker_to_its_end(tmp_path):
@@ -189,12 +159,6 @@ def test_other_releases_are_refused(tmp_path):
             pass
 
 
-SCRIPT = """\
-from sketchfusion_lite.{module} import {name}
-{call}
-"""
-
-
 @pytest.mark.parametrize(
     ("module", "name", "call"),
     [
@@ -205,10 +169,13 @@ from sketchfusion_lite.{module} import {name}
 def test_a_script_that_its_workers_import_is_told_so(tmp_path, module, name, call):
     write_grid(tmp_path)
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(module=module, name=name, call=call))
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    script.write_text(f"from sketchfusion_lite.{module} import {name}\n{call}\n")
     done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, env=environment, cwd=tmp_path
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
     )
     *lines, last = done.stderr.splitlines()
     assert done.returncode == 1 and len(lines) < 30

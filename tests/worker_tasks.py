@@ -13,30 +13,29 @@ def double(number: int) -> int:
     return 2 * number
 
 
-def thread_settings(_: object) -> dict[str, str | None]:
-    return {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+def threads(_: object) -> str | None:
+    return os.environ.get("OMP_NUM_THREADS")
 
 
-def leave_mark(folder: Path, name: object) -> int:
+def leave_mark(task: tuple[Path, int]) -> int:
     """Say that a task was begun; how often it was."""
-    (folder / f"{name}.{secrets.token_hex(4)}").touch()
-    return len(list(folder.glob(f"{name}.*")))
+    folder, number = task
+    (folder / f"{number}.{secrets.token_hex(4)}").touch()
+    return len(list(folder.glob(f"{number}.*")))
 
 
 def fail_if_odd(task: tuple[Path, int]) -> int:
-    folder, number = task
-    leave_mark(folder, number)
-    if number % 2:
-        raise ValueError(f"{number} is odd")
-    return number
+    leave_mark(task)
+    if task[1] % 2:
+        raise ValueError(f"{task[1]} is odd")
+    return task[1]
 
 
 def die_at_first(task: tuple[Path, int]) -> int:
     """As if the machine ran out of memory, for number 1 and at the first attempt."""
-    folder, number = task
-    if leave_mark(folder, number) == 1 and number == 1:
+    if leave_mark(task) == 1 and task[1] == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return number
+    return task[1]
 
 
 def die_always(number: int) -> int:
@@ -47,8 +46,7 @@ def die_always(number: int) -> int:
 
 def take_a_while(task: tuple[Path, int]) -> tuple[float, float]:
     """When it began and ended."""
-    folder, number = task
-    leave_mark(folder, number)
+    leave_mark(task)
     begun = time.time()
     time.sleep(0.1)
     return begun, time.time()

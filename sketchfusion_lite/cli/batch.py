@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich.progress import MofNCompleteColumn, TimeRemainingColumn
@@ -23,12 +23,13 @@ from rich.table import Table
 
 from ..errors import ArgumentError, OutputError, SketchFusionError, WeightsError
 from ..files import atomic_write_bytes, text_of
-from ..folders import Decoding, Encoding, Item, Made, Manifest, Verdict, attempt
+from ..folders import Decoding, Encoding, Item, Made, Manifest, attempt, attempt_on_worker
+from ..folders.manifest import CHANGED, DONE, OTHERWISE, TODO, UNKNOWN
 from ..workers import Finished, open_client, spread
 from .console import note, progress_bar, report, say, show
 from .pipes import check_stdout, is_stdin, is_stdout
 
-_HOPELESS = (ArgumentError, WeightsError)  # would hit every other file too
+_HOPELESS = (ArgumentError, WeightsError)
 
 Doing = Callable[
     [Iterator[Item]], Iterator[Finished]
@@ -118,23 +119,23 @@ def leave_out(plan: Plan, force: bool, manifest: Manifest | None = None) -> Plan
     Raises:
         OutputError: an output was made with other settings or another model.
     """
-    found: dict[Verdict, list[Job]] = {verdict: [] for verdict in Verdict}
+    found: dict[str, list[Job]] = defaultdict(list)
     for job in plan.jobs:
-        there = Verdict.UNKNOWN if job.target.exists() else Verdict.TODO
+        there = UNKNOWN if job.target.exists() else TODO
         found[manifest.judge(job.source, job.target) if manifest else there].append(job)
-    if done := found[Verdict.DONE]:
+    if done := found[DONE]:
         note(f"skipped: {len(done)} of {len(plan.jobs)} are done, as {manifest.path} says")
     kept = set(done)
     refused = [*plan.refused]
     if not force:
-        if otherwise := found[Verdict.OTHERWISE]:
+        if otherwise := found[OTHERWISE]:
             raise manifest.otherwise([job.target for job in otherwise])
-        for job in found[Verdict.UNKNOWN]:
+        for job in found[UNKNOWN]:
             note(f"skipped: {job.source.name}: {job.target} exists already; --force replaces it")
-        for job in found[Verdict.CHANGED]:
+        for job in found[CHANGED]:
             text = f"{job.source.name}: it or {job.target} has changed since it was encoded; --force replaces the file"
             refused.append((job, OutputError(text)))
-        kept.update(found[Verdict.UNKNOWN], found[Verdict.CHANGED])
+        kept.update(found[UNKNOWN], found[CHANGED])
     jobs = tuple(job for job in plan.jobs if job not in kept)
     changed = len(refused) - len(plan.refused)
     return replace(plan, jobs=jobs, skipped=len(kept) - changed, refused=tuple(refused))
@@ -185,18 +186,10 @@ def doing(
         WorkersError, DependencyMissing: see :func:`.open_client`.
     """
     if not plan.jobs or (workers is None and scheduler is None):
-        yield partial(_do_here, how)
+        yield lambda items: (Finished(item, attempt(how, item)) for item in items)
         return
     with open_client(workers or 1, scheduler) as client:
-        yield partial(spread, client, partial(attempt, how))
-
-
-def _do_here(how: Encoding | Decoding, items: Iterator[Item]) -> Iterator[Finished]:
-    for item in items:
-        try:
-            yield Finished(item, how.make(item))
-        except SketchFusionError as error:
-            yield Finished(item, error=error)
+        yield partial(spread, client, partial(attempt_on_worker, how))
 
 
 def run_plan(
@@ -252,13 +245,19 @@ def run_plan(
 
         with closing(do(items())) as results:
             for finished in results:
-                job, result = jobs[finished.task.name], _outcome(finished)
-                if isinstance(result, _HOPELESS):
-                    raise result
+                item: Item = finished.task
+                job, result = jobs[item.name], finished.error or finished.result
+                if isinstance(result, _HOPELESS) or not isinstance(
+                    result, Made | SketchFusionError
+                ):
+                    raise result  # would hit every other file too, or is a fault of the program
                 try:
                     if isinstance(result, SketchFusionError):
                         raise result
-                    _write(job, finished.task, result, manifest)
+                    if manifest:
+                        source_sha256 = hashlib.sha256(item.data).hexdigest()
+                        manifest.add(job.source, source_sha256, job.target, result)
+                    atomic_write_bytes(job.target, result.data)
                 except SketchFusionError as error:
                     failed(job, error)
                 else:
@@ -270,31 +269,17 @@ def run_plan(
         raise typer.Exit(errors[0].exit_code)
 
 
-def _outcome(finished: Finished) -> Any:
-    """What was made, or an error of ours; any other error is raised: it is a fault of the program."""
-    if finished.error is None:
-        return finished.result
-    if not isinstance(finished.error, SketchFusionError):
-        raise finished.error
-    return finished.error
-
-
-def _write(job: Job, item: Item, made: Made, manifest: Manifest | None) -> None:
-    if manifest:
-        manifest.add(job.source, hashlib.sha256(item.data).hexdigest(), job.target, made)
-    atomic_write_bytes(job.target, made.data)
-
-
 def _totals(made: list[Made], skipped: int, failed: int, seconds: float, verb: str) -> Table:
     table = Table()
-    for column in (verb, "skipped", "failed", ".skf bytes", "mean bpp", "seconds"):
+    facts = {
+        verb: len(made),
+        "skipped": skipped,
+        "failed": failed,
+        ".skf bytes": sum(each.stream_bytes for each in made),
+        "mean bpp": f"{sum(each.bpp for each in made) / len(made):.4f}" if made else "-",
+        "seconds": f"{seconds:.2f}",
+    }
+    for column in facts:
         table.add_column(column, justify="right")
-    table.add_row(
-        str(len(made)),
-        str(skipped),
-        str(failed),
-        str(sum(each.stream_bytes for each in made)),
-        f"{sum(each.bpp for each in made) / len(made):.4f}" if made else "-",
-        f"{seconds:.2f}",
-    )
+    table.add_row(*map(str, facts.values()))
     return table

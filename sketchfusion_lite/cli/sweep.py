@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,8 +16,7 @@ from .console import needs_extra, note, say, show
 from .options import Scheduler
 
 if TYPE_CHECKING:
-    from ..sweeps.engine import Sweep
-    from ..sweeps.progress import Watcher
+    from ..sweeps.plan import Plan
 
 
 def sweep(
@@ -73,27 +71,26 @@ def sweep(
     fails is a row with its error; the exit status then says so.
     """
     with needs_extra("sweep", "a sweep"):
-        from ..sweeps import engine, load_grid, plan
+        from ..sweeps import load_grid, plan, run
+        from ..sweeps.engine import require_packages
+        from ..sweeps.progress import Lines
 
-        engine.require_packages()
-    needed = _parse_resources(resources)
+        require_packages()
     loaded = load_grid(grid, out=out, timeout=timeout)
-    if dry_run:
-        checked = engine.Sweep(plan(loaded))
-        checked.check(note, is_here=scheduler is None)
-        checked.load(note, retry_failed)
-        _list_runs(checked)
-        return
-    rows = engine.run(
+    rows = run(
         loaded,
         workers=workers,
         scheduler=scheduler,
-        resources=needed,
+        resources=_parse_resources(resources),
         resume=resume,
         retry_failed=retry_failed,
-        watcher=_watcher(note),
+        dry_run=dry_run,
+        watcher=Lines(note),
         report=note,
     )
+    if dry_run:
+        _list_runs(plan(loaded), rows, ("lost", "failed") if retry_failed else ("lost",))
+        return
     bad = [row for row in rows if row["status"] != "ok"]
     say(f"{loaded.out}  {len(rows)} runs  {len(rows) - len(bad)} ok")
     if bad:
@@ -119,30 +116,21 @@ def _parse_resources(text: str) -> dict[str, float] | None:
     return found
 
 
-def _watcher(write: Callable[[str], None]) -> Watcher:
-    from ..sweeps.progress import Lines, TerminalWatcher
-
-    console = Console(stderr=True)
-    return TerminalWatcher(console) if console.is_terminal else Lines(write)
-
-
-def _list_runs(checked: Sweep) -> None:
-    missing = {run.run_id for run in checked.missing()}
-    runs = list(checked.runs.values())
+def _list_runs(planned: Plan, rows: list[dict[str, Any]], again: Sequence[str]) -> None:
+    """A line for each run, with its parameters and state; ``again`` are the states of rows that count for nothing."""
+    states = {row["run_id"]: row["status"] for row in rows}
+    runs, out = planned.runs, planned.grid.out
     names = runs[0].varied
     listing = Table("run", "variant", *names, "state", box=SIMPLE)
     for run in runs:
-        row: dict[str, Any] = checked.rows.get(run.run_id, {})
-        state = row.get("status", "to do")
-        state = f"{state}, again" if row and run.run_id in missing else state
-        values = (
-            escape(repr(run.parameters[name])) if name in run.parameters else "" for name in names
-        )
-        listing.add_row(run.run_id, run.variant, *values, state)
+        state = states.get(run.run_id, "to do")
+        values = (escape(repr(run.parameters[n])) if n in run.parameters else "" for n in names)
+        listing.add_row(run.run_id, run.variant, *values, state + ", again" * (state in again))
     show(listing)
     common = {k: v for k, v in runs[0].parameters.items() if k not in names}
     if common:
         say("in all runs: " + ", ".join(f"{name}={value!r}" for name, value in common.items()))
-    if checked.plan.grid.timeout is not None:
-        say(f"time limit of a run: {checked.plan.grid.timeout:g} s")
-    say(f"{checked.out}  {len(runs)} runs  {len(missing)} to do")
+    if planned.grid.timeout is not None:
+        say(f"time limit of a run: {planned.grid.timeout:g} s")
+    to_do = sum(states.get(run.run_id, again[0]) in again for run in runs)
+    say(f"{out.absolute()}  {len(runs)} runs  {to_do} to do")

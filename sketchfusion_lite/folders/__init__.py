@@ -5,8 +5,17 @@ photos --> manifest: what is missing? --> coding: bytes to bytes, here or on wor
                +------------------ a row for each, before its file ------------------------+
 """
 
-from .coding import Decoding, Encoding, Item, Made, Networks, attempt, read_photo
-from .manifest import Manifest, Verdict
+from .coding import (
+    Decoding,
+    Encoding,
+    Item,
+    Made,
+    Networks,
+    attempt,
+    attempt_on_worker,
+    read_photo,
+)
+from .manifest import Manifest
 
 __all__ = [
     "Decoding",
@@ -15,7 +24,7 @@ __all__ = [
     "Made",
     "Manifest",
     "Networks",
-    "Verdict",
     "attempt",
+    "attempt_on_worker",
     "read_photo",
 ]

@@ -21,7 +21,16 @@ from ..errors import ImageError, SketchFusionError
 if TYPE_CHECKING:
     from ..codec import SketchFusionCodec
 
-__all__ = ["Decoding", "Encoding", "Item", "Made", "Networks", "attempt", "read_photo"]
+__all__ = [
+    "Decoding",
+    "Encoding",
+    "Item",
+    "Made",
+    "Networks",
+    "attempt",
+    "attempt_on_worker",
+    "read_photo",
+]
 
 OnProgress = Callable[[int, int, dict[str, float]], None]
 
@@ -224,19 +233,23 @@ class Decoding:
 
 
 def attempt(how: Encoding | Decoding, item: Item) -> Made | SketchFusionError:
-    """What a worker runs. An error of ours is a result: trying again would not help.
+    """What a folder's work is made of. An error of ours is a result: trying again would not help."""
+    try:
+        return how.make(item)
+    except SketchFusionError as error:
+        return error
 
-    One thread, and one item at a time, even on a worker that was started with more threads: neither may change a
-    result.
+
+def attempt_on_worker(how: Encoding | Decoding, item: Item) -> Made | SketchFusionError:
+    """What a worker runs: one item at a time, with one thread, even on a worker that was started with more.
+
+    Neither may change a result.
     """
     import torch
 
     with _one_at_a_time:
         torch.set_num_threads(1)
-        try:
-            return how.make(item)
-        except SketchFusionError as error:
-            return error
+        return attempt(how, item)
 
 
 def read_photo(path: Path) -> bytes:

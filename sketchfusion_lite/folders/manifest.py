@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ..errors import OutputError, ResultsError, SketchFusionError
 from ..files import sha256_of
 from .coding import Made
 
-__all__ = ["COLUMNS", "NAME", "Manifest", "Verdict"]
+__all__ = ["CHANGED", "COLUMNS", "DONE", "NAME", "OTHERWISE", "TODO", "UNKNOWN", "Manifest"]
 
 NAME = "manifest.jsonl"
 SCHEMA = 1
@@ -50,22 +49,12 @@ COLUMNS = (
 )
 
 
-class Verdict(Enum):
-    """What is known of an output before any work.
-
-    Attributes:
-        TODO: it is not there.
-        DONE: it is there, made of this photo with these settings and this model, every byte as recorded.
-        UNKNOWN: it is there, but no row says what it is.
-        CHANGED: it is there, but it or its photo is no longer what its row says.
-        OTHERWISE: it is there, made with other settings or another model.
-    """
-
-    TODO = "to do"
-    DONE = "done"
-    UNKNOWN = "not recorded"
-    CHANGED = "changed"
-    OTHERWISE = "made otherwise"
+# What is known of an output before any work.
+TODO = "to do"  # it is not there
+DONE = "done"  # it is there, made of this photo with these settings and this model, every byte as recorded
+UNKNOWN = "not recorded"  # it is there, but no row says what it is
+CHANGED = "changed"  # it is there, but it or its photo is no longer what its row says
+OTHERWISE = "made otherwise"  # it is there, made with other settings or another model
 
 
 class Manifest:
@@ -121,18 +110,18 @@ class Manifest:
             report(f"{self.path.name}: its last row was cut off; that photo is encoded again")
             journal.rewrite(self.path, self._rows.values())
 
-    def judge(self, source: Path, target: Path) -> Verdict:
-        """What is known of an output."""
+    def judge(self, source: Path, target: Path) -> str:
+        """What is known of an output: ``TODO``, ``DONE``, ``UNKNOWN``, ``CHANGED`` or ``OTHERWISE``."""
         if not target.exists():
-            return Verdict.TODO
+            return TODO
         row = self._rows.get(target.name)
         if row is None or row["status"] != OK:
-            return Verdict.UNKNOWN
+            return UNKNOWN
         if _hash(target) != row["output_sha256"]:
-            return Verdict.CHANGED
+            return CHANGED
         if (row["settings"], row["model"]) != (self.settings, self.model):
-            return Verdict.OTHERWISE
-        return Verdict.DONE if _hash(source) == row["source_sha256"] else Verdict.CHANGED
+            return OTHERWISE
+        return DONE if _hash(source) == row["source_sha256"] else CHANGED
 
     def otherwise(self, targets: Sequence[Path]) -> OutputError:
         """The error for outputs whose verdict is ``OTHERWISE``: settings are never mixed without a word."""
@@ -149,19 +138,16 @@ class Manifest:
         Raises:
             OutputError: the manifest cannot be written.
         """
+        facts = ("bpp", "width", "height", "quality", "device")
         self._append(
             source,
             target,
+            status=OK,
             source_sha256=source_sha256,
             output_sha256=hashlib.sha256(made.data).hexdigest(),
             bytes=len(made.data),
-            bpp=made.bpp,
-            width=made.width,
-            height=made.height,
-            quality=made.quality,
-            device=made.device,
             seconds=round(made.seconds, 4),
-            status=OK,
+            **{name: getattr(made, name) for name in facts},
         )
 
     def add_failure(self, source: Path, target: Path, error: SketchFusionError) -> None:
@@ -174,17 +160,9 @@ class Manifest:
             self._append(source, target, status=FAILED, error=" ".join(str(error).split()))
 
     def _append(self, source: Path, target: Path, **facts: Any) -> None:
-        blank = dict.fromkeys(COLUMNS)
-        row = blank | {
-            "source": source.name,
-            "output": target.name,
-            "settings": self.settings,
-            "model": self.model,
-            "error": "",
-            "library": __version__,
-            "schema": SCHEMA,
-            **facts,
-        }
+        row = dict.fromkeys(COLUMNS) | {"source": source.name, "output": target.name, "error": ""}
+        row |= {"settings": self.settings, "model": self.model}
+        row |= {"library": __version__, "schema": SCHEMA, **facts}
         journal.append(self.path, row)
         self._rows[target.name] = row
 

@@ -20,11 +20,11 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from ..errors import DependencyMissing, SweepError
 
@@ -35,10 +35,6 @@ MAX_BYTES = 1 << 20  # of the YAML file
 MAX_SECONDS = 366 * 86_400  # of a run
 MAX_NODES = 100_000  # values in a grid, nested ones counted, aliases expanded
 DEFAULT_VARIANT = "default"
-
-_KEYS = ("notebook", "out", "fixed", "variants", "grid", "seeds", "timeout", "table")
-_TABLES = ("parquet", "csv")
-_VARIANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,47}")  # becomes part of a folder's name
 
 Parameters = dict[str, Any]
 
@@ -93,40 +89,99 @@ def load_grid(
     Raises:
         SweepError: unreadable, an unknown or a missing key, a value of the wrong kind, a parameter set twice, or more
             than ``MAX_RUNS`` runs.
-        DependencyMissing: PyYAML is not installed.
+        DependencyMissing: a package of the extra ``sweep`` is not installed.
     """
     if isinstance(source, Mapping):
         content, base, name = dict(source), Path.cwd(), "grid"
     else:
         content, base, name = _read_yaml(Path(source)), Path(source).resolve().parent, str(source)
-    if unknown := [key for key in content if key not in _KEYS]:
-        raise SweepError(
-            f"{name}: unknown key {unknown[0]!r}. A grid has: {', '.join(_KEYS)}; parameters go below "
-            "grid, fixed or variants."
-        )
-    _check_plain(content, name)
     if out is not None:
         content["out"] = str(Path(out).absolute())
     if timeout is not None:
         content["timeout"] = timeout
-    table = content.get("table", "parquet")
-    if table not in _TABLES:
-        raise SweepError(f"{name}: table is {table!r}; it can be {' or '.join(_TABLES)}.")
+    _check(content, name)
+    variants = content.get("variants") or {DEFAULT_VARIANT: {}}
+    seconds = content.get("timeout")
     grid = Grid(
         notebook=_path(content, "notebook", base, name),
         out=_path(content, "out", base, name),
-        fixed=_parameters(content.get("fixed"), "fixed", name),
-        variants=_variants(content.get("variants"), name),
-        axes=_axes(content.get("grid"), name),
-        seeds=_seeds(content.get("seeds"), name),
-        timeout=_timeout(content.get("timeout"), name),
-        table=table,
+        fixed=dict(content.get("fixed") or {}),
+        variants={variant: dict(own or {}) for variant, own in variants.items()},
+        axes=dict(content.get("grid") or {}),
+        seeds=tuple(content.get("seeds") or ()),
+        timeout=None if seconds is None else float(seconds),
+        table=content.get("table") or "parquet",
         name=name,
     )
     _check_set_once(grid)
     if grid.size > MAX_RUNS:
         raise SweepError(f"{name}: {grid.size} runs; at most {MAX_RUNS}. Split the grid.")
     return grid
+
+
+def _check(content: Mapping[str, Any], name: str) -> None:
+    """Has a grid the keys that it can have, with values of their kinds?"""
+    from pydantic import Field, JsonValue, StringConstraints, TypeAdapter, ValidationError
+
+    text = Annotated[str, StringConstraints(min_length=1)]
+    parameter = Annotated[str, StringConstraints(pattern=r"^[^\W\d]\w*$")]
+    variant = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
+    values, several = dict[parameter, JsonValue], Annotated[list[JsonValue], Field(min_length=1)]
+    quote = "quote what YAML takes for something else than text"
+    keys = {  # the type, and what to give
+        "notebook": (text | Path, "a path"),
+        "out": (text | Path, "a path"),
+        "fixed": (values | None, f"parameters, each with its value; {quote}"),
+        "variants": (
+            Annotated[dict[variant, values | None], Field(min_length=1)] | None,
+            "names, each with its parameters. A name becomes part of a folder's: up to 48 letters, digits, '.', '_' "
+            f"and '-', a letter or digit first; {quote}",
+        ),
+        "grid": (
+            dict[parameter, several] | None,
+            f"parameters, each with a list of values, or move a single one to fixed; {quote}",
+        ),
+        "seeds": (
+            Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None,
+            "a list of whole numbers from 0 on",
+        ),
+        "timeout": (
+            Annotated[float, Field(gt=0, le=MAX_SECONDS)] | None,
+            f"the seconds that a run may take, above 0 and up to {MAX_SECONDS}, or leave it out",
+        ),
+        "table": (Literal["parquet", "csv"] | None, "parquet or csv"),
+    }
+    if unknown := [key for key in content if key not in keys]:
+        raise SweepError(
+            f"{name}: unknown key {unknown[0]!r}. A grid has: {', '.join(keys)}; parameters go below "
+            "grid, fixed or variants."
+        )
+    _check_values(content, name)
+    for key, (kind, wanted) in keys.items():
+        value = content.get(key)
+        try:
+            TypeAdapter(kind).validate_python(value, strict=True)
+        except ValidationError as error:
+            reason = error.errors()[0]
+            where = ": ".join(map(str, [*reason["loc"], reason["msg"]]))
+            raise SweepError(
+                f"{name}: {key} is {reprlib.repr(value)} ({where}). Give {wanted}."
+            ) from error
+
+
+def _check_values(content: Any, name: str) -> None:
+    """Not too many: a few lines of YAML whose aliases refer to each other can stand for billions. And all Unicode."""
+    waiting, seen = [content], 0
+    while waiting:
+        value = waiting.pop()
+        if (seen := seen + 1) > MAX_NODES:
+            raise SweepError(f"{name}: over {MAX_NODES} values. Split the grid.")
+        if isinstance(value, str) and value != value.encode("utf-8", "replace").decode():
+            raise SweepError(
+                f"{name}: {value!r} is no Unicode, as a notebook must be. Write it anew."
+            )
+        inside = value.values() if isinstance(value, Mapping) else value
+        waiting += inside if isinstance(value, Mapping | list) else []
 
 
 def combinations(grid: Grid) -> Iterator[tuple[str, Parameters]]:
@@ -136,10 +191,6 @@ def combinations(grid: Grid) -> Iterator[tuple[str, Parameters]]:
     for seed, (variant, own) in itertools.product(seeds, grid.variants.items()):
         for chosen in itertools.product(*axes):
             yield variant, {**grid.fixed, **own, **dict(chosen), **seed}
-
-
-# --------------------------------------------------------------------------------------------------
-# YAML
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -173,109 +224,18 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise SweepError(f"{path}: not readable as YAML ({reason}).") from error
     if not isinstance(content, dict):
-        raise SweepError(f"{path}: holds no keys. A grid has: {', '.join(_KEYS)}.")
+        raise SweepError(f"{path}: holds no keys such as notebook and out; this is no grid.")
     return content
 
 
-def _check_plain(content: Any, name: str) -> None:
-    """Values that a notebook's parameter can have, and not too many of them."""
-    waiting, seen = [content], 0
-    while waiting:
-        value = waiting.pop()
-        seen += 1
-        if seen > MAX_NODES:
-            raise SweepError(f"{name}: over {MAX_NODES} values. Split the grid.")
-        if isinstance(value, Mapping):
-            for key in value:
-                if not isinstance(key, str):
-                    raise SweepError(f"{name}: the key {key!r} is no text; quote it.")
-            waiting += value.keys()
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-        elif isinstance(value, str):
-            if re.search("[\ud800-\udfff]", value):
-                raise SweepError(
-                    f"{name}: {value!r} is no Unicode, which a notebook must be. Write it anew."
-                )
-        elif not isinstance(value, int | float | bool | Path | None):
-            raise SweepError(
-                f"{name}: {value!r} is a {type(value).__name__}; parameters are text, numbers, true, false, null, "
-                "or lists and mappings of those. Quote it if it is text."
-            )
-
-
-# --------------------------------------------------------------------------------------------------
-# Keys
-
-
 def _path(content: Mapping[str, Any], key: str, base: Path, name: str) -> Path:
-    value = content.get(key)
-    if not isinstance(value, str | Path) or not str(value):
-        raise SweepError(f"{name}: {key} is {value!r}; give a path.")
+    value = content[key]
     try:
         return Path(os.path.normpath(base / Path(value).expanduser()))
     except RuntimeError as error:
         raise SweepError(
             f"{name}: {key} is {str(value)!r}, and there is no such home folder. Write the whole path."
         ) from error
-
-
-def _parameters(value: Any, where: str, name: str) -> Parameters:
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise SweepError(f"{name}: {where} is {value!r}; give parameters and their values.")
-    for parameter in value:
-        if not parameter.isidentifier():
-            raise SweepError(f"{name}: {where} has {parameter!r}, which is no parameter's name.")
-    return dict(value)
-
-
-def _variants(value: Any, name: str) -> dict[str, Parameters]:
-    if value is None:
-        return {DEFAULT_VARIANT: {}}
-    if not isinstance(value, Mapping) or not value:
-        raise SweepError(f"{name}: variants is {value!r}; give names, each with its parameters.")
-    for variant in value:
-        if not _VARIANT.fullmatch(variant):
-            raise SweepError(
-                f"{name}: the variant {variant!r} names a folder: use up to 48 letters, digits, '.', '_' and '-', "
-                "a letter or digit first."
-            )
-    return {
-        variant: _parameters(own, f"variant {variant!r}", name) for variant, own in value.items()
-    }
-
-
-def _axes(value: Any, name: str) -> dict[str, list[Any]]:
-    axes = _parameters(value, "grid", name)
-    for parameter, values in axes.items():
-        if not isinstance(values, list) or not values:
-            raise SweepError(
-                f"{name}: grid has {parameter}: {values!r}; give a list of values, or move it to fixed."
-            )
-    return axes
-
-
-def _seeds(value: Any, name: str) -> tuple[int, ...]:
-    if value is None:
-        return ()
-    is_list = isinstance(value, list) and value
-    if not is_list or not all(type(seed) is int and seed >= 0 for seed in value):
-        raise SweepError(f"{name}: seeds is {value!r}; give a list of whole numbers from 0 on.")
-    return tuple(value)
-
-
-def _timeout(value: Any, name: str) -> float | None:
-    if value is None:
-        return None
-    if type(value) not in (int, float) or not 0 < value <= MAX_SECONDS:
-        raise SweepError(
-            f"{name}: timeout is {value!r}; give the seconds that a run may take, above 0 and up to {MAX_SECONDS}, "
-            "or leave it out."
-        )
-    return float(value)
 
 
 def _check_set_once(grid: Grid) -> None:

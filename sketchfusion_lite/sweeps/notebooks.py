@@ -27,12 +27,10 @@ MAX_BYTES = 64 << 20
 
 _TAG, _INJECTED = "parameters", "injected-parameters"
 _RAISES, _SKIPPED = "raises-exception", "skip-execution"
-_LOOKUPS = ("eval", "exec", "get_ipython", "globals", "locals", "vars")
-_PYTHON = re.compile(r"i?python\d*", re.IGNORECASE)
-_OUR_KERNELS = ("", "python", "python3")  # what everybody calls the kernel of the Python at hand
+_LOOKUPS = {"eval", "exec", "get_ipython", "globals", "locals", "vars"}
+# Kernels of other languages, for notebooks that name no language.
 _FOREIGN = re.compile(
-    r"(ir|julia|bash|scala|matlab|octave|java|deno|sparkr?kernel|xc(pp)?\d*|\.net-\w+)\b.*",
-    re.IGNORECASE,
+    r"(ir|julia|bash|scala|matlab|octave|java|deno|sparkr?kernel|xc(pp)?\d*|\.net-\w+)\b.*", re.I
 )
 _KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 # After code with one of these words a module may be found that is not there now.
@@ -51,10 +49,10 @@ class Parameter:
 
     name: str
     default: Any
-    annotation: ast.expr | None = None
+    annotation: str | None = None
 
     def __str__(self) -> str:
-        kind = f": {ast.unparse(self.annotation)}" if self.annotation is not None else ""
+        kind = f": {self.annotation}" if self.annotation is not None else ""
         return f"{self.name}{kind} = {self.default!r}"
 
 
@@ -97,22 +95,29 @@ def read_notebook(path: str | Path) -> Notebook:
             f"{path}: {len(tagged)} code cells are tagged {_TAG!r}; a notebook to sweep over has one. Tag the cell "
             "that holds the defaults (in JupyterLab: Property Inspector, Cell Tags)."
         )
-    _check_cells(node.cells, path)
-    parameters = _declared(code[tagged[0]].source, path)
-    run = [i for i, cell in enumerate(code) if _SKIPPED not in cell.metadata.tags]
-    statements = {i: _parsed(_without_magics(code[i].source), f"{path}: its code") for i in run}
+    for number, cell in enumerate(node.cells, start=1):
+        if cell.cell_type == "code" and _RAISES in cell.metadata.tags:
+            raise SweepError(
+                f"{path}: its cell {number} is tagged {_RAISES!r}, but an error ends a run whatever its tags. Catch "
+                "the error in the cell, or remove the tag."
+            )
+    before: list[ast.stmt] = []
+    later: list[ast.stmt] = []
     digest = hashlib.sha256()
     for number, cell in enumerate(code):
         digest.update(f"{number}:{number == tagged[0]}:{len(cell.source)}:".encode())
         digest.update(cell.source.encode())
-    later = [each for i in run if i > tagged[0] for each in statements[i]]
-    unread = frozenset(set(parameters) - _read_names(later, set(parameters)))
-    modules = frozenset(_imports(each for i in run for each in statements[i]))
+        if _SKIPPED not in cell.metadata.tags:
+            place = later if number > tagged[0] else before
+            place += _parsed(cell.source, f"{path}: its code")
+    declared = _parsed(code[tagged[0]].source, f"{path}: its cell of parameters")
+    parameters = dict(_parameters(declared, path))
+    unread = frozenset(parameters) - _read_names(later, parameters)
+    modules = frozenset(_imports([*before, *later]))
     return Notebook(path, node, parameters, unread, modules, notes, digest.hexdigest())
 
 
-# --------------------------------------------------------------------------------------------------
-# The file
+# The file -----------------------------------------------------------------------------------------
 
 
 def _load(path: Path) -> tuple[Any, tuple[str, ...]]:
@@ -120,7 +125,7 @@ def _load(path: Path) -> tuple[Any, tuple[str, ...]]:
     import nbformat
 
     try:
-        if not path.is_file():
+        if not path.is_file():  # to read from a pipe would be to wait for ever
             what = "is a folder. Name a notebook in it." if path.is_dir() else "no such notebook."
             raise SweepError(f"{path}: {what}")
         with path.open("rb") as file:
@@ -131,8 +136,7 @@ def _load(path: Path) -> tuple[Any, tuple[str, ...]]:
         raise SweepError(f"{path}: over {MAX_BYTES >> 20} MB. Clear its outputs.")
     try:
         # UTF-8, -16 or -32, with a byte order mark or without.
-        text = data.decode(json.detect_encoding(data))
-        node = nbformat.convert(nbformat.reader.reads(text), 4)
+        node = nbformat.convert(nbformat.reader.reads(data.decode(json.detect_encoding(data))), 4)
         notes = _notes(node.get("metadata"), path)
         cells = [_normal(cell, number) for number, cell in enumerate(node.cells)]
     except UnicodeDecodeError as error:
@@ -142,7 +146,7 @@ def _load(path: Path) -> tuple[Any, tuple[str, ...]]:
     except SweepError:
         raise
     except Exception as error:  # nbformat and its JSON schema raise many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SweepError(
             f"{path}: is no readable notebook ({reason}). Open it in Jupyter, and save it there."
         ) from error
@@ -158,20 +162,18 @@ def _notes(metadata: Any, path: Path) -> list[str]:
     Raises:
         SweepError: another language than Python.
     """
-    parts = metadata if isinstance(metadata, Mapping) else {}
-    spec, info = (
-        part if isinstance(part, Mapping) else {}
-        for part in (parts.get("kernelspec"), parts.get("language_info"))
-    )
+    metadata = metadata if isinstance(metadata, Mapping) else {}
+    parts = [metadata.get(name) for name in ("kernelspec", "language_info")]
+    spec, info = (part if isinstance(part, Mapping) else {} for part in parts)
     kernel = str(spec.get("name") or "")
     told = kernel if _FOREIGN.fullmatch(kernel) else "python"
     language = str(spec.get("language") or info.get("name") or told)
-    if not _PYTHON.fullmatch(language):
+    if not re.fullmatch(r"i?python\d*", language, re.I):
         raise SweepError(
             f"{path}: is in {language}, by its kernel {kernel!r}; a sweep runs notebooks in Python. If it is in "
             "Python, choose a Python kernel in Jupyter and save it."
         )
-    if kernel in _OUR_KERNELS:
+    if kernel in ("", "python", "python3"):  # what everybody calls the kernel of the Python at hand
         return []
     return [f"{path.name}: asks for the kernel {kernel!r}; runs use the workers' own Python"]
 
@@ -193,22 +195,15 @@ def _normal(cell: Any, number: int) -> Any:
     return make(source, metadata={"tags": tags}, id=f"cell-{number}", **pictures)
 
 
-def _check_cells(cells: Iterable[Any], path: Path) -> None:
-    for number, cell in enumerate(cells, start=1):
-        if cell.cell_type == "code" and _RAISES in cell.metadata.tags:
-            raise SweepError(
-                f"{path}: its cell {number} is tagged {_RAISES!r}, but an error ends a run whatever its tags. Catch "
-                "the error in the cell, or remove the tag."
-            )
-
-
-# --------------------------------------------------------------------------------------------------
-# Parameters
+# Its code -----------------------------------------------------------------------------------------
 
 
 def _parsed(source: str, what: str) -> list[ast.stmt]:
+    """Statements; IPython's magics and shell lines are calls of ``get_ipython()`` with the line as text."""
+    from IPython.core.inputtransformer2 import TransformerManager
+
     try:
-        return ast.parse(source).body
+        return ast.parse(TransformerManager().transform_cell(source)).body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "text", None)
         at = f": {line.strip()!r:.80}" if line else ""
@@ -217,54 +212,54 @@ def _parsed(source: str, what: str) -> list[ast.stmt]:
         ) from error
 
 
-def _declared(source: str, path: Path) -> dict[str, Parameter]:
-    parameters: dict[str, Parameter] = {}
-    for statement in _parsed(_without_magics(source), f"{path}: its cell of parameters"):
+def _parameters(statements: Iterable[ast.stmt], path: Path) -> Iterator[tuple[str, Parameter]]:
+    for statement in statements:
         if isinstance(statement, ast.AnnAssign) and statement.value is None:
             raise SweepError(
                 f"{path}: the parameter `{ast.unparse(statement)}` has no value. Give it a default."
             )
-        for name, value, annotation in _assignments(statement):
+        for name in _assigned(statement):
             try:
-                default = ast.literal_eval(value)
+                default = ast.literal_eval(statement.value)
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
                 raise SweepError(
-                    f"{path}: the parameter {name} = {ast.unparse(value)} is no literal, so it would not follow "
-                    "when a sweep sets others. Compute it in a later cell."
+                    f"{path}: the parameter {name} = {ast.unparse(statement.value)} is no literal, so it would not "
+                    "follow when a sweep sets others. Compute it in a later cell."
                 ) from error
-            parameters[name] = Parameter(name, default, annotation)
-    return parameters
+            kind = getattr(statement, "annotation", None)
+            yield name, Parameter(name, default, None if kind is None else ast.unparse(kind))
 
 
-def _assignments(statement: ast.stmt) -> Iterator[tuple[str, ast.expr, ast.expr | None]]:
-    if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-        if isinstance(statement.target, ast.Name):
-            yield statement.target.id, statement.value, statement.annotation
-    elif isinstance(statement, ast.Assign):
-        for target in statement.targets:
-            if isinstance(target, ast.Name):
-                yield target.id, statement.value, None
+def _assigned(statement: ast.stmt) -> list[str]:
+    """Names that a statement gives a value."""
+    if isinstance(statement, ast.Assign):
+        targets = statement.targets
+    elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
+        targets = [statement.target]
+    else:
+        targets = []
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-# --------------------------------------------------------------------------------------------------
-# What is read, and what is imported
-
-
-def _without_magics(source: str) -> str:
-    """Code whose IPython magics and shell lines are Python: calls of ``get_ipython()`` with the line as text."""
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    return TransformerManager().transform_cell(source)
-
-
-def _read_names(statements: Iterable[ast.stmt], wanted: set[str]) -> set[str]:
+def _read_names(statements: Iterable[ast.stmt], wanted: Iterable[str]) -> set[str]:
     """Those of the wanted names that are read before they are assigned anew."""
     read: set[str] = set()
-    lost: set[str] = set()
+    left = set(wanted)
     for statement in statements:
-        read |= (_names_in(statement) & wanted) - lost
-        lost |= {name for name, _, _ in _assignments(statement)} & wanted
+        read |= _names_in(statement) & left
+        left -= set(_assigned(statement))
     return read
+
+
+def _names_in(statement: ast.stmt) -> set[str]:
+    """Names that a statement reads, and the words of its texts where it looks names up by their text."""
+    nodes = list(ast.walk(statement))
+    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    names |= {ast.unparse(n.target) for n in nodes if isinstance(n, ast.AugAssign)}
+    if names & _LOOKUPS:
+        texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+        names |= set(re.findall(r"\w+", " ".join(texts)))
+    return names
 
 
 def _imports(statements: Iterable[ast.stmt]) -> set[str]:
@@ -287,30 +282,13 @@ def missing_modules(modules: Iterable[str], folder: Path) -> list[str]:
         modules: top-level names.
         folder: where the notebook runs; modules may lie there.
     """
-    return sorted(
-        name
-        for name in modules
-        if not (folder / name).is_dir() and not any(folder.glob(f"{name}.*")) and not _found(name)
-    )
 
+    def is_there(name: str) -> bool:
+        if (folder / name).is_dir() or any(folder.glob(f"{name}.*")):
+            return True
+        try:
+            return importlib.util.find_spec(name) is not None
+        except ValueError:  # it is loaded, and does not say from where
+            return True
 
-def _found(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ValueError:  # it is loaded, and does not say from where
-        return True
-
-
-def _names_in(statement: ast.stmt) -> set[str]:
-    """Names that a statement reads, and the words of its texts where it looks names up by their text."""
-    nodes = list(ast.walk(statement))
-    names = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-    names |= {
-        n.target.id
-        for n in nodes
-        if isinstance(n, ast.AugAssign) and isinstance(n.target, ast.Name)
-    }
-    if names & set(_LOOKUPS):
-        texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-        names |= set(re.findall(r"\w+", " ".join(texts)))
-    return names
+    return sorted(name for name in modules if not is_there(name))

@@ -1,20 +1,28 @@
-"""From a grid and its notebook to the runs, each with an identity: refuse now what would fail, or run twice, later."""
+"""From a grid and its notebook to the runs, each with an identity: refuse now what would fail, or run twice, later.
+
+papermill itself only warns of a parameter that a notebook does not have, and runs with the default.
+"""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, Optional
 
 from ..errors import SweepError
 from .grid import Grid, combinations
 from .notebooks import Notebook, read_notebook
-from .parameters import RESULTS, check_results_parameter, checked
 
-__all__ = ["Plan", "Run", "plan"]
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
+__all__ = ["RESULTS", "Plan", "Run", "plan"]
+
+RESULTS = "results_path"  # the engine sets it; the notebook writes its row of results there
 ID_DIGITS = 12
 
 
@@ -59,32 +67,106 @@ def plan(grid: Grid) -> Plan:
             no code, or two runs would be the same.
     """
     notebook = read_notebook(grid.notebook)
-    check_results_parameter(notebook)
+    if RESULTS not in notebook.parameters or RESULTS in notebook.unread:
+        lack = "no code reads it" if RESULTS in notebook.parameters else "it is not there"
+        raise SweepError(
+            f'{notebook.path}: needs a parameter `{RESULTS}: str = ""`, but {lack}. Write one JSON object with the '
+            f"results to that file. It has: {_listed(notebook)}."
+        )
     runs: dict[str, Run] = {}
     for variant, given in combinations(grid):
-        parameters = checked(notebook, given, f"{grid.name}, variant {variant!r}")
+        where = f"{grid.name}, variant {variant!r}"
+        parameters = {name: _checked(notebook, name, given[name], where) for name in given}
         run_id = _identity(notebook, parameters)
         if run_id in runs:
             raise SweepError(
                 f"{grid.name}: the same run twice, in variant {runs[run_id].variant!r} and {variant!r}: {parameters}. "
                 "Remove one."
             )
-        defaults = {
-            name: parameter.default
-            for name, parameter in notebook.parameters.items()
-            if name not in parameters and name != RESULTS
-        }
-        runs[run_id] = Run(run_id, variant, parameters, defaults)
-    varied = _varied(list(runs.values()))
+        others = [p for p in notebook.parameters.values() if p.name not in {*parameters, RESULTS}]
+        runs[run_id] = Run(run_id, variant, parameters, {p.name: p.default for p in others})
+    names = dict.fromkeys(name for run in runs.values() for name in run.parameters)
+    values = {n: {repr(run.parameters.get(n, ...)) for run in runs.values()} for n in names}
+    varied = tuple(name for name in names if len(values[name]) > 1)
     return Plan(grid, notebook, tuple(replace(run, varied=varied) for run in runs.values()))
-
-
-def _varied(runs: list[Run]) -> tuple[str, ...]:
-    names = dict.fromkeys(name for run in runs for name in run.parameters)
-    values = {name: {repr(run.parameters.get(name, ...)) for run in runs} for name in names}
-    return tuple(name for name in names if len(values[name]) > 1)
 
 
 def _identity(notebook: Notebook, parameters: Mapping[str, Any]) -> str:
     text = json.dumps([notebook.digest, parameters], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+
+
+def _listed(notebook: Notebook) -> str:
+    return "; ".join(str(p) for p in notebook.parameters.values() if p.name != RESULTS) or "none"
+
+
+# --------------------------------------------------------------------------------------------------
+# Parameters
+
+
+def _checked(notebook: Notebook, name: str, value: Any, where: str) -> Any:
+    """A parameter as the notebook will get it: a whole number becomes a float where it wants a float.
+
+    Raises:
+        SweepError: it is unknown, has another type, is read by no code, or is the engine's own.
+    """
+    if name == RESULTS:
+        raise SweepError(f"{where}: {RESULTS} is set by the sweep itself. Remove it.")
+    parameter, file = notebook.parameters.get(name), notebook.path.name
+    if parameter is None:
+        raise SweepError(f"{where}: {file} has no parameter {name!r}. It has: {_listed(notebook)}.")
+    if name in notebook.unread:
+        raise SweepError(
+            f"{where}: {file} declares {name!r}, but no later code reads it: all its values would give the same "
+            "result. Use it in the notebook, or remove it from the grid."
+        )
+    from pydantic import ValidationError
+
+    kind = _kind(parameter.annotation or type(parameter.default).__name__)
+    try:
+        found = kind.validate_python(value, strict=True)
+    except ValidationError as error:
+        hint = ""
+        if isinstance(value, str) and any(each["type"] == "float_type" for each in error.errors()):
+            hint = " YAML takes numbers such as 1e-4 for text: write them with a decimal point."
+        raise SweepError(
+            f"{where}: {name} is {value!r} ({type(value).__name__}), but {file} has {parameter}.{hint}"
+        ) from error
+    # Nothing else is taken from there: the identity of a run is that of its values as they were written.
+    return found if type(value) is int and type(found) is float else value
+
+
+# What an annotation may be made of; others, as of a class of the notebook's own, are left to the notebook to judge.
+_NAMES = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
+_NAMES |= {"Optional": Optional, "Literal": Literal, "__builtins__": {}}
+_NODES = (ast.Expression, ast.Name, ast.Load, ast.Constant, ast.Subscript, ast.Tuple, ast.BinOp)
+_NODES += (ast.BitOr,)
+
+
+@lru_cache
+def _kind(annotation: str) -> TypeAdapter:
+    """What judges the values of a parameter with this annotation: any value fits one that nobody here understands."""
+    from pydantic import TypeAdapter
+
+    try:
+        tree = ast.parse(annotation, mode="eval")
+        while isinstance(tree.body, ast.Constant) and isinstance(tree.body.value, str):
+            tree = ast.parse(tree.body.value, mode="eval")  # "int | None" in quotes
+        if _is_harmless(tree):
+            return TypeAdapter(eval(compile(tree, "annotation", "eval"), dict(_NAMES)))
+    except Exception:  # of Python's parser, of evaluation, of pydantic
+        pass
+    return TypeAdapter(Any)
+
+
+def _is_harmless(tree: ast.Expression) -> bool:
+    """No calls or attributes, which run code, and texts in ``Literal[...]`` alone: elsewhere they are code, too."""
+    nodes = list(ast.walk(tree))
+    choices = [n.slice for n in nodes if isinstance(n, ast.Subscript) and _is_literal(n.value)]
+    plain = {id(node) for choice in choices for node in ast.walk(choice)}
+    texts = (n for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    return all(isinstance(n, _NODES) for n in nodes) and all(id(n) in plain for n in texts)
+
+
+def _is_literal(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id == "Literal"

@@ -10,8 +10,6 @@ all nodes share.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArgumentError, DependencyMissing
@@ -24,19 +22,7 @@ __all__ = ["slurm_cluster"]
 
 
 def slurm_cluster(
-    jobs: int,
-    *,
-    memory: str,
-    walltime: str,
-    cpus: int = 1,
-    gpus: int = 0,
-    queue: str | None = None,
-    account: str | None = None,
-    prologue: Sequence[str] = (),
-    directives: Sequence[str] = (),
-    python: str = sys.executable,
-    log_folder: str = "slurm-logs",
-    **options: Any,
+    jobs: int, *, memory: str, walltime: str, cpus: int = 1, gpus: int = 0, **options: Any
 ) -> SLURMCluster:
     """Ask Slurm for jobs of one worker each, which does one run at a time.
 
@@ -46,12 +32,9 @@ def slurm_cluster(
         walltime: of a job; a run that it cuts off is repeated by the next worker.
         cpus: cores of a job, which are the threads of numeric libraries in its run.
         gpus: per job (``--gres=gpu:N``); its worker then offers ``{"GPU": gpus}``, see ``run(resources=)``.
-        queue, account: Slurm's partition and account.
-        prologue: shell lines before the worker starts, e.g. ``"module load cuda"``.
-        directives: further ``#SBATCH`` options, e.g. ``"--constraint=a100"``.
-        python: interpreter on the nodes, in whose environment the library is.
-        log_folder: where the jobs' outputs go.
-        options: anything else that :class:`dask_jobqueue.SLURMCluster` takes, e.g. ``interface="ib0"``.
+        options: anything else that :class:`dask_jobqueue.SLURMCluster` takes, e.g. ``queue="gpu"``, ``account="lab"``,
+            ``job_script_prologue=["module load cuda"]``, ``job_extra_directives=["--constraint=a100"]``, or
+            ``log_directory`` for the jobs' outputs, ``slurm-logs`` by default.
 
     Raises:
         ArgumentError: a number out of range.
@@ -67,26 +50,18 @@ def slurm_cluster(
         raise DependencyMissing.for_extra(
             "dask_jobqueue", "sweep", "workers under Slurm"
         ) from error
-    # Its HTTP server is for this machine alone, and the usual port may be taken.
-    options.setdefault(
-        "scheduler_options", {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-    )
     threads = [f"export {name}={cpus}" for name in ONE_THREAD]
     gres = [f"--gres=gpu:{gpus}"] if gpus else []
     offer = ["--resources", f"GPU={gpus}"] if gpus else []
-    return SLURMCluster(
-        n_workers=jobs,
-        cores=1,  # threads of the worker, not cores of the job: one run at a time
-        processes=1,
-        job_cpu=cpus,
-        memory=memory,
-        walltime=walltime,
-        queue=queue,
-        account=account,
-        python=python,
-        log_directory=log_folder,
-        job_script_prologue=[*threads, *prologue],
-        job_extra_directives=[*gres, *directives],
-        worker_extra_args=offer,
+    settings = {
+        # Its HTTP server is for this machine alone, and the usual port may be taken.
+        "scheduler_options": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+        "log_directory": "slurm-logs",
         **options,
-    )
+        "job_script_prologue": [*threads, *options.get("job_script_prologue", ())],
+        "job_extra_directives": [*gres, *options.get("job_extra_directives", ())],
+        "worker_extra_args": [*offer, *options.get("worker_extra_args", ())],
+        # Threads of the worker, not cores of the job: one run at a time.
+        **{"cores": 1, "processes": 1, "job_cpu": cpus},
+    }
+    return SLURMCluster(n_workers=jobs, memory=memory, walltime=walltime, **settings)

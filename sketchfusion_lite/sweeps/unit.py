@@ -16,8 +16,10 @@ import json
 import logging
 import math
 import os
+import platform
 import site
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -28,11 +30,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..errors import OutputError
 from ..files import atomic_write_bytes
 from ..workers.cluster import ONE_THREAD, environment
-from .parameters import RESULTS
-from .plan import Run
+from .plan import RESULTS, Run
 from .table import FAILED, OK, Row, row_of
 
 __all__ = ["ROW_FILE", "Unit", "execute", "git_state"]
@@ -47,7 +49,7 @@ _UNDER_WAY = ".notebook.ipynb"
 _KERNEL = "python3"
 _WAIT_SECONDS = 300  # for a kernel's start, or for the last of a cell's outputs, on a busy machine
 _KILL_SECONDS = 0.5  # between attempts to end a kernel that has used up its time
-_PACKAGE = Path(__file__).parents[1]
+_SOURCE = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,6 @@ class Unit:
         cwd: folder of the original, where its relative paths start.
         folder: of the run.
         stamp: columns that are the same for all runs of the sweep.
-        topic: of Dask's events, where the start is announced.
         timeout: seconds after which the run is ended; None for never.
     """
 
@@ -69,12 +70,11 @@ class Unit:
     cwd: Path
     folder: Path
     stamp: Mapping[str, Any]
-    topic: str
     timeout: float | None = None
 
 
 class _NoResult(Exception):
-    """The notebook ended well but left no row of results that can be used."""
+    """The notebook left no row of results that can be used; says why."""
 
 
 def execute(unit: Unit) -> Row:
@@ -86,53 +86,54 @@ def execute(unit: Unit) -> Row:
     Raises:
         OutputError: the run's folder cannot be written.
     """
-    _announce(unit)
-    results = unit.folder / "results.json"
-    if (unit.folder / ROW_FILE).exists():
+    results, done = unit.folder / "results.json", unit.folder / ROW_FILE
+    if done.exists():
         # Done by a worker that died before it could say so; the sweep has removed rows that do not count.
-        return json.loads((unit.folder / ROW_FILE).read_bytes())
+        return json.loads(done.read_bytes())
     try:
         unit.folder.mkdir(parents=True, exist_ok=True)
         results.unlink(missing_ok=True)  # of an earlier attempt; must not pass for this one's
     except OSError as error:
         raise OutputError(f"{unit.folder}: cannot be written ({error.strerror}).") from error
     started, begun = datetime.now(UTC), time.perf_counter()
-    error, metrics = _run_notebook(unit, results), {}
+    status, error, metrics = OK, "", {}
+    try:
+        _run_notebook(unit, results)
+        metrics = _read_results(results)
+    except _NoResult as reason:
+        status, error = FAILED, str(reason)
+        error = error if len(error) <= MAX_ERROR else f"{error[: MAX_ERROR - 4]} ..."
     if (unit.folder / _UNDER_WAY).exists():
         os.replace(unit.folder / _UNDER_WAY, unit.folder / "notebook.ipynb")
-    if not error:
-        try:
-            metrics = _read_results(results)
-        except _NoResult as reason:
-            error = str(reason)
     row = row_of(
         unit.run,
         metrics,
-        status=FAILED if error else OK,
+        status=status,
         error=error,
         seconds=round(time.perf_counter() - begun, 3),
         started=started.isoformat(timespec="seconds"),
-        worker=_worker_name(),
-        **_versions(),
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+        library=__version__,
+        python=platform.python_version(),
+        **{package: _version(package) for package in ("torch", "papermill")},
         **unit.stamp,
     )
-    atomic_write_bytes(unit.folder / ROW_FILE, json.dumps(row, indent=1).encode())
+    atomic_write_bytes(done, json.dumps(row, indent=1).encode())
     return row
 
 
-def _run_notebook(unit: Unit, results: Path) -> str:
-    """Execute; returns what went wrong, empty if nothing did."""
+def _run_notebook(unit: Unit, results: Path) -> None:
+    """Execute the cells.
+
+    Raises:
+        _NoResult: the notebook failed, or its time was over.
+    """
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # of what it warns, we have refused
-    output = unit.folder / _UNDER_WAY
-    begun: list[str] = []  # first lines of the cells
-
-    def note_cell(cell: Any, cell_index: int) -> None:
-        begun.append(cell.source.strip().splitlines()[0])
-
+    cells: list[Any] = []  # that have begun
     with (
         _kernel_home() as (folder, config),
         environment(_variables(folder)),
@@ -141,16 +142,18 @@ def _run_notebook(unit: Unit, results: Path) -> str:
         try:
             papermill.execute_notebook(
                 nbformat.read(unit.notebook, as_version=4),
-                str(output).replace("{", "{{").replace("}", "}}"),  # papermill fills in braces
+                # papermill fills in braces
+                str(unit.folder / _UNDER_WAY).replace("{", "{{").replace("}", "}}"),
                 parameters={**unit.run.parameters, RESULTS: str(results)},
                 kernel_name=_KERNEL,
                 language="python",
                 cwd=str(unit.cwd),
                 progress_bar=False,
                 start_timeout=_WAIT_SECONDS,
-                on_cell_execute=note_cell,
+                on_cell_execute=lambda cell, cell_index: cells.append(cell),
                 config=config,
             )
+            return
         except papermill.PapermillExecutionError as error:
             where = f" (cell {error.exec_count})" if error.exec_count else ""
             reason = f"{error.ename}: {error.evalue}{where}"
@@ -160,20 +163,11 @@ def _run_notebook(unit: Unit, results: Path) -> str:
             reason = "DeadKernelError: the kernel died (out of memory, killed, or crashed in native code)"
         except Exception as error:  # papermill, nbclient and jupyter_client raise many kinds
             reason = f"the notebook could not be executed: {type(error).__name__}: {error}"
-        else:
-            return ""
         if is_over.is_set():
-            where = f"in cell {len(begun)}: {begun[-1]}" if begun else "before its first cell"
+            first = cells and cells[-1].source.strip().splitlines()[0]
+            where = f"in cell {len(cells)}: {first}" if cells else "before its first cell"
             reason = f"TimeLimit: over {unit.timeout:g} s, the grid's timeout, {where}"
-        return _shortened(reason)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_ERROR else f"{text[: MAX_ERROR - 4]} ..."
-
-
-# --------------------------------------------------------------------------------------------------
-# Results
+        raise _NoResult(reason)
 
 
 def _read_results(path: Path) -> dict[str, Any]:
@@ -183,8 +177,7 @@ def _read_results(path: Path) -> dict[str, Any]:
         _NoResult: none, too large, or no object.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_RESULT_BYTES:
+        if (size := path.stat().st_size) > MAX_RESULT_BYTES:
             raise _NoResult(f"its results are {size} bytes, at most {MAX_RESULT_BYTES} are read")
         values = json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -204,15 +197,12 @@ def _flat(value: Any) -> Any:
     return value
 
 
-# --------------------------------------------------------------------------------------------------
-# The kernel
-
-
 @contextlib.contextmanager
 def _kernel_home() -> Iterator[tuple[Path, Any]]:
     """A folder for the kernel's connection, with this Python as its kernel, and the settings for it.
 
-    Kernels talk through local sockets where those work: there are no ports that two could race for.
+    Kernels talk through local sockets where those work: there are no ports that two could race for. A socket's path
+    has at most 107 bytes, hence /tmp.
     """
     from ipykernel.kernelspec import get_kernel_dict
     from traitlets.config import Config
@@ -221,52 +211,32 @@ def _kernel_home() -> Iterator[tuple[Path, Any]]:
     # A failed kernel is interrupted before it is shut down, and would say so on the terminal.
     config.NotebookClient.extra_arguments = ["--IPKernelApp.log_level=CRITICAL"]
     config.NotebookClient.iopub_timeout = _WAIT_SECONDS
-    with contextlib.ExitStack() as stack:
-
-        def make(base: str) -> Path:
-            folder = tempfile.TemporaryDirectory(
-                prefix="skf-", dir=base, ignore_cleanup_errors=True
-            )
-            return Path(stack.enter_context(folder))
-
-        for base in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/dev/shm")):
-            if os.access(base, os.W_OK | os.X_OK) and _has_sockets(folder := make(base)):
-                config.KernelManager.transport = "ipc"
-                break
-        else:
-            folder = make(tempfile.gettempdir())
+    has_sockets = hasattr(socket, "AF_UNIX") and os.access("/tmp", os.W_OK | os.X_OK)
+    with tempfile.TemporaryDirectory(
+        prefix="skf-", dir="/tmp" if has_sockets else None, ignore_cleanup_errors=True
+    ) as name:
+        folder = Path(name)
+        if has_sockets:
+            config.KernelManager.transport = "ipc"
         config.KernelManager.connection_file = str(folder / "kernel.json")
         (folder / "kernels" / _KERNEL).mkdir(parents=True)
         (folder / "kernels" / _KERNEL / "kernel.json").write_text(json.dumps(get_kernel_dict()))
         yield folder, config
 
 
-def _has_sockets(folder: Path) -> bool:
-    """Not so on some file systems, nor where the path has over 107 bytes."""
-    if not hasattr(socket, "AF_UNIX"):
-        return False
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.bind(str(folder / "kernel-ipc-99"))
-        except OSError:
-            return False
-    return True
-
-
 def _variables(folder: Path) -> dict[str, str]:
     """What kernels inherit: one thread, unless the worker was started with more, and the library that we are."""
+
+    def first(path: Path, variable: str) -> str:
+        return os.pathsep.join(filter(None, (str(path), os.environ.get(variable))))
+
     settings = {name: value for name, value in ONE_THREAD.items() if name not in os.environ}
     settings["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else kernels warn on the terminal
     # The first place where kernels are looked for: elsewhere another Python may have taken the name of ours.
-    settings["JUPYTER_PATH"] = _path_list(str(folder), os.environ.get("JUPYTER_PATH"))
-    installed = [*site.getsitepackages(), site.getusersitepackages()]
-    if str(_PACKAGE.parent) not in installed:
-        settings["PYTHONPATH"] = _path_list(str(_PACKAGE.parent), os.environ.get("PYTHONPATH"))
+    settings["JUPYTER_PATH"] = first(folder, "JUPYTER_PATH")
+    if str(_SOURCE) not in (*site.getsitepackages(), site.getusersitepackages()):
+        settings["PYTHONPATH"] = first(_SOURCE, "PYTHONPATH")
     return settings
-
-
-def _path_list(*paths: str | None) -> str:
-    return os.pathsep.join(filter(None, paths))
 
 
 @contextlib.contextmanager
@@ -278,16 +248,14 @@ def _ended_after(seconds: float | None, folder: Path) -> Iterator[threading.Even
     is_over, is_done = threading.Event(), threading.Event()
 
     def watch() -> None:
-        if is_done.wait(seconds):
-            return
-        is_over.set()
-        _kill_kernels(folder)
-        while not is_done.wait(_KILL_SECONDS):  # it was about to start
+        wait = seconds
+        while not is_done.wait(wait):  # again, for a kernel that was about to start
+            is_over.set()
             _kill_kernels(folder)
+            wait = _KILL_SECONDS
 
-    watcher = threading.Thread(target=watch, daemon=True)
     if seconds is not None:
-        watcher.start()
+        threading.Thread(target=watch, daemon=True).start()
     try:
         yield is_over
     finally:
@@ -306,36 +274,11 @@ def _kill_kernels(folder: Path) -> None:
                         process.kill()
 
 
-# --------------------------------------------------------------------------------------------------
-# Where, and with what
-
-
-def _announce(unit: Unit) -> None:
-    """Tell the sweep that the run begins; outside of a Dask worker there is nobody to tell."""
-    from distributed import get_worker
-
-    with contextlib.suppress(ValueError):  # not on a worker
-        get_worker().log_event(
-            unit.topic, {"run_id": unit.run.run_id, "worker": socket.gethostname()}
-        )
-
-
-def _worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def _versions() -> dict[str, str]:
-    import platform
-
-    from .. import __version__
-
-    found = {"python": platform.python_version(), "library": __version__}
-    for package in ("torch", "papermill"):
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = ""
-    return found
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def git_state(folder: Path) -> dict[str, Any]:
@@ -344,17 +287,14 @@ def git_state(folder: Path) -> dict[str, Any]:
     Returns:
         ``git`` (40 digits; empty outside of a repository, or without git) and ``git_dirty`` (None there).
     """
-    import subprocess
 
-    def ask(*command: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(folder), *command], capture_output=True, text=True, timeout=30
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
+    def ask(*command: str) -> str:
+        command = ("git", "-C", str(folder), *command)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout.strip()
 
-    revision = ask("rev-parse", "HEAD")
-    changes = ask("status", "--porcelain", "--untracked-files=no") if revision else None
-    return {"git": revision or "", "git_dirty": None if changes is None else bool(changes)}
+    try:
+        changes = ask("status", "--porcelain", "--untracked-files=no")
+        return {"git": ask("rev-parse", "HEAD"), "git_dirty": bool(changes)}
+    except (OSError, subprocess.SubprocessError):
+        return {"git": "", "git_dirty": None}

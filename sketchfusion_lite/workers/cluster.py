@@ -25,31 +25,12 @@ from ..errors import ArgumentError, DependencyMissing, WorkersError
 if TYPE_CHECKING:
     from distributed import Client
 
-__all__ = [
-    "ONE_THREAD",
-    "environment",
-    "open_client",
-    "refuse_while_imported",
-    "require_distributed",
-]
+__all__ = ["ONE_THREAD", "environment", "open_client", "refuse_while_imported"]
 
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
-ONE_THREAD = dict.fromkeys(_THREADS, "1")
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
+)
 _GUARD = 'put what it does below the line `if __name__ == "__main__":`.'
-
-
-def require_distributed() -> None:
-    """Fail early, by name.
-
-    Raises:
-        DependencyMissing: dask.distributed is not installed.
-    """
-    try:
-        import distributed  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise DependencyMissing.for_extra(
-            "distributed", "sweep", "spreading work over workers"
-        ) from error
 
 
 @contextmanager
@@ -74,10 +55,14 @@ def open_client(
             worker could be started here.
         DependencyMissing: dask.distributed is not installed.
     """
-    require_distributed()
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+    except ModuleNotFoundError as error:
+        raise DependencyMissing.for_extra(
+            "distributed", "sweep", "spreading work over workers"
+        ) from error
     refuse_while_imported()
-    import dask
-    from distributed import Client, LocalCluster
 
     settings = {
         # Photos travel with their tasks, which Dask takes for a mistake; how many do is bounded.
@@ -130,37 +115,24 @@ def _failure_explained() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError) as error:
-        remedy = "Look for memory, and for room in the folder of temporary files."
-        if script := _unguarded_script():
-            remedy = f"Workers import the script that starts them, {script}: {_GUARD}"
-        raise WorkersError(f"no worker could be started here ({error}). {remedy}") from None
-
-
-def _unguarded_script() -> str:
-    """The main script, if workers import it and it does not tell itself from them; else empty."""
-    main = sys.modules["__main__"]
-    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
-    if file is None or (spec is not None and spec.name.endswith("__main__")):
-        return ""  # a notebook, or a package
-    try:
-        return "" if "__main__" in Path(file).read_text(errors="replace") else file
-    except OSError:
-        return ""
+        script = getattr(sys.modules["__main__"], "__file__", None) or "a notebook"
+        raise WorkersError(
+            f"no worker could be started here ({error}). Look for memory, and for room in the folder of temporary "
+            f"files; and if what starts them is a script ({script}), {_GUARD}"
+        ) from None
 
 
 @contextmanager
 def environment(settings: Mapping[str, str]) -> Iterator[None]:
     """Environment variables for what is started meanwhile; afterwards they are as before."""
-    before = {name: os.environ.get(name) for name in settings}
+    before = dict(os.environ)
     os.environ.update(settings)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in settings:
+            os.environ.pop(name, None)
+        os.environ.update({name: before[name] for name in settings if name in before})
 
 
 @contextmanager

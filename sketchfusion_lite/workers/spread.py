@@ -11,11 +11,12 @@ task to another one.
 
 from __future__ import annotations
 
+import itertools
 import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,6 @@ def spread(
     tasks: Iterable[Any],
     *,
     retries: int = 1,
-    in_flight: int | None = None,
     per_thread: int = 2,
     resources: Mapping[str, float] | None = None,
     patience: float = 300.0,
@@ -65,9 +65,8 @@ def spread(
         work: an importable function, whose arguments and results can be pickled.
         tasks: taken one by one, as room comes free.
         retries: further attempts of a task whose work raised.
-        in_flight: tasks handed to the scheduler at a time; None for ``per_thread`` times the number of worker threads,
-            asked again every second, since clusters grow and shrink.
-        per_thread: see there; 1 where tasks are long, so that a worker that dies takes no waiting one with it.
+        per_thread: tasks handed to the scheduler at a time, for each thread of the workers, who are counted anew every
+            second; 1 where tasks are long, so that a worker that dies takes no waiting one with it.
         resources: what one task needs of a worker, e.g. ``{"GPU": 1}``.
         patience: seconds without any worker after which to give up, where Dask itself would wait for ever; others may
             come in place of those that died.
@@ -76,8 +75,6 @@ def spread(
         ArgumentError: no worker offers the resources.
         WorkersError: the connection to the scheduler is lost, or all workers are gone for good.
     """
-    if in_flight is not None and in_flight < 1:
-        raise ArgumentError(f"in_flight={in_flight}: give at least one.")
     if resources:
         _check_resources(client, resources)
     waiting, given = iter(tasks), {}
@@ -95,12 +92,7 @@ def spread(
                 f"all workers are gone, and none came back within {patience:g} s. What is finished is kept: start "
                 "workers, and then the same command, to go on."
             )
-        room = in_flight or max(1, per_thread * threads)
-        while len(given) < room:
-            try:
-                task = next(waiting)
-            except StopIteration:
-                return
+        for task in itertools.islice(waiting, max(0, max(1, per_thread * threads) - len(given))):
             with _lost_as_error(client):
                 future = client.submit(
                     work, task, pure=False, retries=retries, resources=dict(resources or {}) or None
@@ -111,16 +103,13 @@ def spread(
     try:
         fill()
         while given:
-            try:
+            with suppress(queue.Empty):
                 future = ended.get(timeout=_REFILL_SECONDS)
-            except queue.Empty:
-                fill()  # workers may have come, or gone
-                continue
-            _, task = given.pop(future.key)
-            with _lost_as_error(client):
-                done = _finished(task, future)
-            yield done
-            fill()
+                _, task = given.pop(future.key)
+                with _lost_as_error(client):
+                    done = _finished(task, future)
+                yield done
+            fill()  # workers may have come, or gone
     finally:
         if client.status == "running":
             client.cancel([future for future, _ in given.values()])
@@ -148,14 +137,11 @@ def _lost_as_error(client: Client) -> Iterator[None]:
     try:
         yield
     except (OSError, CancelledError) as error:  # distributed's CommClosedError is an OSError
-        raise _lost(client) from error
-
-
-def _lost(client: Client) -> WorkersError:
-    return WorkersError(
-        f"{client.scheduler.address if client.scheduler else 'the scheduler'}: the connection is lost. What is "
-        "finished is kept: start the scheduler again, and then the same command, to go on."
-    )
+        address = client.scheduler.address if client.scheduler else "the scheduler"
+        raise WorkersError(
+            f"{address}: the connection is lost. What is finished is kept: start the scheduler again, and then the "
+            "same command, to go on."
+        ) from error
 
 
 def _check_resources(client: Client, resources: Mapping[str, float]) -> None:

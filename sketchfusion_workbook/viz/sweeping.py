@@ -42,8 +42,8 @@ class NotebookWatcher(Tally):
         self._bar.max = max(1, total)
         self._update()
 
-    def started(self, run: Run, where: str) -> None:
-        super().started(run, where)
+    def started(self, run: Run) -> None:
+        super().started(run)
         self._update()
 
     def finished(self, run: Run, row: Row) -> None:
@@ -68,7 +68,7 @@ class NotebookWatcher(Tally):
         self._bar.value = self.known + self.done
         self._bar.bar_style = "danger" if self.bad else "success" if self._over else ""
         rows = "".join(map(_finished, self._lines))
-        rows += "".join(_under_way(run, where) for run, where, _ in self.under_way.values())
+        rows += "".join(_line(run, "under way") for run, _ in self.under_way.values())
         head = "<tr><th>run</th><th>parameters</th><th>state</th></tr>"
         table = f"<table>{head}{rows}</table>" if rows else ""
         self._html.value = f"<p>{escape(self._counts())}</p>{table}"
@@ -90,10 +90,6 @@ def _finished(entry: tuple[Run, Row]) -> str:
     else:
         state = f"{row['status']}: {row['error'].splitlines()[0] if row['error'] else ''}"
     return _line(run, state)
-
-
-def _under_way(run: Run, where: str) -> str:
-    return _line(run, f"runs on {where}")
 
 
 def _line(run: Run, state: str) -> str:
