@@ -32,34 +32,29 @@ class Recipe:
     task: ClassVar[str] = ""
 
     photos: list[str]  #: folders of training photos
-    hold_out: int = (
-        12  #: photos of the last folder, evenly spread in sorted order, kept for validation
-    )
+    #: photos of the last folder, evenly spread in sorted order, kept for validation
+    hold_out: int = 12
     short_side: int = 512  #: photos are shrunk to this short side
-    shrunk: float = (
-        0.0  #: fraction of crops taken 1.5 times larger and shrunk, where photos are large enough
-    )
+    #: fraction of crops taken 1.5 times larger and shrunk, where photos are large enough
+    shrunk: float = 0.0
     #: Run folder, checkpoint.pt or weights file whose networks the run starts from. Unlike a resumed run, it begins at
     #: step 0 with fresh optimisers.
     start_from: str = ""
     steps: int = 20000  #: length of the run; the learning-rate schedule spans it
-    minutes: float = (
-        0.0  #: if above 0, the schedule spans this much training time instead of ``steps``
-    )
+    #: if above 0, the schedule spans this much training time instead of ``steps``
+    minutes: float = 0.0
     #: (start, crop, batch): from this fraction of the run on, crop side and batch size
     phases: list[list[float]] = field(default_factory=lambda: [[0.0, 128, 8]])
     muon_lr: float = 2e-3  #: learning rate of convolution weights
     adamw_lr: float = 1e-3  #: learning rate of the rest
-    weight_decay: float = (
-        0.05  #: of convolution weights: one shrinks by ``muon_lr * weight_decay`` a step
-    )
+    #: of convolution weights: one shrinks by ``muon_lr * weight_decay`` a step
+    weight_decay: float = 0.05
     #: Decay per step of the moving average of all weights, which is what is validated and exported; shorter while the
     #: run is young.
     ema: float = 0.999
     warmup_steps: int = 100  #: linear warm-up
-    decay_start: float = (
-        0.4  #: fraction of the run after which learning rates fall linearly to zero
-    )
+    #: fraction of the run after which learning rates fall linearly to zero
+    decay_start: float = 0.4
     validate_minutes: float = 5.0  #: interval
     checkpoint_minutes: float = 3.0  #: interval
     compile: bool = False  #: compile the networks with ``torch.compile``
@@ -101,14 +96,12 @@ class PictureRecipe(Recipe):
     mse_weight: float = 0.002  #: of the squared error, pixel values 0..255
     lpips_weight: float = 2.5  #: of LPIPS with AlexNet
     lpips_vgg_weight: float = 0.7  #: of LPIPS with VGG16; 0 leaves it out
-    lpips_zoom: float = (
-        0.25  #: fraction of crops that LPIPS sees magnified, see ``objectives.PerceptualLoss``
-    )
+    #: fraction of crops that LPIPS sees magnified, see ``objectives.PerceptualLoss``
+    lpips_zoom: float = 0.25
     vgg_every: int = 4  #: steps between LPIPS-VGG terms, each of which stands for all of them
     vgg_share: float = 1 / 3  #: fraction of the crops that such a term looks at
-    focus_quality: float = (
-        2.2  #: a quality level near which ``focus`` of all crops lie; the rest are uniform
-    )
+    #: a quality level near which ``focus`` of all crops lie; the rest are uniform
+    focus_quality: float = 2.2
     focus: float = 0.4
     model: dict = field(
         default_factory=dict
@@ -122,21 +115,18 @@ class PreviewRecipe(PictureRecipe):
     task: ClassVar[str] = "preview"
 
     codec: str = ""  #: weights file of the finished codec; empty = shipped weights
-    taught: float = (
-        0.5  #: share of the squared error against the large decoder's picture, not the photo
-    )
+    #: share of the squared error against the large decoder's picture, not the photo
+    taught: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialRecipe(PictureRecipe):
     """With a discriminator in the last part of the run."""
 
-    adversarial_weight: float = (
-        0.1  #: of the generator's hinge loss; 0 trains without a discriminator
-    )
-    adversarial_start: float = (
-        0.6  #: fraction of the run at which the discriminator joins, with weight zero
-    )
+    #: of the generator's hinge loss; 0 trains without a discriminator
+    adversarial_weight: float = 0.1
+    #: fraction of the run at which the discriminator joins, with weight zero
+    adversarial_start: float = 0.6
     adversarial_ramp: float = 0.15  #: fraction of the run over which its weight then grows
     adversarial_lr: float = 3e-4  #: learning rate of the discriminator
 
@@ -171,9 +161,8 @@ class CodecRecipe(AdversarialRecipe):
         default_factory=lambda: [0.020, 0.036, 0.060, 0.096, 0.150, 0.230]
     )
     rate_gain: float = 0.004  #: relative change of lambda per crop and unit of relative error
-    anneal_factor: float = (
-        3.0  #: the targets start at this many times their value and reach it at half of the run
-    )
+    #: the targets start at this many times their value and reach it at half of the run
+    anneal_factor: float = 3.0
     sketch_weight: float = 0.05  #: of the line drawing's cross entropy
     drop_tone: float = 0.05  #: fraction of crops decoded from predicted tone, as after truncation
 
@@ -193,16 +182,13 @@ class RefinerRecipe(AdversarialRecipe):
     #: Weights file of a codec whose preview decoder the refiner begins as, see :mod:`.grafting`; empty begins with the
     #: preview itself. A ``start_from`` takes its place.
     graft: str = ""
-    flow_fraction: float = (
-        0.25  #: fraction of the run on plain flow matching, before the few-step sampler itself
-    )
-    faithful_mse_weight: float = (
-        0.004  #: of the squared error at the faithful end; ``mse_weight``: realistic end
-    )
+    #: fraction of the run on plain flow matching, before the few-step sampler itself
+    flow_fraction: float = 0.25
+    #: of the squared error at the faithful end; ``mse_weight``: realistic end
+    faithful_mse_weight: float = 0.004
     texture_weight: float = 0.0  #: of ``objectives.texture_loss``
-    judge: str = (
-        "alex"  #: whose frozen features texture loss and discriminator see, "alex" or "vgg"
-    )
+    #: whose frozen features texture loss and discriminator see, "alex" or "vgg"
+    judge: str = "alex"
 
 
 RECIPES: dict[str, type[Recipe]] = {
