@@ -21,7 +21,7 @@ from sketchfusion_lite.training.averaging import Average
 from sketchfusion_lite.training.codec_task import QUANTISERS
 from sketchfusion_lite.training.draws import uniform
 from sketchfusion_lite.training.grafting import graft
-from sketchfusion_lite.training.graphed import Dials, Step
+from sketchfusion_lite.training.graphed import Step
 from sketchfusion_lite.training.logs import Log
 from sketchfusion_lite.training.muon import Muon, orthogonalise
 from sketchfusion_lite.training.photo_sets import write_held_out
@@ -324,10 +324,9 @@ def test_the_game_trains_each_player_only_for_itself():
     assert fake.grad is None and all(p.grad is not None for p in judge.parameters())
 
 
-@pytest.mark.parametrize("trunk", ["alex", "vgg"])
-def test_the_heads_alone_learn_to_tell_photos_from_blur(trunk):
+def test_the_heads_alone_learn_to_tell_photos_from_blur():
     torch.manual_seed(0)
-    judge = adversarial.FeatureDiscriminator(load_lpips(trunk))
+    judge = adversarial.FeatureDiscriminator(load_lpips("alex"))
     assert all(name.startswith("heads") for name, _ in judge.named_parameters())
     optimizer = torch.optim.Adam(judge.parameters(), lr=1e-3, betas=(0.5, 0.9))
 
@@ -453,13 +452,6 @@ def test_a_log_takes_late_columns_and_forgets_what_will_be_done_again(tmp_path):
     expected = ["step", "loss", "generator"], ["50", "2.5", ""], ["100", "2.0", "0.7"]
     with path.open(newline="") as file:
         assert list(csv.reader(file)) == [*expected, ["150", "again", ""]]
-
-
-def test_dials_turn_in_place():
-    dials = Dials(step=0, weight=0.0)
-    held = dials.step, dials.weight
-    dials.turn(step=7, weight=0.25)
-    assert (held[0].item(), held[1].item()) == (7, 0.25) and held[0].dtype == torch.int64
 
 
 def test_a_step_is_captured_after_its_warm_up_and_goes_on_where_it_cannot_be():

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..model import SketchFusionModel
 from ..perception import load_lpips
 from . import data
+from .adversarial import hinge_game
 from .graphed import Dials
 from .muon import build_optimizers
 from .objectives import PerceptualLoss, draw_quality, random_windows
@@ -183,3 +184,9 @@ class PictureTask(Task):
             views = random_windows(picture[:some], reference[:some])
             total = total + r.lpips_vgg_weight * r.vgg_every * self.lpips_vgg(*views).mean()
         return total, alex
+
+    def game(self, real: tuple[Tensor, ...], fake: tuple[Tensor, ...]) -> Losses:
+        """Both players' losses, the generator's with the weight that the dial says; see :func:`.hinge_game`."""
+        generator, discriminator = hinge_game(self.discriminator, real, fake)
+        loss = self.dials.adversarial * generator + discriminator
+        return loss, {"generator": generator, "discriminator": discriminator}

@@ -93,7 +93,6 @@ def _fill(run: TrainingRun, state: dict) -> None:
         # The rates and settings are this recipe's and this device's.
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": saved, "param_groups": groups})
-    run.set_rates()
     torch.set_rng_state(state["torch_rng"])
     if state["cuda_rng"] is not None and run.device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda_rng"])

@@ -20,7 +20,7 @@ from ..entropy import add_noise, round_ste
 from ..images import load_image
 from ..model import ModelConfig, SketchFusionModel
 from ..weights_io import load_part
-from .adversarial import PatchDiscriminator, diff_augment, hinge_game
+from .adversarial import PatchDiscriminator, diff_augment
 from .base import Losses, PictureTask, Variant
 from .checkpoints import load_start
 from .objectives import RateController, sketch_loss
@@ -101,10 +101,8 @@ class CodecTask(PictureTask):
         logs |= {"rate_scale": self.rate.log_scale.exp(), "rate_tilt": self.rate.log_tilt.exp()}
         if variant.adversary:
             told = out.y_hat.detach()  # the rate is not for the discriminator to spend
-            pairs = diff_augment(images, told), diff_augment(preview, told)
-            generator_loss, discriminator_loss = hinge_game(self.discriminator, *pairs)
-            loss = loss + self.dials.adversarial * generator_loss + discriminator_loss
-            logs |= {"generator": generator_loss, "discriminator": discriminator_loss}
+            played, more = self.game(diff_augment(images, told), diff_augment(preview, told))
+            loss, logs = loss + played, logs | more
         return loss, {"loss": loss} | logs
 
     def validate(self) -> dict[str, float]:

@@ -1,5 +1,8 @@
 """Training photos: decoded once into memory, then random crops.
 
+    folders --training_files--> files --split--> to train on --load_photos--> CropSampler --> a batch of crops
+                                        +------> held out ----load_photos--> to validate on
+
 A few thousand small photos fit in memory as bytes, a GPU's too, and a crop then costs microseconds: on two CPU cores
 any decoding inside the loop would cost more than the network.
 """
@@ -103,7 +106,7 @@ def load_photos(
             return error
         return Photo(file.stem, to_uint8(pixels)[0])
 
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         found = list(zip(files, pool.map(read, files), strict=True))
     photos = [each for _, each in found if isinstance(each, Photo)]
     small = [file.name for file, each in found if each is None]

@@ -92,8 +92,9 @@ class TrainingRun:
         if self.task.discriminator is not None:
             parameters = self.task.discriminator.parameters()
             self.optimizers.append(fused_adam(parameters, recipe.adversarial_lr, (0.5, 0.95)))
-        self.base_rates = [o.param_groups[0]["lr"] for o in self.optimizers]
-        self.set_rates()
+        for group in (o.param_groups[0] for o in self.optimizers):
+            group["initial_lr"] = group["lr"]
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)  # read by captured steps
         named = (m.named_parameters(prefix=name) for name, m in self.task.networks.items())
         self.weights = {n: p for each in named for n, p in each if p.requires_grad}
         self.average = Average(self.weights, recipe.ema)
@@ -173,12 +174,12 @@ class TrainingRun:
         """Set what changes from step to step, then make the step."""
         if not self.last and self.progress >= 1 - self.task.last_phase:
             self._begin_last_phase()
-        factor = self.learning_rate_factor()
-        for optimizer, rate in zip(self.optimizers, self.base_rates, strict=True):
-            optimizer.param_groups[0]["lr"].fill_(rate * factor)
+        factors = [self.learning_rate_factor()] * len(self.optimizers)
         if self.task.discriminator is not None:
-            least = self.base_rates[-1] * max(factor, ADVERSARY_LR_MIN)
-            self.optimizers[-1].param_groups[0]["lr"].fill_(least)
+            factors[-1] = max(factors[-1], ADVERSARY_LR_MIN)
+        for optimizer, factor in zip(self.optimizers, factors, strict=True):
+            group = optimizer.param_groups[0]
+            group["lr"].fill_(group["initial_lr"] * factor)
         self.task.turn(self.step, self.progress)
         self.average.pace(self.step - self.averaged_from)
         variant = self.task.variant(self.step, self.progress)
@@ -230,11 +231,6 @@ class TrainingRun:
             if name.startswith(self.task.held_at_last):
                 weight.requires_grad_(False)
 
-    def set_rates(self) -> None:
-        """Learning rates as tensors on the device, which a captured step reads anew."""
-        for optimizer, rate in zip(self.optimizers, self.base_rates, strict=True):
-            optimizer.param_groups[0]["lr"] = torch.tensor(float(rate), device=self.device)
-
     def validate(self) -> dict[str, float]:
         """Measure the averaged networks on held-out photos and append to ``validation.csv``."""
         self.task.eval()
@@ -284,11 +280,7 @@ class TrainingRun:
         return loss.item()
 
     def _require_finite(self, loss: float) -> None:
-        """Refuse to go on from networks whose loss is no number.
-
-        Raises:
-            RecipeError: says which checkpoint is sound and what to change.
-        """
+        """Refuse to go on from networks whose loss is no number, and say which checkpoint is sound."""
         if not math.isfinite(loss):
             before = f"{self.checkpoint_path} is from before: resume"
             sound = before if self.checkpoint_path.exists() else "begin anew"

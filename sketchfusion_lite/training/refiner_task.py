@@ -29,7 +29,7 @@ from ..refiner import RefinerConfig, RefinerUNet
 from ..refiner_io import refiner_config, save_refiner, shipped_refiner
 from ..sampler import FlowRefiner
 from ..weights_io import load_codec_weights
-from .adversarial import FeatureDiscriminator, hinge_game
+from .adversarial import FeatureDiscriminator
 from .base import Losses, Variant
 from .checkpoints import load_start
 from .grafting import graft
@@ -116,15 +116,16 @@ class RefinerTask(ReceiverTask):
 
     def _few_steps(self, target: Tensor, told: tuple[Tensor, ...], variant: Variant) -> Losses:
         r, count, realism = self.recipe, variant.count, variant.realism
-        sample = told[0] + self.unet.config.noise * torch.randn_like(target)
-        for k in range(variant.last + 1):
+
+        def predicted(sample: Tensor, k: int) -> Tensor:
             t = torch.full((len(target),), 1 - k / count, device=target.device)
-            if k == variant.last:
-                break
-            with torch.no_grad():
-                x0_hat = self.forward_unet(sample, t, *told, realism).float()
-                sample = torch.lerp(x0_hat, sample, (count - k - 1) / (count - k))
-        x0_hat = self.forward_unet(sample, t, *told, realism).float()
+            return self.forward_unet(sample, t, *told, realism).float()
+
+        sample = told[0] + self.unet.config.noise * torch.randn_like(target)
+        with torch.no_grad():
+            for k in range(variant.last):
+                sample = torch.lerp(predicted(sample, k), sample, (count - k - 1) / (count - k))
+        x0_hat = predicted(sample, variant.last)
         picture, reference = x0_hat * 0.5 + 0.5, target * 0.5 + 0.5
         mse = (x0_hat - target).square().mean() * 127.5**2
         perceived, lpips = self.perceived(picture, reference, variant.vgg)
@@ -148,9 +149,8 @@ class RefinerTask(ReceiverTask):
         texture = texture_loss(fake, real)
         loss, logs = self.recipe.texture_weight * texture, {"texture": texture}
         if adversary:
-            generator_loss, discriminator_loss = hinge_game(self.discriminator, real, fake)
-            loss = loss + self.dials.adversarial * generator_loss + discriminator_loss
-            logs |= {"generator": generator_loss, "discriminator": discriminator_loss}
+            played, more = self.game(real, fake)
+            loss, logs = loss + played, logs | more
         return loss, logs
 
     def pictures(
