@@ -80,10 +80,10 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], rtol: fl
 
 @pytest.fixture(scope="module")
 def trained(photo_folder, tiny_weights, tmp_path_factory) -> tuple[TrainingRun, dict]:
-    """A tiny codec's run, and its networks before."""
+    """A tiny codec's run, whose adversary joins for its last step, and its networks before."""
     folder = tmp_path_factory.mktemp("runs") / "codec"
     run = TrainingRun(recipe("codec", photo_folder, tiny_weights, steps=3), folder)
-    before = {k: v.clone() for k, v in run.task.model.state_dict().items()}
+    before = {name: value.clone() for name, value in state_of(run).items()}
     run.run()
     return run, before
 
@@ -277,9 +277,11 @@ def test_a_step_never_looks_at_a_tensor(task, photo_folder, tiny_weights, tmp_pa
 
 def test_the_codec_trains_validates_with_real_bytes_and_exports(trained, photo_folder):
     run, before = trained
-    after = run.task.model.state_dict()
-    changed = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
-    assert changed == {"encoder", "entropy", "preview", "renderer", "gain"}, "no detector"
+    after = state_of(run)
+    changed = {".".join(k.split(".")[:2]) for k in before if not torch.equal(before[k], after[k])}
+    assert {"rate.log_scale", "adversary.fine", "adversary.coarse"} <= changed
+    networks = {name[6:] for name in changed if name.startswith("model.")}
+    assert networks == {"encoder", "entropy", "preview", "renderer", "gain"}, "no detector"
     row = {k: float(v) for k, v in rows(run.folder / "validation.csv")[-1].items()}
     assert row["actual_bpp_q2"] > row["estimated_bpp_q2"] > 0 and row["val_lpips_q2"] > 0
     codec = load_codec(run.exported, device="cpu", dtype="float32")
@@ -302,25 +304,15 @@ def test_the_last_phase_trains_what_follows_the_encoder(photo_folder, tiny_weigh
     assert run.learning_rate_factor() < 0.25
 
 
-def test_a_run_goes_on_from_another_with_an_adversary(
+def test_a_run_may_start_from_another_or_from_a_weights_file_and_it_must_fit(
     photo_folder, tiny_weights, trained, tmp_path
 ):
-    start = {"start_from": str(trained[0].folder), "adversarial_start": 0.0}
-    run = TrainingRun(recipe("codec", photo_folder, tiny_weights, steps=2, **start), tmp_path)
-    first, state = modules_of(trained[0]), run.task.model.state_dict()
-    assert run.step == 0 and all(torch.equal(state[k], first[k]) for k in first)
-    judge = {k: v.clone() for k, v in run.task.discriminator.state_dict().items()}
-    run.train_step()
-    after = run.task.discriminator.state_dict()
-    assert any(not torch.equal(judge[k], after[k]) for k in judge)
-
-
-def test_a_start_may_be_a_weights_file_and_must_fit(photo_folder, tiny_weights, trained, tmp_path):
     def started(start: object, **changes) -> dict[str, torch.Tensor]:
         planned = recipe("codec", photo_folder, tiny_weights, start_from=str(start), **changes)
         return TrainingRun(planned, tmp_path / "run").task.model.state_dict()
 
     first, key = modules_of(trained[0]), "preview.stem.weight"
+    assert_same(started(trained[0].folder), first)
     assert torch.allclose(started(trained[0].exported)[key], first[key], atol=1e-3)  # float16
     other = {"model": TINY.to_dict() | {"structure_channels": 6}}
     for start, changes, message in (
