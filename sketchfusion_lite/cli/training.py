@@ -37,8 +37,7 @@ def train(
         typer.Option(help="Folder of training photos instead of the recipe's; may be repeated."),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder. Default: runs/RECIPE.", show_default=False),
+        Path | None, typer.Option(help="Run folder. Default: runs/RECIPE.", show_default=False)
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")
@@ -53,45 +52,28 @@ def train(
     compile: Annotated[
         bool | None,
         typer.Option(
-            "--compile/--no-compile",
-            help="Compile the model with torch.compile: a slow start, then faster steps. "
-            "Default: as the recipe says.",
-            show_default=False,
+            help="Use torch.compile: a slow start, then faster steps.", show_default=False
         ),
     ] = None,
     detector: Annotated[
-        Path | None,
-        typer.Option(
-            help="Weights file with the boundary detector (of a cues run) that a codec run starts "
-            "from, instead of the recipe's."
-        ),
+        Path | None, typer.Option(help="Weights of a cues run, for the detector of a codec run.")
     ] = None,
     codec: Annotated[
-        Path | None,
-        typer.Option(
-            help="Weights file of the codec that a preview or refiner run is for, instead of the recipe's."
-        ),
+        Path | None, typer.Option(help="Weights of the codec that a preview or refiner is for.")
     ] = None,
     graft: Annotated[
         Path | None,
-        typer.Option(
-            help="Weights file of a codec whose preview decoder a refiner run begins as, instead of the "
-            "shipped refiner."
-        ),
+        typer.Option(help="Weights of a codec whose preview decoder a refiner begins as."),
     ] = None,
     start_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="Run folder, checkpoint or weights file whose networks the run starts from, "
-            "instead of the recipe's."
-        ),
+        Path | None, typer.Option(help="Run folder, checkpoint or weights to start from.")
     ] = None,
 ) -> None:
     """Train by a recipe; stop it at any moment and go on with --resume.
 
     The run folder gets recipe.json, log.csv, validation.csv, checkpoint.pt and, at the end, the
-    weights. Uses a GPU if there is one: codec-gpu and refiner-gpu are made for it. Several GPUs:
-    accelerate launch -m sketchfusion_lite.cli train RECIPE
+    weights. Options replace what the recipe says. Uses a GPU if there is one: codec-gpu and
+    refiner-gpu are made for it. Several GPUs: accelerate launch -m sketchfusion_lite.cli train RECIPE
     """
     if steps is not None and minutes is not None:
         raise ArgumentError("--steps and --minutes exclude each other: pass one of them.")
