@@ -76,7 +76,7 @@ def load_dists() -> nn.Module:
         n.removeprefix("features."): torch.from_numpy(t) for n, t in lpips_trunk("vgg").items()
     }
     from DISTS_pytorch import DISTS, DISTS_pt
-    from torchvision.models import vgg16
+    from torchvision.models.vgg import vgg16
 
     with torch.device("meta"):  # as above
         layers = vgg16().features
