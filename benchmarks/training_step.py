@@ -50,8 +50,7 @@ def measure(run: TrainingRun, repeats: int) -> dict[str, float]:
 
     def period() -> None:
         for _ in range(every):
-            run._train_step()  # the public run() would validate and export as well
-            run.step += 1
+            run.train_step()  # run() would validate and export as well
 
     macs = count_macs(period)  # the warm-up, too
     times = []
@@ -59,12 +58,11 @@ def measure(run: TrainingRun, repeats: int) -> dict[str, float]:
         started = time.perf_counter()
         period()
         times.append(time.perf_counter() - started)
-    modules = (module for _, module in run.task.modules_to_train())
     return {
         "seconds": statistics.median(times) / every,
         "macs": macs / every,
         "peak MB": peak_megabytes(),
-        "parameters": sum(p.numel() for m in modules for p in m.parameters() if p.requires_grad),
+        "parameters": sum(p.numel() for p in run.weights.values()),
     }
 
 

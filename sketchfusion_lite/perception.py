@@ -12,6 +12,7 @@ References
 from __future__ import annotations
 
 import warnings
+from collections import OrderedDict
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import torch
 from torch import nn
 
 from .datasets import lpips_trunk
-from .errors import DependencyMissing, WeightsError
+from .errors import WeightsError
 
 __all__ = ["load_dists", "load_lpips"]
 
@@ -39,10 +40,7 @@ def load_lpips(net: str = "alex") -> nn.Module:
         DownloadError: the trunk is neither in the cache nor to be had.
     """
     trunk = lpips_trunk(net)  # first: a wrong name or a missing file should say so at once
-    try:
-        import lpips
-    except ImportError as error:
-        raise DependencyMissing.for_extra("lpips", "train", "LPIPS") from error
+    import lpips
 
     # On "meta" nothing is allocated or initialised: every value below is a loaded one.
     with torch.device("meta"), warnings.catch_warnings():
@@ -74,28 +72,23 @@ def load_dists() -> nn.Module:
     downloads its trunk while it is built, so the layers are put together here, from the VGG16 in the
     cache; forward pass and weights are the published ones.
     """
-    trunk = lpips_trunk("vgg")
-    try:
-        from DISTS_pytorch import DISTS, DISTS_pt
-    except ImportError as error:
-        raise DependencyMissing.for_extra("dists-pytorch", "train", "DISTS") from error
+    trunk = {
+        n.removeprefix("features."): torch.from_numpy(t) for n, t in lpips_trunk("vgg").items()
+    }
+    from DISTS_pytorch import DISTS, DISTS_pt
+    from torchvision.models.vgg import vgg16
 
+    with torch.device("meta"):  # as above
+        layers = vgg16().features
+    layers.load_state_dict(trunk, assign=True)
     model = DISTS.__new__(DISTS)
     nn.Module.__init__(model)
-    channels = [trunk[f"features.{i}.bias"].shape[0] for i in (0, 5, 10, 17, 24)]
-    # Max pooling is replaced by blurred L2 pooling [2]; indices as in torchvision's VGG16.
-    starts = (0, 4, 9, 16, 23, 30)
-    for stage, (first, last) in enumerate(pairwise(starts), start=1):
-        layers = nn.Sequential()
-        for index in range(first, last):
-            if index == first and stage > 1:
-                layer: nn.Module = DISTS_pt.L2pooling(channels=channels[stage - 2])
-            elif f"features.{index}.weight" in trunk:
-                layer = _convolution(trunk, index)
-            else:
-                layer = nn.ReLU(inplace=True)
-            layers.add_module(str(index), layer)
-        model.add_module(f"stage{stage}", layers)
+    channels = [layers[i].out_channels for i in (0, 5, 10, 17, 24)]
+    for stage, (first, last) in enumerate(pairwise((0, 4, 9, 16, 23, 30)), start=1):
+        named = {str(index): layers[index] for index in range(first, last)}
+        if stage > 1:  # blurred L2 pooling in the place of max pooling [2]
+            named[str(first)] = DISTS_pt.L2pooling(channels=channels[stage - 2])
+        model.add_module(f"stage{stage}", nn.Sequential(OrderedDict(named)))
     model.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, -1, 1, 1))
     model.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, -1, 1, 1))
     model.chns = [3, *channels]
@@ -104,12 +97,3 @@ def load_dists() -> nn.Module:
     for name in ("alpha", "beta"):
         model.register_parameter(name, nn.Parameter(weights[name]))
     return model.eval().requires_grad_(False)
-
-
-def _convolution(trunk: dict, index: int) -> nn.Conv2d:
-    weight = torch.from_numpy(trunk[f"features.{index}.weight"])  # (O, I, 3, 3)
-    layer = nn.utils.skip_init(nn.Conv2d, weight.shape[1], weight.shape[0], 3, padding=1)
-    layer.load_state_dict(
-        {"weight": weight, "bias": torch.from_numpy(trunk[f"features.{index}.bias"])}
-    )
-    return layer

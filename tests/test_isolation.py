@@ -26,9 +26,9 @@ from sketchfusion_lite.cli import app
 from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.errors import SketchFusionError
 from sketchfusion_lite.refiner_io import load_refiner, shipped_refiner
+from sketchfusion_lite.training.checkpoints import load_start
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.recipe import CuesRecipe
-from sketchfusion_lite.training.starting import load_start
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(sketchfusion_lite.__file__).parent

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import (
@@ -38,8 +37,7 @@ def train(
         typer.Option(help="Folder of training photos instead of the recipe's; may be repeated."),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Run folder. Default: runs/RECIPE.", show_default=False),
+        Path | None, typer.Option(help="Run folder. Default: runs/RECIPE.", show_default=False)
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")
@@ -54,60 +52,44 @@ def train(
     compile: Annotated[
         bool | None,
         typer.Option(
-            "--compile/--no-compile",
-            help="Compile the model with torch.compile: a slow start, then faster steps. "
-            "Default: as the recipe says.",
-            show_default=False,
+            help="Use torch.compile: a slow start, then faster steps.", show_default=False
         ),
     ] = None,
     detector: Annotated[
-        Path | None,
-        typer.Option(
-            help="Weights file with the boundary detector (of a cues run) that a codec run starts "
-            "from, instead of the recipe's."
-        ),
+        Path | None, typer.Option(help="Weights of a cues run, for the detector of a codec run.")
     ] = None,
     codec: Annotated[
-        Path | None,
-        typer.Option(
-            help="Weights file of the codec that a preview or refiner run is for, instead of the recipe's."
-        ),
+        Path | None, typer.Option(help="Weights of the codec that a preview or refiner is for.")
     ] = None,
     graft: Annotated[
         Path | None,
-        typer.Option(
-            help="Weights file of a codec whose preview decoder a refiner run begins as, instead of the "
-            "shipped refiner."
-        ),
+        typer.Option(help="Weights of a codec whose preview decoder a refiner begins as."),
     ] = None,
     start_from: Annotated[
-        Path | None,
-        typer.Option(
-            help="Run folder, checkpoint or weights file whose networks the run starts from, "
-            "instead of the recipe's."
-        ),
+        Path | None, typer.Option(help="Run folder, checkpoint or weights to start from.")
     ] = None,
 ) -> None:
     """Train by a recipe; stop it at any moment and go on with --resume.
 
     The run folder gets recipe.json, log.csv, validation.csv, checkpoint.pt and, at the end, the
-    weights. Uses a GPU if there is one: codec-gpu and refiner-gpu are made for it. Several GPUs:
-    accelerate launch -m sketchfusion_lite.cli train RECIPE
+    weights. Options replace what the recipe says. Uses a GPU if there is one: codec-gpu and
+    refiner-gpu are made for it. Several GPUs: accelerate launch -m sketchfusion_lite.cli train RECIPE
     """
     if steps is not None and minutes is not None:
         raise ArgumentError("--steps and --minutes exclude each other: pass one of them.")
     from ..training.recipe import load_recipe
 
+    files = {"detector": detector, "codec": codec, "graft": graft, "start_from": start_from}
+    named = {key: str(path) for key, path in files.items() if path}
+    if graft:  # takes the place of a start
+        named = {"start_from": ""} | named
     plan = load_recipe(
         recipe,
         photos=[str(folder) for folder in photos] if photos else None,
         steps=steps,
         minutes=0.0 if steps is not None else minutes,  # minutes would win over steps
         compile=compile,
-        detector=str(detector) if detector else None,
-        codec=str(codec) if codec else None,
-        graft=str(graft) if graft else None,
-        start_from=str(start_from) if start_from else ("" if graft else None),
+        **named,
     )
     folder = out or Path("runs") / Path(recipe).name.removesuffix(".toml")
     if resume and not (folder / "checkpoint.pt").exists():
@@ -130,13 +112,9 @@ def train(
 
 def _watch(run: TrainingRun, name: str) -> None:
     """Run to the end with a bar, or with a line per row of the log if stderr is no terminal."""
-    columns = (
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[numbers]}", markup=False),
-    )
-    with progress_bar(*columns) as bar:
+    numbers = TextColumn("{task.fields[numbers]}", markup=False)
+    times = TaskProgressColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+    with progress_bar(*times, numbers) as bar:
         if not run.accelerator.is_main_process:
             bar.disable = True
         task = bar.add_task(name, total=1.0, completed=run.progress, numbers="")
@@ -166,48 +144,30 @@ def export(
     """
     check_target(target, force)
     path = run_folder / "checkpoint.pt" if run_folder.is_dir() else run_folder
-    state = _load_checkpoint(path)
-
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file. Name the folder of a run that has a checkpoint.")
     from ..codec import export_weights
     from ..model import ModelConfig, SketchFusionModel
+    from ..training.checkpoints import read_checkpoint
     from ..training.recipe import describe, recipe_of
 
     try:
-        described = describe(recipe_of(state["recipe"]))
-        model = SketchFusionModel(ModelConfig.from_dict(state["recipe"]["model"]))
+        state = read_checkpoint(path)
+        recipe = recipe_of(state["recipe"])
+        if recipe.task != "codec":
+            raise WeightsError(
+                f"{path}: of a {recipe.task!r} run; weights are exported from a codec run"
+            )
+        model = SketchFusionModel(ModelConfig.from_dict(recipe.model))
         model.load_state_dict(state["modules"]["model"])
     except (KeyError, RecipeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(
             f"{path}: does not fit this release ({reason}). Export it with the release that trained it."
         ) from error
-    training = {
-        **described,
-        "steps": state["step"],
-        "minutes": round(state["seconds"] / 60, 1),
-    }
-    model_id = export_weights(model, target, training)
+    took = {"steps": state["step"], "minutes": round(state["seconds"] / 60, 1)}
+    model_id = export_weights(model, target, describe(recipe) | took)
     say(f"{target}  model {model_id:#06x}  {target.stat().st_size} bytes  step {state['step']}")
-
-
-def _load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a codec run's checkpoint; holds tensors and plain values, never code.
-
-    Raises:
-        WeightsError: missing, damaged, or of another kind of run.
-    """
-    import torch
-
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file. Name the folder of a run that has a checkpoint.")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        task = state["recipe"]["task"]
-    except (EOFError, KeyError, OSError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path}: damaged, or no checkpoint of a run") from error
-    if task != "codec":
-        raise WeightsError(f"{path}: of a {task!r} run; weights are exported from a codec run")
-    return state
 
 
 def fetch(

@@ -14,15 +14,12 @@ References
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..tiling import STRIDE
-from .draws import randint
 from .objectives import window
 
 
@@ -48,17 +45,17 @@ def diff_augment(image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
     image = (image - mean) * (uniform() * 0.7 + 0.65) + mean  # contrast
 
     # By -1, 0 or 1 latent positions, zeros coming in at the border.
-    rows, columns = (randint(3, image.device) for _ in range(2))
+    rows, columns = torch.randint(3, (2,), device=image.device)
     image = _moved(image, rows * STRIDE, columns * STRIDE, STRIDE)
     condition = _moved(condition, rows, columns, 1)
 
-    side = height // 3, width // 3
-    top = (uniform() * (height - side[0])).long()
-    left = (uniform() * (width - side[1])).long()
-    y = torch.arange(height, device=image.device).view(1, 1, -1, 1)
-    x = torch.arange(width, device=image.device).view(1, 1, 1, -1)
-    hole = (y >= top) & (y < top + side[0]) & (x >= left) & (x < left + side[1])
-    return image * ~hole, condition
+    def stripe(length: int) -> Tensor:
+        """Where a third of a side is cut out: ``(B, 1, 1, length)``."""
+        start = (uniform() * (length - length // 3)).long()
+        away = torch.arange(length, device=image.device) - start
+        return (away >= 0) & (away < length // 3)
+
+    return image * ~(stripe(height).mT & stripe(width)), condition
 
 
 def _moved(x: Tensor, top: Tensor, left: Tensor, margin: int) -> Tensor:
@@ -114,13 +111,9 @@ class FeatureDiscriminator(nn.Module):
         features of :meth:`features` -> logits ``(B, N)`` of all patches of all stages.
     """
 
-    _CHANNELS: ClassVar = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
-    _LEVELS: ClassVar = {"alex": 4, "vgg": 3}
-
     def __init__(self, lpips: nn.Module, levels: int | None = None) -> None:
         super().__init__()
-        trunk = lpips.pnet_type
-        levels = levels or self._LEVELS[trunk]
+        levels = levels or {"alex": 4, "vgg": 3}[lpips.pnet_type]
         self._trunk = [lpips]  # in a list: not a part of this module, neither trained nor saved
         self.heads = nn.ModuleList(
             nn.Sequential(
@@ -130,17 +123,16 @@ class FeatureDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2),
                 spectral_norm(nn.Conv2d(64, 1, 1)),
             )
-            for channels in self._CHANNELS[trunk][:levels]
+            for channels in lpips.chns[:levels]
         )
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
         """Feature maps ``(B, C_l, h_l, w_l)`` of images ``(B, 3, H, W)`` in about [0, 1]; both players share them."""
-        lpips = self._trunk[0]
-        feature, found = lpips.scaling_layer(image * 2 - 1), []
+        (lpips,) = self._trunk
+        found = [lpips.scaling_layer(image * 2 - 1)]
         for level in range(1, len(self.heads) + 1):  # the stages above would be computed in vain
-            feature = getattr(lpips.net, f"slice{level}")(feature)
-            found.append(feature)
-        return tuple(found)
+            found.append(getattr(lpips.net, f"slice{level}")(found[-1]))
+        return tuple(found[1:])
 
     def forward(self, *features: Tensor) -> Tensor:
         pairs = zip(self.heads, features, strict=True)

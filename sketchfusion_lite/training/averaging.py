@@ -1,5 +1,7 @@
 """The moving average of a run's weights: what is validated and exported.
 
+torch's ``AveragedModel`` counts its updates on the device and looks at the count, which a captured step cannot.
+
 References
     [1] Polyak, Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM J. Control Optim. 1992.
 """
@@ -7,29 +9,25 @@ References
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .graphed import Dials
 
-__all__ = ["Average"]
-
 
 class Average:
-    """Averages of all parameters that train.
+    """Averages of weights that train.
 
     Args:
-        modules: ``(name, module)`` pairs, on their device.
+        weights: name -> weight, on its device.
         decay: per step, at most; while few steps are averaged it is shorter, ``(1 + n) / (10 + n)``.
     """
 
-    def __init__(self, modules: Iterable[tuple[str, nn.Module]], decay: float) -> None:
-        self.decay = decay
-        named = [(n, p) for prefix, m in modules for n, p in m.named_parameters(prefix=prefix)]
-        self.named = {n: p for n, p in named if p.requires_grad}
-        self.means = [p.detach().clone() for p in self.named.values()]
+    def __init__(self, weights: Mapping[str, nn.Parameter], decay: float) -> None:
+        self.decay, self.weights = decay, list(weights.values())
+        self.means = [p.detach().clone() for p in self.weights]
         self.dials = Dials(pace=1.0).to(self.means[0].device)
 
     def pace(self, steps: int) -> None:
@@ -38,27 +36,30 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        away = torch._foreach_sub(list(self.named.values()), self.means)
+        """Follow the weights by one step."""
+        away = torch._foreach_sub(self.weights, self.means)
         torch._foreach_mul_(away, self.dials.pace)
         torch._foreach_add_(self.means, away)
 
-    @torch.no_grad()
     def restart(self) -> None:
         """Begin again from the weights as they are."""
-        torch._foreach_copy_(self.means, list(self.named.values()))
+        _copy(self.means, self.weights)
 
-    @torch.no_grad()
     def take(self) -> None:
         """Put the averages in the place of the weights."""
-        torch._foreach_copy_(list(self.named.values()), self.means)
+        _copy(self.weights, self.means)
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """The networks with their averages, in place; afterwards they go on as before."""
-        before = [p.detach().clone() for p in self.named.values()]
+        before = [p.detach().clone() for p in self.weights]
         self.take()
         try:
             yield
         finally:
-            with torch.no_grad():
-                torch._foreach_copy_(list(self.named.values()), before)
+            _copy(self.weights, before)
+
+
+@torch.no_grad()
+def _copy(to: list[Tensor], those: list[Tensor]) -> None:
+    torch._foreach_copy_(to, those)

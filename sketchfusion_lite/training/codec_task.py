@@ -8,24 +8,23 @@ photo crops --> SketchFusionModel --> rate, preview, sketch --> loss <-- PatchDi
 from __future__ import annotations
 
 import copy
+import functools
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..codec import SketchFusionCodec, export_weights
 from ..entropy import add_noise, round_ste
 from ..images import load_image
 from ..model import ModelConfig, SketchFusionModel
 from ..weights_io import load_part
-from . import data
-from .adversarial import PatchDiscriminator, diff_augment, hinge_game
-from .base import Task
-from .objectives import PerceptualLoss, RateController, SparseLoss, draw_quality, sketch_loss
+from .adversarial import PatchDiscriminator, diff_augment
+from .base import Losses, PictureTask, Variant
+from .checkpoints import load_start
+from .objectives import RateController, sketch_loss
 from .recipe import CodecRecipe, describe
-from .starting import load_start
 
 VALIDATION_QUALITIES = (0.0, 2.0, 4.0)
 START_TILT = 0.55  # of lambda; every run has gone down from 1
@@ -37,23 +36,11 @@ QUANTISERS = {
 }
 
 
-class CodecVariant(NamedTuple):
-    """What Python decides within a step."""
-
-    crop: int
-    batch: int
-    vgg: bool
-    adversary: bool
-    rounded: bool
-
-
-class CodecTask(Task):
+class CodecTask(PictureTask):
     """Train encoder, entropy model, preview decoder and renderer together.
 
-    The structural cue of every photo is computed once, before training, as the detector is frozen; if some crops are
-    shrunk, of the crops of every step. With an ``adversarial_weight`` a conditional PatchGAN joins in; the controller
-    goes on holding the rate, and the preview objective stays, so that the discriminator only chooses among pictures
-    that are faithful.
+    With an ``adversarial_weight`` a conditional PatchGAN joins in; the controller goes on holding the rate, and the
+    preview objective stays, so that the discriminator only chooses among pictures that are faithful.
     """
 
     # The last layer and the factorised prior keep AdamW.
@@ -62,42 +49,20 @@ class CodecTask(Task):
     held_at_last = ("model.encoder", "model.gain", "model.entropy.analysis")
 
     def __init__(self, recipe: CodecRecipe, rank: int = 0) -> None:
-        super().__init__(recipe)
+        super().__init__(recipe, rank)
+        self.networks = {"model": self.model}
         self.gain_lr, self.last_phase = recipe.gain_lr, recipe.rounded_phase
-        config = ModelConfig.from_dict(recipe.model)
-        self.model = SketchFusionModel(config).to(memory_format=torch.channels_last)
-        self.model.boundary_detector.load_state_dict(
-            load_part(recipe.detector or None, "boundary_detector")
-        )
         self.rate = RateController(recipe.bpp_targets, tilt=START_TILT, gain=recipe.rate_gain)
-        if recipe.start_from:
-            load_start(recipe.start_from, {"model": self.model}, recipe.transplant)
-        self.discriminator = (
-            PatchDiscriminator(config.latent_channels) if recipe.adversarial_weight else None
-        )
-        from ..perception import load_lpips
+        if recipe.adversarial_weight:
+            self.discriminator = PatchDiscriminator(self.model.config.latent_channels)
 
-        self.lpips = PerceptualLoss(load_lpips("alex"), recipe.lpips_zoom).requires_grad_(False)
-        self.lpips_vgg = SparseLoss.of_vgg(recipe)
-        natural = (64, max(data.VALIDATION_SIZE))
-        cue = self._later if recipe.shrunk else self._boundaries
-        self.sampler, self.held = data.photos_of(recipe, cue, natural, rank)
-        self.forward_model = (
-            torch.compile(self.model, dynamic=False) if recipe.compile else self.model
-        )
-
-    def modules_to_train(self) -> list[tuple[str, nn.Module]]:
-        return [("model", self.model)]
-
-    def adversary(self) -> nn.Module | None:
-        return self.discriminator
-
-    @torch.no_grad()
-    def _boundaries(self, file: Path | None, image: Tensor) -> Tensor:
-        return self.model.boundary_detector(image).sigmoid().float()
-
-    def _later(self, file: Path, image: Tensor) -> Tensor:
-        return torch.zeros_like(image[:, :1])
+    def codec_networks(self) -> SketchFusionModel:
+        model = SketchFusionModel(ModelConfig.from_dict(self.recipe.model))
+        detector = load_part(self.recipe.detector or None, "boundary_detector")
+        model.boundary_detector.load_state_dict(detector)
+        if self.recipe.start_from:
+            load_start(self.recipe.start_from, {"model": model}, self.recipe.transplant)
+        return model
 
     def settings(self, progress: float) -> dict[str, float]:
         r = self.recipe
@@ -106,75 +71,59 @@ class CodecTask(Task):
             "target_factor": r.target_factor(progress),
         }
 
-    def variant(self, step: int, progress: float) -> CodecVariant:
-        return CodecVariant(
+    def variant(self, step: int, progress: float) -> Variant:
+        return Variant(
             *self.recipe.phase(progress),
-            vgg=self.lpips_vgg is not None and self.lpips_vgg.due(step),
+            vgg=self.vgg_is_due(step),
             adversary=self.recipe.adversary_joins(progress),
             rounded=progress >= 1 - self.last_phase,
         )
 
-    def loss(self, variant: CodecVariant) -> tuple[Tensor, dict[str, Tensor]]:
-        r, crop, batch = self.recipe, variant.crop, variant.batch
-        images, boundaries = self.sampler.batch(self.dials.step, crop, batch)
-        images = images.contiguous(memory_format=torch.channels_last)
-        if r.shrunk:
-            boundaries = self._boundaries(None, images)
-        quality = draw_quality(r, len(r.bpp_targets), self.dials.step, batch)
-        drop_tone = torch.rand(batch, device=images.device) < r.drop_tone
+    def loss(self, variant: Variant) -> Losses:
+        r, area = self.recipe, variant.crop**2
+        images, boundaries, quality = self.crops(variant, len(r.bpp_targets))
+        drop_tone = torch.rand(variant.batch, device=images.device) < r.drop_tone
         scheme = "straight-through" if variant.rounded else r.quantiser
         self.model.entropy.quantiser, self.model.entropy.rate_quantiser = QUANTISERS[scheme]
         out = self.forward_model(images, boundaries, quality, drop_tone)
         preview = out.preview.float()
-        bpp = out.bits_sections.sum(dim=1) / (crop * crop)  # (B,)
-        rounded_bpp = out.rounded_bits / (crop * crop)  # (B,)
-        mse = (preview - images).square().mean(dim=(1, 2, 3)) * 255**2  # (B,)
-        # Without a weight it is a number of the log alone.
-        lpips = self.lpips(preview if r.lpips_weight else preview.detach(), images)  # (B,)
+        bpp = out.bits_sections.sum(dim=1) / area  # (B,)
+        rounded_bpp = out.rounded_bits / area  # (B,)
+        mse = (preview - images).square().mean() * 255**2
+        perceived, lpips = self.perceived(preview, images, variant.vgg)
         sketch = sketch_loss(out.sketch_logits.float(), boundaries)
-        per_crop = self.rate.weight(quality) * bpp + r.mse_weight * mse + r.lpips_weight * lpips
-        loss = per_crop.mean() + r.sketch_weight * sketch
-        if variant.vgg:
-            loss = loss + r.lpips_vgg_weight * self.lpips_vgg(preview, images)
-        if not variant.rounded:  # later the encoder, which the controller moves, is held
+        loss = (self.rate.weight(quality) * bpp).mean()
+        loss = loss + r.mse_weight * mse + perceived + r.sketch_weight * sketch
+        # In the last phase the encoder, which the controller moves, is held; and a look at the loss moves nothing.
+        if self.training and not variant.rounded:
             self.rate.update(quality, rounded_bpp, self.dials.target_factor)
-        logs = {"bpp": rounded_bpp.mean(), "mse": mse.mean(), "lpips": lpips.mean()}
-        logs |= {"sketch": sketch, "rate_scale": self.rate.log_scale.exp()}
-        logs |= {"rate_tilt": self.rate.log_tilt.exp()}
+        logs = {"bpp": rounded_bpp.mean(), "mse": mse, "lpips": lpips, "sketch": sketch}
+        logs |= {"rate_scale": self.rate.log_scale.exp(), "rate_tilt": self.rate.log_tilt.exp()}
         if variant.adversary:
             told = out.y_hat.detach()  # the rate is not for the discriminator to spend
-            generator_loss, discriminator_loss = hinge_game(
-                self.discriminator,
-                diff_augment(images, told),
-                diff_augment(preview, told),
-            )
-            loss = loss + self.dials.adversarial * generator_loss + discriminator_loss
-            logs |= {"generator": generator_loss, "discriminator": discriminator_loss}
+            played, more = self.game(diff_augment(images, told), diff_augment(preview, told))
+            loss, logs = loss + played, logs | more
         return loss, {"loss": loss} | logs
 
-    @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Estimated and actual rate, PSNR and LPIPS of held-out photos, cut to 768x512."""
         # Of a copy: a codec may move what it is given, and a graph writes to where the weights were.
         codec = SketchFusionCodec.from_model(copy.deepcopy(self.model))
-        device = self.dials.step.device
-        rows: dict[str, list[float]] = {}
-        for photo in self.held:
-            pixels = photo.pixels[:3, : data.VALIDATION_SIZE[0], : data.VALIDATION_SIZE[1]]
-            image = pixels.unsqueeze(0).float() / 255  # (1, 3, H, W)
-            for quality in VALIDATION_QUALITIES:
-                encoded = codec.encode(image, quality=quality)
-                preview = load_image(codec.decode(encoded.data, "preview").image)  # (1, 3, H, W)
-                mse = F.mse_loss(preview, image).item()
-                lpips = self.lpips.net(preview.to(device) * 2 - 1, image.to(device) * 2 - 1).item()
-                for key, value in (
-                    ("estimated_bpp", encoded.estimated_bpp),
-                    ("actual_bpp", encoded.bpp),
-                    ("psnr", -10 * torch.tensor(mse).log10().item()),
-                    ("val_lpips", lpips),
-                ):
-                    rows.setdefault(f"{key}_q{quality:g}", []).append(value)
-        return {key: sum(values) / len(values) for key, values in rows.items()}
+        return self.mean_of_held(functools.partial(self._coded, codec))
+
+    def _coded(self, codec: SketchFusionCodec, pixels: Tensor) -> dict[str, float]:
+        image, found = pixels[:, :3], {}
+        for quality in VALIDATION_QUALITIES:
+            encoded = codec.encode(image.cpu(), quality=quality)
+            preview = load_image(codec.decode(encoded.data, "preview").image).to(image.device)
+            numbers = {
+                "estimated_bpp": encoded.estimated_bpp,
+                "actual_bpp": encoded.bpp,
+                "psnr": -10 * F.mse_loss(preview, image).log10().item(),
+                "val_lpips": self.lpips.net(preview * 2 - 1, image * 2 - 1).item(),
+            }
+            found |= {f"{name}_q{quality:g}": number for name, number in numbers.items()}
+        return found
 
     def export(self, folder: Path) -> Path:
         """Write ``codec.safetensors``, which :func:`~sketchfusion_lite.load_codec` reads."""

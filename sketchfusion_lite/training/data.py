@@ -1,5 +1,8 @@
 """Training photos: decoded once into memory, then random crops.
 
+    folders --training_files--> files --split--> to train on --load_photos--> CropSampler --> a batch of crops
+                                        +------> held out ----load_photos--> to validate on
+
 A few thousand small photos fit in memory as bytes, a GPU's too, and a crop then costs microseconds: on two CPU cores
 any decoding inside the loop would cost more than the network.
 """
@@ -93,30 +96,21 @@ def load_photos(
         RecipeError: no photo is left.
     """
 
-    def read(file: Path) -> Tensor | ImageError:
+    def read(file: Path) -> Photo | ImageError | None:
         try:
-            return resize_short_side(load_image(file), short_side)
+            image = resize_short_side(load_image(file), short_side)
+            if min(image.shape[-2:]) < min_side:
+                return None
+            pixels = torch.cat([image, boundaries_of(file, image)], dim=1)
         except ImageError as error:  # one bad file must not end the run
             return error
+        return Photo(file.stem, to_uint8(pixels)[0])
 
-    photos: list[Photo] = []
-    small: list[str] = []
-    bad: dict[str, ImageError] = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(files), 64):  # decoded photos are four times as large
-            some = files[start : start + 64]
-            for file, image in zip(some, pool.map(read, some), strict=True):
-                try:
-                    if isinstance(image, ImageError):
-                        raise image
-                    if min(image.shape[-2:]) < min_side:
-                        small.append(file.name)
-                        continue
-                    pixels = torch.cat([image, boundaries_of(file, image)], dim=1)
-                except ImageError as error:
-                    bad[file.name] = error
-                else:
-                    photos.append(Photo(file.stem, to_uint8(pixels)[0]))
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        found = list(zip(files, pool.map(read, files), strict=True))
+    photos = [each for _, each in found if isinstance(each, Photo)]
+    small = [file.name for file, each in found if each is None]
+    bad = {file.name: each for file, each in found if isinstance(each, ImageError)}
     reasons = {f"a side is shorter than {min_side} pixels": small}
     if bad:
         reasons[f"unreadable: {next(iter(bad.values()))}"] = [*bad]
@@ -159,13 +153,14 @@ class CropSampler(nn.Module):
         super().__init__()
         self.seed, self.shrunk = seed, shrunk
         self.sizes = [tuple(photo.pixels.shape[-2:]) for photo in photos]
-        areas = torch.tensor([height * width for height, width in self.sizes])
-        flat = torch.empty(int(areas.sum()), 4, dtype=torch.uint8)  # four bytes are one pixel
-        table = torch.tensor(self.sizes)
-        table = torch.cat([(areas.cumsum(0) - areas).unsqueeze(1), table], dim=1)
-        for (offset, height, width), photo in zip(table.tolist(), photos, strict=True):
-            flat[offset : offset + height * width] = photo.pixels.flatten(1).T
-        self.register_buffer("flat", flat.view(torch.int32).squeeze(1), persistent=False)
+        flat = torch.cat(
+            [photo.pixels.flatten(1).T for photo in photos]
+        )  # four bytes are one pixel
+        sizes = torch.tensor(self.sizes)
+        ends = sizes.prod(dim=1, keepdim=True).cumsum(0)
+        table = torch.cat([ends - sizes.prod(dim=1, keepdim=True), sizes], dim=1)
+        flat = flat.contiguous().view(torch.int32).squeeze(1)
+        self.register_buffer("flat", flat, persistent=False)
         self.register_buffer("table", table, persistent=False)  # (P, 3): where, height, width
         self._odds: dict[int, Tensor | None] = {}
 
@@ -188,22 +183,18 @@ class CropSampler(nn.Module):
     def _crops(self, seed: int, step: Tensor | int, side: int, count: int) -> Tensor:
         """``(count, 4, side, side)`` in [0, 1]."""
         odds, device = self._odds_of(side), self.flat.device
-        drawn = uniform(seed, step, 4, count, device)
-        chosen = torch.searchsorted(odds, drawn[0] * odds[-1], right=True)
+        which, down, right, flip = uniform(seed, step, 4, count, device).unsqueeze(2)  # (count, 1)
+        chosen = torch.searchsorted(odds, which.flatten() * odds[-1], right=True)
         chosen = chosen.clamp(max=len(self.sizes) - 1)
-        offset, height, width = self.table.index_select(0, chosen).unbind(1)  # (count,)
-        top, left = (
-            (u * (length - side + 1)).long().minimum(length - side)
-            for u, length in ((drawn[1], height), (drawn[2], width))
-        )
+        offset, height, width = self.table.index_select(0, chosen).unsqueeze(2).unbind(1)
+        top = (down * (height - side + 1)).long().minimum(height - side)
+        left = (right * (width - side + 1)).long().minimum(width - side)
         across = torch.arange(side, device=device)
-        columns = torch.where(drawn[3].view(-1, 1) < 0.5, across, side - 1 - across)
-        rows = (offset + left).view(-1, 1) + (top.view(-1, 1) + across) * width.view(-1, 1)
+        columns = torch.where(flip < 0.5, across, side - 1 - across)  # (count, side)
+        rows = offset + left + (top + across) * width
         at = rows.unsqueeze(2) + columns.unsqueeze(1)  # (count, side, side)
-        pixels = (
-            self.flat.index_select(0, at.flatten()).view(torch.uint8).view(count, side, side, 4)
-        )
-        return pixels.permute(0, 3, 1, 2).float() / 255
+        pixels = self.flat.index_select(0, at.flatten()).view(torch.uint8)
+        return pixels.view(count, side, side, 4).permute(0, 3, 1, 2).float() / 255
 
     def _odds_of(self, side: int) -> Tensor | None:
         """Cumulative odds of the photos that hold a crop; None if no photo does."""

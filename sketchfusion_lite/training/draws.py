@@ -12,16 +12,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["randint", "uniform"]
-
-
-def _signed(value: int) -> int:
-    """The same 64 bits as a signed number, which is what tensors hold."""
-    return (value + 2**63) % 2**64 - 2**63
-
-
-_GOLDEN, _FIRST, _SECOND = map(
-    _signed, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+# As signed numbers, which is what tensors hold; products wrap around.
+_GOLDEN, _FIRST, _SECOND = (
+    x - 2**64 for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
 
 
@@ -35,7 +28,7 @@ def uniform(seed: int, step: Tensor | int, rows: int, columns: int, device: torc
         device: where to draw.
     """
     at = torch.arange(rows * columns, device=device)
-    x = _mixed(_mixed(at * 0 + step + _signed(seed * _GOLDEN)) + at * _GOLDEN)
+    x = _mixed(_mixed((at * 0 + seed) * _GOLDEN + step) + at * _GOLDEN)
     return ((x >> 40) & 0xFFFFFF).float().mul(2**-24).view(rows, columns)
 
 
@@ -48,8 +41,3 @@ def _mixed(x: Tensor) -> Tensor:
 def _shifted(x: Tensor, bits: int) -> Tensor:
     """Logical shift to the right."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def randint(below: int, device: torch.device) -> Tensor:
-    """A whole number ``()`` from 0 to ``below - 1``, of the device's generator, which never leaves the device."""
-    return torch.randint(below, (), device=device)

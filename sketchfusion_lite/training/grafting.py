@@ -17,10 +17,11 @@ References
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from ..blocks import BottleneckBlock
 from ..errors import RecipeError
 from ..preview import PreviewDecoder
 from ..refiner import ConditionedBlocks, RefinerUNet
@@ -38,29 +39,16 @@ def graft(unet: RefinerUNet, decoder: PreviewDecoder) -> None:
         RecipeError: the refiner is smaller somewhere, or its blocks have another activation.
     """
     end = unet.faithful
-    ours, theirs = (type(blocks[0].act).__name__ for blocks in (end.up4.blocks, decoder.stride4))
-    if ours != theirs:
-        raise RecipeError(
-            f"recipe: a refiner with activation {ours} cannot take over a decoder's features, which has {theirs}; "
-            "give RefinerConfig the codec's activation, or set graft = false"
-        )
     levels = (decoder.stride16[0], decoder.stride8[0], decoder.stride4)
     ways_up = (unet.middle, end.up8, end.up4)
+    acts = (type(blocks[0].act).__name__ for blocks in (end.up4.blocks, decoder.stride4))
+    _require("activation", *acts, equal=True)
+    _require("quality levels", len(unet.quality_bias), len(decoder.quality_bias), equal=True)
     for stride, source, target in zip((16, 8, 4), levels, ways_up, strict=True):
-        have, need = (
-            (len(blocks), blocks[0].expand.out_channels) for blocks in (target.blocks, source)
-        )
-        if have[0] < need[0] or have[1] < need[1]:
-            raise RecipeError(
-                f"recipe: a refiner with {have[0]} blocks of {have[1]} channels at stride {stride} cannot take "
-                f"over the decoder's {need[0]} of {need[1]}; raise depths or widths, or set graft = false"
-            )
+        widths = (blocks[0].expand.out_channels for blocks in (target.blocks, source))
+        _require(f"channels at stride {stride}", *widths)
+        _require(f"blocks at stride {stride}", len(target.blocks), len(source))
     w16, w8, w4 = (source[0].expand.out_channels for source in levels)
-    if len(unet.quality_bias) != len(decoder.quality_bias):
-        raise RecipeError(
-            f"recipe: a refiner of {len(unet.quality_bias)} quality levels cannot take over the bias of a decoder of "
-            f"{len(decoder.quality_bias)}; give RefinerConfig the codec's levels, or set graft = false"
-        )
     _copy(unet.latent, decoder.stem)
     unet.quality_bias[:, :w16] = decoder.quality_bias
     for source, target in zip(levels, ways_up, strict=True):
@@ -78,19 +66,22 @@ def graft(unet: RefinerUNet, decoder: PreviewDecoder) -> None:
     unet.realistic.load_state_dict(end.state_dict())
 
 
+def _require(what: str, ours: Any, theirs: Any, equal: bool = False) -> None:
+    if ours != theirs if equal else ours < theirs:
+        rule = "must be the same" if equal else "must be as many or more"
+        raise RecipeError(
+            f"recipe: {what}: the refiner has {ours}, the decoder that it shall take over {theirs}; they {rule}. "
+            'Change model in the recipe, or set graft = ""'
+        )
+
+
 def _copy_blocks(target: ConditionedBlocks, source: nn.Sequential) -> None:
     """Leading blocks, leading channels; further blocks leave the leading channels alone."""
-    width = source[0].expand.out_channels
-    for index, block in enumerate(target.blocks):
-        if index < len(source):
-            _copy_block(block, source[index])
-        else:
-            _silence(block.expand, width)
-
-
-def _copy_block(target: BottleneckBlock, source: BottleneckBlock) -> None:
-    for name in ("reduce", "spatial", "expand"):
-        _copy(getattr(target, name), getattr(source, name))
+    for block, old in zip(target.blocks, source, strict=False):
+        for name in ("reduce", "spatial", "expand"):
+            _copy(getattr(block, name), getattr(old, name))
+    for block in target.blocks[len(source) :]:
+        _silence(block.expand, source[0].expand.out_channels)
 
 
 def _copy(target: nn.Conv2d, source: nn.Conv2d) -> None:

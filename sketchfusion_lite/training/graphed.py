@@ -18,11 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-__all__ = ["Capture", "Dials", "Step", "cuda_graph"]
-
-WARM_UP = (
-    3  # eager calls before the capture: optimiser states and cuDNN's choices come into being there
-)
+WARM_UP = 3  # eager calls before the capture, in which optimiser states come into being
 
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
@@ -40,6 +36,7 @@ class Dials(nn.Module):
             self.register_buffer(name, torch.tensor(value), persistent=False)
 
     def turn(self, **numbers: float) -> None:
+        """Set new values, by name."""
         for name, value in numbers.items():
             getattr(self, name).fill_(value)
 
@@ -54,10 +51,7 @@ class Step:
     """
 
     def __init__(
-        self,
-        function: Callable[[], None],
-        capture: Capture | None = None,
-        warm_up: int = WARM_UP,
+        self, function: Callable[[], None], capture: Capture | None = None, warm_up: int = WARM_UP
     ) -> None:
         self._call, self._capture, self._warm_up = function, capture, warm_up
 

@@ -1,70 +1,51 @@
-"""Logs of a run: CSV files of one row every few steps, whose columns may grow while it goes on.
-
-step, numbers --> append --> log.csv     a discriminator that joins late brings columns of its own
-"""
+"""The tables of a run: CSV files whose columns may grow while it goes on, as a discriminator joins late."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import OutputError
 from ..files import atomic_write_bytes
-from ..journal import append_line
-
-__all__ = ["append", "forget_after"]
 
 
-def append(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a row; columns that the file lacks are added to it, empty in the rows above.
+class Log:
+    """One table, written anew with every row: a few hundred of them in a run.
 
     Args:
-        path: created if it is absent.
-        row: column -> value.
-
-    Raises:
-        OutputError: it cannot be written; the rows above are as they were.
-    """
-    columns, rows = _read(path)
-    if new := [name for name in row if name not in columns]:
-        columns = [*columns, *new]
-        _write(path, columns, rows)
-    line = io.StringIO(newline="")
-    csv.DictWriter(line, columns, lineterminator="\n").writerow(row)
-    append_line(path, line.getvalue())
-
-
-def forget_after(path: Path, step: int) -> None:
-    """Drop the rows of later steps, which a resumed run will do again, and what a kill cut off.
-
-    A file that is absent stays so.
+        path: what it holds already is kept up to ``step``. Later rows go, as a resumed run makes them again, and so
+            does what a kill has torn.
+        step: the run's.
 
     Raises:
         OutputError: it cannot be read or written.
     """
-    if path.exists():
-        columns, rows = _read(path)
-        _write(path, columns, [row for row in rows if int(row["step"]) <= step])
 
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.rows = path, []
+        if path.exists():
+            try:
+                text = path.read_text(encoding="utf-8", errors="replace")
+            except OSError as error:
+                raise OutputError(f"{path}: cannot be read ({error.strerror}).") from error
+            found = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+            whole = [row for row in found if None not in row and None not in row.values()]
+            self.rows = [r for r in whole if r["step"].isdigit() and int(r["step"]) <= step]
+            self._write()
 
-def _read(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Columns and rows; a line without its end, or of another length than the columns, is no row."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be read ({error.strerror}).") from error
-    columns, *rows = list(csv.reader(text.split("\n")[:-1])) or [[]]
-    whole = [dict(zip(columns, row, strict=True)) for row in rows if len(row) == len(columns)]
-    return columns, [row for row in whole if row.get("step", "").isdigit()]
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row, ``step`` among its columns; columns that are new stay empty in the rows above."""
+        self.rows.append(dict(row))
+        self._write()
 
-
-def _write(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    text = io.StringIO(newline="")
-    if columns:
-        writer = csv.DictWriter(text, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    atomic_write_bytes(path, text.getvalue().encode())
+    def _write(self) -> None:
+        columns = dict.fromkeys(name for row in self.rows for name in row)
+        text = io.StringIO(newline="")
+        if columns:
+            table = csv.DictWriter(text, columns, lineterminator="\n")
+            table.writeheader()
+            table.writerows(self.rows)
+        atomic_write_bytes(self.path, text.getvalue().encode())

@@ -12,16 +12,14 @@ every row of the log. On a GPU it is one CUDA graph, see :mod:`.graphed`.
 
 from __future__ import annotations
 
-import copy
 import functools
 import io
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from accelerate import Accelerator
@@ -29,13 +27,24 @@ from torch import nn
 
 from ..errors import OutputError, RecipeError
 from ..files import atomic_write_bytes
-from . import logs
 from .averaging import Average
+from .base import Task, Variant
+from .checkpoints import NAME, restore, state_of
+from .codec_task import CodecTask
+from .cues_task import CuesTask
 from .graphed import Capture, Step, cuda_graph
+from .logs import Log
 from .muon import fused_adam
+from .preview_task import PreviewTask
 from .recipe import Recipe
-from .tasks import TASKS
+from .refiner_task import RefinerTask
 
+TASKS: dict[str, type[Task]] = {
+    "cues": CuesTask,
+    "codec": CodecTask,
+    "preview": PreviewTask,
+    "refiner": RefinerTask,
+}
 LOG_EVERY = 50  # steps per row of log.csv; the last row may stand for fewer
 CLOCK_EVERY = 10  # steps between looks at the clock on a GPU, which the host would otherwise outrun
 ADVERSARY_LR_MIN = 0.2  # of its learning rate: a judge must follow to the end
@@ -65,41 +74,43 @@ class TrainingRun:
             raise OutputError(
                 f"{self.folder}: cannot be made ({error.strerror}). Choose another run folder."
             ) from error
-        self.checkpoint_path = self.folder / "checkpoint.pt"
+        self.checkpoint_path = self.folder / NAME
         if self.checkpoint_path.exists() and not resume:
             raise RecipeError(
                 f"{self.folder} holds a run already; go on with resume=True, or name another folder"
             )
         self.accelerator = Accelerator(mixed_precision=_precision())
-        device = self.accelerator.device
-        self.task = TASKS[recipe.task](recipe, rank=self.accelerator.process_index)
-        self.task.to(device)
-        self.optimizers = self.task.optimizers()
-        self.adversary = self.task.adversary()
-        if self.adversary is not None:
-            parameters = self.adversary.parameters()
-            self.optimizers.append(fused_adam(parameters, recipe.adversarial_lr, (0.5, 0.95)))
-        self.base_rates = [o.param_groups[0]["lr"] for o in self.optimizers]
-        self._set_rates()
-        self.average = Average(self.task.modules_to_train(), recipe.ema)
+        self.device = device = self.accelerator.device
         self.capture: Capture | None = None
         if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
             if self.accelerator.num_processes == 1:
                 self.capture = cuda_graph()
-        self.variants: dict[Hashable, Step] = {}
+        self.task = TASKS[recipe.task](recipe, rank=self.accelerator.process_index).to(device)
+        self.optimizers = self.task.optimizers()
+        if self.task.discriminator is not None:
+            parameters = self.task.discriminator.parameters()
+            self.optimizers.append(fused_adam(parameters, recipe.adversarial_lr, (0.5, 0.95)))
+        for group in (o.param_groups[0] for o in self.optimizers):
+            group["initial_lr"] = group["lr"]
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)  # read by captured steps
+        named = (m.named_parameters(prefix=name) for name, m in self.task.networks.items())
+        self.weights = {n: p for each in named for n, p in each if p.requires_grad}
+        self.average = Average(self.weights, recipe.ema)
+        self.variants: dict[Variant, Step] = {}
         self.sums: dict[str, torch.Tensor] = {}
         self.step, self.seconds = 0, 0.0
         self.last = False  # whether the last phase has begun
         self.averaged_from = 0  # first step in the averages
         self.exported: Path | None = None  # the weights, once the run has ended
         if self.checkpoint_path.exists():
-            self._load()
+            restore(self)
+        self.logs: dict[str, Log] = {}
         if self.accelerator.is_main_process:
-            logs.forget_after(self.folder / "log.csv", self.step)
             ended = self.progress >= 1  # then it validates once more
-            logs.forget_after(self.folder / "validation.csv", self.step - ended)
+            for name, kept in (("log.csv", self.step), ("validation.csv", self.step - ended)):
+                self.logs[name] = Log(self.folder / name, kept)
             text = json.dumps(recipe.to_dict(), indent=1)
             atomic_write_bytes(self.folder / "recipe.json", text.encode())
 
@@ -112,10 +123,10 @@ class TrainingRun:
 
     def learning_rate_factor(self) -> float:
         """Linear warm-up, constant, linear decay to zero; in a last phase from a quarter to zero."""
-        warmup = min(1.0, (self.step + 1) / max(1, self.recipe.warmup_steps))
         phase = self.task.last_phase
         if self.last:
             return 0.25 * min(1.0, (1 - self.progress) / phase)
+        warmup = min(1.0, (self.step + 1) / max(1, self.recipe.warmup_steps))
         done = self.progress / (1 - phase)
         return warmup * min(1.0, (1 - done) / max(1e-9, 1 - self.recipe.decay_start))
 
@@ -130,14 +141,11 @@ class TrainingRun:
             RecipeError: the networks diverged; the last checkpoint is sound.
         """
         last_step = None if max_steps is None else self.step + max_steps
-        last_validation = last_checkpoint = time.monotonic()
-        summed = 0  # fewer than LOG_EVERY after a resume
-        for value in self.sums.values():
-            value.zero_()
-        tick = time.monotonic()
+        tick = last_validation = last_checkpoint = time.monotonic()
+        self._means(1)  # of steps that this run has not made
+        summed = 0  # steps in the sums; fewer than LOG_EVERY after a resume
         while self.progress < 1 and self.step != last_step:
-            self._train_step()
-            self.step += 1
+            self.train_step()
             summed += 1
             if self.capture is not None and self.step % CLOCK_EVERY == 0:
                 torch.cuda.synchronize()
@@ -145,10 +153,7 @@ class TrainingRun:
             self.seconds += now - tick
             tick = now
             if self.step % LOG_EVERY == 0 or self.progress >= 1:
-                numbers = {key: value.item() / summed for key, value in self.sums.items()}
-                for value in self.sums.values():
-                    value.zero_()
-                summed = 0
+                numbers, summed = self._means(summed), 0
                 self._require_finite(numbers["loss"])
                 self._log("log.csv", numbers)
                 if on_log:
@@ -165,31 +170,36 @@ class TrainingRun:
             with self.average.applied():
                 self.exported = self.task.export(self.folder)
 
-    def _train_step(self) -> None:
+    def train_step(self) -> None:
         """Set what changes from step to step, then make the step."""
         if not self.last and self.progress >= 1 - self.task.last_phase:
             self._begin_last_phase()
-        factor = self.learning_rate_factor()
-        for optimizer, rate in zip(self.optimizers, self.base_rates, strict=True):
-            optimizer.param_groups[0]["lr"].fill_(rate * factor)
-        if self.adversary is not None:
-            least = self.base_rates[-1] * max(factor, ADVERSARY_LR_MIN)
-            self.optimizers[-1].param_groups[0]["lr"].fill_(least)
+        factors = [self.learning_rate_factor()] * len(self.optimizers)
+        if self.task.discriminator is not None:
+            factors[-1] = max(factors[-1], ADVERSARY_LR_MIN)
+        for optimizer, factor in zip(self.optimizers, factors, strict=True):
+            group = optimizer.param_groups[0]
+            group["lr"].fill_(group["initial_lr"] * factor)
         self.task.turn(self.step, self.progress)
         self.average.pace(self.step - self.averaged_from)
         variant = self.task.variant(self.step, self.progress)
         if variant not in self.variants:
             self.variants[variant] = Step(functools.partial(self._step, variant), self.capture)
         self.variants[variant]()
+        self.step += 1
 
-    def _step(self, variant: Hashable) -> None:
+    def _step(self, variant: Variant) -> None:
         """One step of one variant; nothing in it looks at a tensor or leaves the device."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
             loss, numbers = self.task.loss(variant)
         self.accelerator.backward(loss)
-        self._average_gradients()
+        if self.accelerator.num_processes > 1:
+            # By hand: the step calls parts of several modules, which DDP cannot wrap.
+            for p in (p for o in self.optimizers for p in o.param_groups[0]["params"]):
+                if p.grad is not None:
+                    p.grad = self.accelerator.reduce(p.grad, reduction="mean")
         for optimizer in self.optimizers:
             optimizer.step()
         self.average.update()
@@ -198,36 +208,28 @@ class TrainingRun:
                 self.sums[key] = torch.zeros((), device=value.device)
             self.sums[key].add_(value.detach())
 
+    def _means(self, steps: int) -> dict[str, float]:
+        """What was added up, by so many steps; the sums begin anew."""
+        numbers = {key: value.item() / steps for key, value in self.sums.items()}
+        for value in self.sums.values():
+            value.zero_()
+        return numbers
+
     def _begin_last_phase(self) -> None:
         """Go on from the averages, with fresh optimisers, without the parts that the task holds."""
         self.average.take()
-        self._hold()
-        for optimizer in self.optimizers[: len(self.optimizers) - (self.adversary is not None)]:
+        self.hold()
+        for optimizer in self.optimizers[: -1 if self.task.discriminator is not None else None]:
             optimizer.state.clear()
         self.variants.clear()  # their graphs write to states that are no more
         self.averaged_from = self.step
 
-    def _hold(self) -> None:
+    def hold(self) -> None:
+        """Enter the last phase: its parts no longer train."""
         self.last = True
-        for name, module in self.task.modules_to_train():
-            for key, p in module.named_parameters(prefix=name):
-                if key.startswith(self.task.held_at_last):
-                    p.requires_grad_(False)
-
-    def _set_rates(self) -> None:
-        """Learning rates as tensors on the device, which a captured step reads anew."""
-        for optimizer, rate in zip(self.optimizers, self.base_rates, strict=True):
-            rate = torch.tensor(float(rate), device=self.accelerator.device)
-            optimizer.param_groups[0]["lr"] = rate
-
-    def _average_gradients(self) -> None:
-        """Data parallelism by hand: the step calls parts of several modules, which DDP cannot wrap."""
-        if self.accelerator.num_processes == 1:
-            return
-        for optimizer in self.optimizers:
-            for p in optimizer.param_groups[0]["params"]:
-                if p.grad is not None:
-                    p.grad = self.accelerator.reduce(p.grad, reduction="mean")
+        for name, weight in self.weights.items():
+            if name.startswith(self.task.held_at_last):
+                weight.requires_grad_(False)
 
     def validate(self) -> dict[str, float]:
         """Measure the averaged networks on held-out photos and append to ``validation.csv``."""
@@ -239,38 +241,14 @@ class TrainingRun:
         return numbers
 
     def _log(self, name: str, numbers: dict[str, float]) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        row = {"step": self.step, "seconds": round(self.seconds, 1)}
-        row |= {key: f"{value:.6g}" for key, value in numbers.items()}
-        logs.append(self.folder / name, row)
+        if self.accelerator.is_main_process:
+            row = {"step": self.step, "seconds": round(self.seconds, 1)}
+            self.logs[name].append(row | {key: f"{x:.6g}" for key, x in numbers.items()})
 
-    def _stateful(self) -> dict[str, nn.Module]:
+    def stateful(self) -> dict[str, nn.Module]:
         """Everything a checkpoint must hold, by name."""
-        modules = dict(self.task.modules_to_train())
-        if hasattr(self.task, "rate"):
-            modules["rate"] = self.task.rate
-        if self.adversary is not None:
-            modules["adversary"] = self.adversary
-        return modules
-
-    def _state(self) -> dict:
-        """``modules`` holds the averages, which is what others want of a run; ``weights`` what trains."""
-        with self.average.applied():
-            modules = {n: copy.deepcopy(m.state_dict()) for n, m in self._stateful().items()}
-        cuda = self.accelerator.device.type == "cuda"
-        return {
-            "recipe": self.recipe.to_dict(),
-            "step": self.step,
-            "seconds": self.seconds,
-            "last": self.last,
-            "averaged_from": self.averaged_from,
-            "modules": modules,
-            "weights": {name: p.detach() for name, p in self.average.named.items()},
-            "optimizers": [o.state_dict()["state"] for o in self.optimizers],
-            "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state() if cuda else None,
-        }
+        others = {"rate": self.task.rate, "adversary": self.task.discriminator}
+        return self.task.networks | {name: m for name, m in others.items() if m is not None}
 
     def save(self) -> None:
         """Write the checkpoint, and keep the one before; a kill while writing leaves both whole.
@@ -281,91 +259,35 @@ class TrainingRun:
         if not self.accelerator.is_main_process:
             return
         buffer = io.BytesIO()
-        torch.save(self._state(), buffer)
-        self._require_finite(self._probe())
+        torch.save(state_of(self), buffer)
+        self._require_finite(self._next_loss())
         if self.checkpoint_path.exists():
             previous = self.checkpoint_path.with_name("checkpoint.previous.pt")
             atomic_write_bytes(previous, self.checkpoint_path.read_bytes())
         atomic_write_bytes(self.checkpoint_path, buffer.getvalue())
 
     @torch.no_grad()
-    def _probe(self) -> float:
+    def _next_loss(self) -> float:
         """The loss that the next step would begin with; leaves no trace."""
-        touched = {n: m for n, m in self._stateful().items() if n in ("rate", "adversary")}
-        before = {name: copy.deepcopy(module.state_dict()) for name, module in touched.items()}
-        device = self.accelerator.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            self.task.turn(self.step, self.progress)
-            with self.accelerator.autocast():
-                loss, _ = self.task.loss(self.task.variant(self.step, self.progress))
-        for name, module in touched.items():
-            module.load_state_dict(before[name])
+        self.task.turn(self.step, self.progress)
+        self.task.eval()
+        with (
+            torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
+            self.accelerator.autocast(),
+        ):
+            loss, _ = self.task.loss(self.task.variant(self.step, self.progress))
+        self.task.train()
         return loss.item()
 
     def _require_finite(self, loss: float) -> None:
-        """Refuse to go on from networks whose loss is no number.
-
-        Raises:
-            RecipeError: says which checkpoint is sound and what to change.
-        """
-        if math.isfinite(loss):
-            return
-        sound = (
-            f"{self.checkpoint_path} is from before: resume"
-            if self.checkpoint_path.exists()
-            else "begin anew"
-        )
-        raise RecipeError(
-            f"the training diverged: its loss is {loss} by step {self.step}. {sound} with a lower muon_lr or "
-            "adamw_lr."
-        )
-
-    def _load(self) -> None:
-        try:
-            state = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
-            state["recipe"], state["modules"], state["optimizers"]
-        except (EOFError, KeyError, OSError, RuntimeError, TypeError, UnpicklingError) as error:
+        """Refuse to go on from networks whose loss is no number, and say which checkpoint is sound."""
+        if not math.isfinite(loss):
+            before = f"{self.checkpoint_path} is from before: resume"
+            sound = before if self.checkpoint_path.exists() else "begin anew"
             raise RecipeError(
-                f"{self.checkpoint_path}: damaged, or no checkpoint of a run. Move it away to begin anew."
-            ) from error
-        if "weights" not in state:
-            raise RecipeError(
-                f"{self.checkpoint_path} is of release 0.7 or older, whose runs cannot be resumed. {self._anew()}"
+                f"the training diverged: its loss is {loss} by step {self.step}. {sound} with a lower muon_lr or "
+                "adamw_lr."
             )
-        recipe = self.recipe.to_dict()
-        for key in ("task", "model", "adversarial_weight"):
-            was, now = state["recipe"].get(key), recipe.get(key)
-            if was != now:
-                raise RecipeError(
-                    f"{self.checkpoint_path} was trained with {key} = {was!r}, the recipe says {now!r}; "
-                    "use another folder"
-                )
-        for name, module in self._stateful().items():
-            try:
-                module.load_state_dict(state["modules"][name])
-            except (KeyError, RuntimeError) as error:
-                raise RecipeError(
-                    f"{self.checkpoint_path}: its {name!r} is of another release. {self._anew()}"
-                ) from error
-        self.average.restart()
-        if state["last"]:
-            self._hold()
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.averaged_from = state["averaged_from"]
-        with torch.no_grad():
-            for name, weight in self.average.named.items():
-                weight.copy_(state["weights"][name])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            # The rates and settings are this recipe's and this device's.
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": saved, "param_groups": groups})
-        self._set_rates()
-        torch.set_rng_state(state["torch_rng"])
-        if state["cuda_rng"] is not None and self.accelerator.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda_rng"])
-
-    def _anew(self) -> str:
-        return f"Start a new run from its networks: start_from = {str(self.folder)!r} in the recipe, and another folder"
 
 
 def _precision() -> str | None:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..sketch import interpolate_levels
-from .draws import randint, uniform
+from .draws import uniform
 from .recipe import PictureRecipe
 
 FOCUS_WIDTH = 0.6  # of the qualities around a recipe's focus, to both sides
@@ -47,50 +47,13 @@ class PerceptualLoss(nn.Module):
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Mean distance per image ``(B,)`` of images ``(B, 3, H, W)`` in about [0, 1]."""
         large = int(self.zoom * len(image) + 0.5)
-        found = []
+        views = []
         if large:
-            views = random_windows(image[:large], reference[:large])
-            views = (F.interpolate(v, scale_factor=2, mode="bilinear") for v in views)
-            found.append(self.net(*(view * 2 - 1 for view in views)).flatten())
+            near = random_windows(image[:large], reference[:large])
+            views.append([F.interpolate(x, scale_factor=2, mode="bilinear") for x in near])
         if large < len(image):
-            views = shifted(image[large:], reference[large:])
-            found.append(self.net(*(view * 2 - 1 for view in views)).flatten())
-        return torch.cat(found)
-
-
-class SparseLoss(nn.Module):
-    """An unbiased, cheap estimate of a dear loss: VGG16 costs twenty times the codec per pixel.
-
-    A window of a quarter of the area, of some of the crops, every few steps.
-
-    Args:
-        loss: images ``(B, 3, H, W)`` and references -> ``(B,)``.
-        every: steps between evaluations.
-        share: fraction of the crops, at least one.
-    """
-
-    def __init__(self, loss: nn.Module, every: int = 4, share: float = 1 / 3) -> None:
-        super().__init__()
-        self.loss, self.every, self.share = loss, every, share
-
-    @classmethod
-    def of_vgg(cls, recipe: PictureRecipe) -> SparseLoss | None:
-        """LPIPS with the VGG16 trunk, or None if its weight is 0."""
-        if not recipe.lpips_vgg_weight:
-            return None
-        from ..perception import load_lpips
-
-        seen = PerceptualLoss(load_lpips("vgg")).requires_grad_(False)
-        return cls(seen, recipe.vgg_every, recipe.vgg_share)
-
-    def due(self, step: int) -> bool:
-        """Whether this step evaluates it; the others leave it out."""
-        return step % self.every == 0
-
-    def forward(self, image: Tensor, reference: Tensor) -> Tensor:
-        """Scalar, for a step on which it is due."""
-        some = max(1, round(len(image) * self.share))
-        return self.every * self.loss(*random_windows(image[:some], reference[:some])).mean()
+            views.append(shifted(image[large:], reference[large:]))
+        return torch.cat([self.net(a * 2 - 1, b * 2 - 1).flatten() for a, b in views])
 
 
 def window(image: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
@@ -101,14 +64,15 @@ def window(image: Tensor, top: Tensor, left: Tensor, height: int, width: int) ->
 
 def shifted(*images: Tensor) -> list[Tensor]:
     """All images ``(B, C, H, W)`` without the same margins of 4 in all, moved by 0 to 3 pixels."""
-    top, left = (randint(4, images[0].device) for _ in range(2))
+    top, left = torch.randint(4, (2,), device=images[0].device)
     return [window(x, top, left, x.shape[-2] - 4, x.shape[-1] - 4) for x in images]
 
 
 def random_windows(*images: Tensor) -> list[Tensor]:
     """The same random window of half the sides of all images ``(B, C, H, W)``."""
     height, width = (side // 2 for side in images[0].shape[-2:])
-    top, left = (randint(side + 1, images[0].device) for side in (height, width))
+    device = images[0].device
+    top, left = (torch.randint(side + 1, (), device=device) for side in (height, width))
     return [window(x, top, left, height, width) for x in images]
 
 
@@ -129,16 +93,17 @@ def texture_loss(
     Returns:
         Scalar, 0 for equal statistics, about 1 where all texture is gone.
     """
-    total = features[0].new_zeros((), dtype=torch.float32)
+    parts = []
     for ours, theirs in zip(features, reference, strict=True):
-        spreads = []
-        for f in (ours.float(), theirs.float()):
-            mean = F.adaptive_avg_pool2d(f, windows)  # (B, C, windows, windows)
-            square = F.adaptive_avg_pool2d(f.square(), windows)
-            spreads.append((square - mean.square()).clamp_min(1e-6).sqrt())
-        mine, wanted = spreads
-        total = total + (mine - wanted).abs().mean() / wanted.mean()
-    return total / len(features)
+        mine, wanted = (_spread(f.float(), windows) for f in (ours, theirs))
+        parts.append((mine - wanted).abs().mean() / wanted.mean())
+    return torch.stack(parts).mean()
+
+
+def _spread(f: Tensor, windows: int) -> Tensor:
+    """Standard deviation within each window: ``(B, C, h, w)`` -> ``(B, C, windows, windows)``."""
+    mean, square = (F.adaptive_avg_pool2d(x, windows) for x in (f, f.square()))
+    return (square - mean.square()).clamp_min(1e-6).sqrt()
 
 
 def draw_quality(recipe: PictureRecipe, levels: int, step: Tensor | int, batch: int) -> Tensor:

@@ -1,8 +1,4 @@
-"""Folders of photos for a run: the bundled samples where there are no others, and held-out photos to measure on.
-
-training folders --split--> photos to train on (:mod:`.data`)
-                    +-----> held-out photos --shrunk--> PNG files in a folder of their own
-"""
+"""Folders of photos: the bundled samples to train on where there are no others, and held-out photos to measure on."""
 
 from __future__ import annotations
 
@@ -15,8 +11,6 @@ from ..files import warn_left_out
 from ..images import load_image, save_image, to_pil
 from ..samples import SAMPLES, load_photo
 from .data import resize_short_side, split, training_files
-
-__all__ = ["write_held_out", "write_samples"]
 
 
 def write_samples(folder: str | Path, short_side: int = 256) -> Path:

@@ -14,25 +14,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..images import crop
 from ..model import ModelConfig
 from ..preview import PreviewDecoder
 from ..weights_io import load_weights, save_weights
+from .base import Losses, Variant
 from .receiver import ReceiverTask
 from .recipe import PreviewRecipe, describe
-
-
-class PreviewVariant(NamedTuple):
-    """What Python decides within a step."""
-
-    crop: int
-    batch: int
-    vgg: bool
 
 
 class PreviewTask(ReceiverTask):
@@ -42,9 +34,9 @@ class PreviewTask(ReceiverTask):
 
     def __init__(self, recipe: PreviewRecipe, rank: int = 0) -> None:
         super().__init__(recipe, rank)
-        mine = ModelConfig()
-        sizes = {"decoder_widths": mine.decoder_widths, "decoder_depths": mine.decoder_depths}
-        self.config = replace(self.codec.config, **sizes | recipe.model)
+        small = ModelConfig()
+        sizes = {"decoder_widths": small.decoder_widths, "decoder_depths": small.decoder_depths}
+        self.config = replace(self.model.config, **sizes | recipe.model)
         self.preview = PreviewDecoder(
             self.config.latent_channels,
             self.config.levels,
@@ -52,24 +44,19 @@ class PreviewTask(ReceiverTask):
             tuple(self.config.decoder_depths),
             self.config.activation,
         ).to(memory_format=torch.channels_last)
+        self.networks = {"preview": self.preview}
         self.forward_preview = self.compiled(self.preview)
 
-    def modules_to_train(self) -> list[tuple[str, nn.Module]]:
-        return [("preview", self.preview)]
+    def variant(self, step: int, progress: float) -> Variant:
+        return Variant(*self.recipe.phase(progress), vgg=self.vgg_is_due(step))
 
-    def variant(self, step: int, progress: float) -> PreviewVariant:
-        vgg = self.lpips_vgg is not None and self.lpips_vgg.due(step)
-        return PreviewVariant(*self.recipe.phase(progress), vgg)
-
-    def loss(self, variant: PreviewVariant) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, variant: Variant) -> Losses:
         r = self.recipe
-        images, y_hat, quality, taught = self.receive(variant.crop, variant.batch)
+        images, y_hat, quality, taught = self.receive(variant)
         preview = self.forward_preview(y_hat, quality).float()  # (B, 3, c, c)
         mse, apart = ((preview - x).square().mean() * 255**2 for x in (images, taught))
-        lpips = self.lpips(preview, images).mean()
-        loss = r.mse_weight * torch.lerp(mse, apart, r.taught) + r.lpips_weight * lpips
-        if variant.vgg:
-            loss = loss + r.lpips_vgg_weight * self.lpips_vgg(preview, images)
+        perceived, lpips = self.perceived(preview, images, variant.vgg)
+        loss = r.mse_weight * torch.lerp(mse, apart, r.taught) + perceived
         return loss, {"loss": loss, "mse": mse, "apart": apart, "lpips": lpips}
 
     def pictures(

@@ -4,10 +4,9 @@
 says which class it is of. Unknown keys are refused, so that a misspelt one cannot silently keep its default.
 
     Recipe --+-- CuesRecipe
-             +-- PictureRecipe --+-- AdversarialRecipe --+-- CodecRecipe
-                                 |                       +-- RefinerRecipe
-                                 +-- ReceiverRecipe -----+-- RefinerRecipe
-                                                         +-- PreviewRecipe
+             +-- PictureRecipe --+-- PreviewRecipe
+                                 +-- AdversarialRecipe --+-- CodecRecipe
+                                                         +-- RefinerRecipe
 """
 
 from __future__ import annotations
@@ -22,55 +21,44 @@ from typing import Any, ClassVar
 
 from ..errors import RecipeError
 
-JUDGES = ("alex", "vgg")
-QUANTISERS = ("mixed", "straight-through", "noise")
+CHOICES = {"judge": ("alex", "vgg"), "quantiser": ("mixed", "straight-through", "noise")}
+_FOLDER = Path(str(resources.files("sketchfusion_lite.training"))) / "recipes"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What every training run needs.
-
-    Attributes:
-        photos: folders of training photos.
-        hold_out: photos, by file name in sorted order, kept from the last folder for validation.
-        short_side: photos are shrunk to this short side.
-        shrunk: fraction of crops that are taken one and a half times larger and shrunk, where photos are large enough.
-        start_from: run folder, ``checkpoint.pt`` or weights file whose networks the run starts from; unlike a
-            resumed run, it begins at step 0 with fresh optimisers. For task ``"refiner"``, of a refiner.
-        steps: length of the run; the learning-rate schedule spans it.
-        minutes: if above 0, the schedule spans this much training time instead of ``steps``.
-        phases: ``(start, crop, batch)`` rows: from this fraction of the run on, crop side and batch size.
-        muon_lr, adamw_lr: learning rates of convolution weights and of the rest.
-        weight_decay: of convolution weights, decoupled: a weight shrinks by ``muon_lr * weight_decay`` a step.
-        ema: decay per step of the moving average of all weights, which is what is validated and exported; shorter
-            while the run is young.
-        warmup_steps: linear warm-up.
-        decay_start: fraction of the run after which the learning rates fall linearly to zero.
-        validate_minutes, checkpoint_minutes: intervals.
-        compile: compile the networks with ``torch.compile``.
-        seed: of initialisation and of all draws.
-    """
+    """What every training run needs."""
 
     task: ClassVar[str] = ""
 
-    photos: list[str]
+    photos: list[str]  #: folders of training photos
+    #: photos of the last folder, evenly spread in sorted order, kept for validation
     hold_out: int = 12
-    short_side: int = 512
+    short_side: int = 512  #: photos are shrunk to this short side
+    #: fraction of crops taken 1.5 times larger and shrunk, where photos are large enough
     shrunk: float = 0.0
+    #: Run folder, checkpoint.pt or weights file whose networks the run starts from. Unlike a resumed run, it begins at
+    #: step 0 with fresh optimisers.
     start_from: str = ""
-    steps: int = 20000
+    steps: int = 20000  #: length of the run; the learning-rate schedule spans it
+    #: if above 0, the schedule spans this much training time instead of ``steps``
     minutes: float = 0.0
+    #: (start, crop, batch): from this fraction of the run on, crop side and batch size
     phases: list[list[float]] = field(default_factory=lambda: [[0.0, 128, 8]])
-    muon_lr: float = 2e-3
-    adamw_lr: float = 1e-3
+    muon_lr: float = 2e-3  #: learning rate of convolution weights
+    adamw_lr: float = 1e-3  #: learning rate of the rest
+    #: of convolution weights: one shrinks by ``muon_lr * weight_decay`` a step
     weight_decay: float = 0.05
+    #: Decay per step of the moving average of all weights, which is what is validated and exported; shorter while the
+    #: run is young.
     ema: float = 0.999
-    warmup_steps: int = 100
+    warmup_steps: int = 100  #: linear warm-up
+    #: fraction of the run after which learning rates fall linearly to zero
     decay_start: float = 0.4
-    validate_minutes: float = 5.0
-    checkpoint_minutes: float = 3.0
-    compile: bool = False
-    seed: int = 0
+    validate_minutes: float = 5.0  #: interval
+    checkpoint_minutes: float = 3.0  #: interval
+    compile: bool = False  #: compile the networks with ``torch.compile``
+    seed: int = 0  #: of initialisation and of all draws
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -78,13 +66,11 @@ class Recipe:
         if not self.phases or self.phases[0][0] != 0:
             raise RecipeError("recipe: the first row of phases must start at 0")
         for name in ("ema", "shrunk", "rounded_phase"):
-            if not 0 <= getattr(self, name, 0) < 1:
-                raise RecipeError(f"recipe: {name} must be in [0, 1), not {getattr(self, name)}")
-        for name, choices in (("judge", JUDGES), ("quantiser", QUANTISERS)):
-            if getattr(self, name, choices[0]) not in choices:
-                raise RecipeError(
-                    f"recipe: {name} must be one of {choices}, not {getattr(self, name)!r}"
-                )
+            if not 0 <= (value := getattr(self, name, 0)) < 1:
+                raise RecipeError(f"recipe: {name} must be in [0, 1), not {value}")
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name, choices[0])) not in choices:
+                raise RecipeError(f"recipe: {name} must be one of {choices}, not {value!r}")
 
     def phase(self, progress: float) -> tuple[int, int]:
         """Crop side and batch size at ``progress`` in [0, 1]."""
@@ -105,47 +91,44 @@ class CuesRecipe(Recipe):
 
 @dataclass(frozen=True, kw_only=True)
 class PictureRecipe(Recipe):
-    """What networks that make pictures are told to want.
+    """What networks that make pictures are told to want."""
 
-    Attributes:
-        mse_weight: weight of the squared error (pixel values 0..255).
-        lpips_weight, lpips_vgg_weight: weights of LPIPS with AlexNet and VGG16 trunks; 0 leaves VGG16 out.
-        lpips_zoom: fraction of crops that LPIPS sees magnified, see :class:`.objectives.PerceptualLoss`.
-        vgg_every, vgg_share: steps between LPIPS-VGG terms, and the fraction of crops that they look at; the term
-            stands for all of them.
-        focus_quality: a quality level near which ``focus`` of all crops lie; the rest are uniform.
-        focus: see ``focus_quality``.
-        model: overrides of the network's sizes: :class:`~sketchfusion_lite.model.ModelConfig`, for task
-            ``"refiner"`` :class:`~sketchfusion_lite.refiner.RefinerConfig`.
-    """
-
-    mse_weight: float = 0.002
-    lpips_weight: float = 2.5
-    lpips_vgg_weight: float = 0.7
+    mse_weight: float = 0.002  #: of the squared error, pixel values 0..255
+    lpips_weight: float = 2.5  #: of LPIPS with AlexNet
+    lpips_vgg_weight: float = 0.7  #: of LPIPS with VGG16; 0 leaves it out
+    #: fraction of crops that LPIPS sees magnified, see ``objectives.PerceptualLoss``
     lpips_zoom: float = 0.25
-    vgg_every: int = 4
-    vgg_share: float = 1 / 3
+    vgg_every: int = 4  #: steps between LPIPS-VGG terms, each of which stands for all of them
+    vgg_share: float = 1 / 3  #: fraction of the crops that such a term looks at
+    #: a quality level near which ``focus`` of all crops lie; the rest are uniform
     focus_quality: float = 2.2
     focus: float = 0.4
-    model: dict = field(default_factory=dict)
+    model: dict = field(
+        default_factory=dict
+    )  #: overrides of ``ModelConfig``; for a refiner, of ``RefinerConfig``
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewRecipe(PictureRecipe):
+    """A small preview decoder for a codec that was trained with a large one."""
+
+    task: ClassVar[str] = "preview"
+
+    codec: str = ""  #: weights file of the finished codec; empty = shipped weights
+    #: share of the squared error against the large decoder's picture, not the photo
+    taught: float = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialRecipe(PictureRecipe):
-    """With a discriminator in the last part of the run.
+    """With a discriminator in the last part of the run."""
 
-    Attributes:
-        adversarial_weight: weight of the generator's hinge loss; 0 trains without a discriminator.
-        adversarial_start: fraction of the run at which the discriminator joins; its weight is ramped up over
-            the ``adversarial_ramp`` that follows.
-        adversarial_ramp: see ``adversarial_start``.
-        adversarial_lr: learning rate of the discriminator.
-    """
-
+    #: of the generator's hinge loss; 0 trains without a discriminator
     adversarial_weight: float = 0.1
+    #: fraction of the run at which the discriminator joins, with weight zero
     adversarial_start: float = 0.6
-    adversarial_ramp: float = 0.15
-    adversarial_lr: float = 3e-4
+    adversarial_ramp: float = 0.15  #: fraction of the run over which its weight then grows
+    adversarial_lr: float = 3e-4  #: learning rate of the discriminator
 
     def adversarial_factor(self, progress: float) -> float:
         """Weight of the adversarial term at ``progress`` in [0, 1]: zero, a ramp, ``adversarial_weight``."""
@@ -159,37 +142,29 @@ class AdversarialRecipe(PictureRecipe):
 
 @dataclass(frozen=True, kw_only=True)
 class CodecRecipe(AdversarialRecipe):
-    """Encoder, entropy model, preview decoder and renderer, trained together.
-
-    Attributes:
-        detector: weights file with a trained boundary detector; empty = shipped weights.
-        transplant: the networks of ``start_from`` are of another size: take the leading part of every tensor that fits.
-        gain_lr: learning rate of the gain vectors, whose logarithms must travel far before the range of rates opens.
-        quantiser: what stands for rounding. ``"mixed"``: noise where bits are counted, rounding with straight-through
-            gradients where the decoder looks; ``"straight-through"`` or ``"noise"``: the same for both.
-        rounded_phase: last fraction of the run, on real rounding: encoder and gains stay as they are, the rest goes on
-            from the averaged weights, at a learning rate from a quarter to zero.
-        bpp_targets: mean rate per quality level on training crops, driven by a controller of lambda.
-        rate_gain: relative change of lambda per crop and unit of relative error.
-        anneal_factor: the targets start at this many times their value and reach it at half of the run.
-        sketch_weight: weight of the line drawing's cross entropy.
-        drop_tone: fraction of crops decoded from predicted tone, as after truncation.
-    """
+    """Encoder, entropy model, preview decoder and renderer, trained together."""
 
     task: ClassVar[str] = "codec"
 
-    detector: str = ""
+    detector: str = ""  #: weights file with a trained boundary detector; empty = shipped weights
+    #: The networks of ``start_from`` are of another size: take the leading part of every tensor that fits.
     transplant: bool = False
-    gain_lr: float = 3e-3
+    gain_lr: float = 3e-3  #: of the gain vectors, whose logarithms must travel far before the range of rates opens
+    #: What stands for rounding. "mixed": noise where bits are counted, rounding with straight-through gradients where
+    #: the decoder looks; "straight-through" or "noise": the same for both.
     quantiser: str = "mixed"
+    #: Last fraction of the run, on real rounding: encoder and gains stay as they are, the rest goes on from the
+    #: averaged weights, at a learning rate from a quarter to zero.
     rounded_phase: float = 0.05
+    #: Mean bits per pixel per quality level on training crops, held by a controller of lambda
     bpp_targets: list[float] = field(
         default_factory=lambda: [0.020, 0.036, 0.060, 0.096, 0.150, 0.230]
     )
-    rate_gain: float = 0.004
+    rate_gain: float = 0.004  #: relative change of lambda per crop and unit of relative error
+    #: the targets start at this many times their value and reach it at half of the run
     anneal_factor: float = 3.0
-    sketch_weight: float = 0.05
-    drop_tone: float = 0.05
+    sketch_weight: float = 0.05  #: of the line drawing's cross entropy
+    drop_tone: float = 0.05  #: fraction of crops decoded from predicted tone, as after truncation
 
     def target_factor(self, progress: float) -> float:
         """By how much the rate may exceed its targets at ``progress``: soon 1.4 times, from the middle on 1."""
@@ -198,50 +173,21 @@ class CodecRecipe(AdversarialRecipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReceiverRecipe(PictureRecipe):
-    """A receiver stage of a finished codec.
-
-    Attributes:
-        codec: weights file of the codec; empty = shipped weights.
-    """
-
-    codec: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreviewRecipe(ReceiverRecipe):
-    """A small preview decoder for a codec that was trained with a large one.
-
-    Attributes:
-        taught: share of the squared error that is against the large decoder's picture, the rest against the photo.
-    """
-
-    task: ClassVar[str] = "preview"
-
-    taught: float = 0.5
-
-
-@dataclass(frozen=True, kw_only=True)
-class RefinerRecipe(ReceiverRecipe, AdversarialRecipe):
-    """The second receiver stage.
-
-    Attributes:
-        graft: weights file of a codec whose preview decoder the refiner begins as, see :mod:`.grafting`; empty begins
-            with the preview itself. A ``start_from`` takes its place: a run, a refiner's folder, or ``"shipped"``.
-        flow_fraction: fraction of the run spent on plain flow matching, before the few-step sampler itself is
-            fine-tuned.
-        faithful_mse_weight: weight of the squared error at the faithful end, which takes no part in the following;
-            ``mse_weight`` is the realistic end's.
-        texture_weight: weight of :func:`.objectives.texture_loss`.
-        judge: whose frozen features texture loss and discriminator see, ``"alex"`` or ``"vgg"``.
-    """
+class RefinerRecipe(AdversarialRecipe):
+    """The second receiver stage of a finished codec. ``start_from`` may be ``"shipped"``, too."""
 
     task: ClassVar[str] = "refiner"
 
+    codec: str = ""  #: weights file of the finished codec; empty = shipped weights
+    #: Weights file of a codec whose preview decoder the refiner begins as, see :mod:`.grafting`; empty begins with the
+    #: preview itself. A ``start_from`` takes its place.
     graft: str = ""
+    #: fraction of the run on plain flow matching, before the few-step sampler itself
     flow_fraction: float = 0.25
+    #: of the squared error at the faithful end; ``mse_weight``: realistic end
     faithful_mse_weight: float = 0.004
-    texture_weight: float = 0.0
+    texture_weight: float = 0.0  #: of ``objectives.texture_loss``
+    #: whose frozen features texture loss and discriminator see, "alex" or "vgg"
     judge: str = "alex"
 
 
@@ -252,10 +198,7 @@ RECIPES: dict[str, type[Recipe]] = {
 
 def shipped_recipes() -> list[str]:
     """Names of the recipes that come with the library."""
-    folder = resources.files("sketchfusion_lite.training") / "recipes"
-    return sorted(
-        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
-    )
+    return sorted(file.stem for file in _FOLDER.glob("*.toml"))
 
 
 def load_recipe(name: str | Path, **overrides: object) -> Recipe:
@@ -268,11 +211,11 @@ def load_recipe(name: str | Path, **overrides: object) -> Recipe:
     Raises:
         RecipeError: no such recipe, not TOML, unknown task, unknown or mistyped field.
     """
-    shipped = resources.files("sketchfusion_lite.training") / "recipes" / f"{name}.toml"
-    path = Path(str(shipped)) if shipped.is_file() else Path(name)
+    shipped = shipped_recipes()
+    path = _FOLDER / f"{name}.toml" if str(name) in shipped else Path(name)
     if not path.is_file():
         raise RecipeError(
-            f"no recipe {str(name)!r}: give {', '.join(map(repr, shipped_recipes()))} or the path of a TOML file"
+            f"no recipe {str(name)!r}: give {', '.join(map(repr, shipped))} or the path of a TOML file"
         )
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -291,40 +234,31 @@ def recipe_of(values: Mapping[str, Any], name: str = "recipe") -> Recipe:
     Raises:
         RecipeError: unknown task, unknown, mistyped or missing field.
     """
-    values = dict(values)
-    task = values.pop("task", None)
+    fields = dict(values)
+    task = fields.pop("task", None)
     if task not in RECIPES:
         raise RecipeError(f"{name}: task must be one of {tuple(RECIPES)}, not {task!r}")
     kind = RECIPES[task]
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    for key, value in values.items():
-        if key not in known:
+    examples = {"photos": []} | kind(photos=[]).to_dict()
+    del examples["task"]
+    for key, value in fields.items():
+        if key not in examples:
             raise RecipeError(
-                f"{name}: {kind.__name__} has no field {key!r}; it has {', '.join(known)}"
+                f"{name}: {kind.__name__} has no field {key!r}; it has {', '.join(examples)}"
             )
-        expected = _TYPES[str(known[key].type).split("[")[0]]
-        if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-            raise RecipeError(f"{name}: {key} must be {known[key].type}, not {value!r}")
-    if "photos" not in values:
+        # A whole number is a float, too; true is no number.
+        wanted = (int, float) if (expected := type(examples[key])) is float else (expected,)
+        if type(value) not in wanted:
+            raise RecipeError(f"{name}: {key} must be of type {expected.__name__}, not {value!r}")
+    if "photos" not in fields:
         raise RecipeError(f"{name}: photos is missing; name folders of training photos")
-    return kind(**values)
-
-
-_TYPES = {
-    "str": str,
-    "int": int,
-    "float": (int, float),
-    "bool": bool,
-    "list": list,
-    "dict": dict,
-}
+    return kind(**fields)
 
 
 def describe(recipe: Recipe) -> dict:
     """What a weights file says of its training; folders by name only, whose paths are nobody's business."""
     values = recipe.to_dict()
     values["photos"] = [Path(folder).name for folder in recipe.photos]
-    for key in ("detector", "start_from", "codec", "graft"):
-        if key in values:
-            values[key] = Path(values[key]).name
+    for key in {"detector", "start_from", "codec", "graft"} & values.keys():
+        values[key] = Path(values[key]).name
     return {"recipe": values}

@@ -18,38 +18,26 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..conditioning import DEFAULT_STEPS, RefinementCondition
 from ..errors import RecipeError
+from ..perception import load_lpips
 from ..refiner import RefinerConfig, RefinerUNet
 from ..refiner_io import refiner_config, save_refiner, shipped_refiner
 from ..sampler import FlowRefiner
 from ..weights_io import load_codec_weights
-from .adversarial import FeatureDiscriminator, hinge_game
+from .adversarial import FeatureDiscriminator
+from .base import Losses, Variant
+from .checkpoints import load_start
 from .grafting import graft
 from .objectives import random_windows, shifted, texture_loss
 from .receiver import ReceiverTask, frozen_codec
 from .recipe import RefinerRecipe, describe
-from .starting import load_start
 
 STEP_COUNTS = (1, 1, 2, 4)  # samplers that the second part trains, as often as they stand here
-
-
-class RefinerVariant(NamedTuple):
-    """What Python decides within a step: of ``count`` sampling steps the one after ``last`` learns, of which end."""
-
-    crop: int
-    batch: int
-    realism: int
-    vgg: bool
-    adversary: bool
-    flow: bool
-    count: int
-    last: int
 
 
 class RefinerTask(ReceiverTask):
@@ -59,25 +47,19 @@ class RefinerTask(ReceiverTask):
 
     def __init__(self, recipe: RefinerRecipe, rank: int = 0) -> None:
         super().__init__(recipe, rank)
-        known = {
-            "latent_channels": self.codec.config.latent_channels,
-            "levels": self.codec.config.levels,
-            "codec_id": self.codec_id,
-            "activation": self.codec.config.activation,
-        }
+        codec = self.model.config
+        known = {"latent_channels": codec.latent_channels, "levels": codec.levels}
+        known |= {"codec_id": self.codec_id, "activation": codec.activation}
         config = RefinerConfig.from_dict(RefinerConfig().to_dict() | known | recipe.model, "recipe")
         self.unet = RefinerUNet(config).to(memory_format=torch.channels_last)
+        self.networks = {"unet": self.unet}
         if recipe.start_from:
-            load_start(self._start(), {"unet": self.unet})
+            load_start(self._start(), self.networks)
         elif recipe.graft:
             tensors, sizes, _ = load_codec_weights(recipe.graft)
             graft(self.unet, frozen_codec(tensors, sizes).preview)
-        self.discriminator = None
         if recipe.adversarial_weight > 0 or recipe.texture_weight > 0:
-            from ..perception import load_lpips
-
-            alex = recipe.judge == "alex"
-            trunk = self.lpips.net if alex else load_lpips(recipe.judge).requires_grad_(False)
+            trunk = self.lpips.net if recipe.judge == "alex" else load_lpips(recipe.judge)
             self.discriminator = FeatureDiscriminator(trunk)
         self.forward_unet = self.compiled(self.unet)
 
@@ -98,39 +80,32 @@ class RefinerTask(ReceiverTask):
             )
         return shipped_refiner()
 
-    def modules_to_train(self) -> list[tuple[str, nn.Module]]:
-        return [("unet", self.unet)]
-
-    def adversary(self) -> nn.Module | None:
-        return self.discriminator
-
     def settings(self, progress: float) -> dict[str, float]:
         return {"adversarial": self.recipe.adversarial_factor(progress)}
 
-    def variant(self, step: int, progress: float) -> RefinerVariant:
+    def variant(self, step: int, progress: float) -> Variant:
         r, realism = self.recipe, step % 2
+        phase = r.phase(progress)
+        if progress < r.flow_fraction:
+            return Variant(*phase, flow=True, realism=realism)
         drawn = random.Random(r.seed * 9_000_011 + step)
         count = drawn.choice(STEP_COUNTS)
-        flow = progress < r.flow_fraction
-        return RefinerVariant(
-            *r.phase(progress),
+        return Variant(
+            *phase,
+            vgg=self.vgg_is_due(step // 2),
+            adversary=bool(realism) and r.adversary_joins(progress),
             realism=realism,
-            vgg=not flow and self.lpips_vgg is not None and self.lpips_vgg.due(step // 2),
-            adversary=bool(realism) and not flow and r.adversary_joins(progress),
-            flow=flow,
-            count=0 if flow else count,
-            last=0 if flow else drawn.randrange(count),
+            count=count,
+            last=drawn.randrange(count),
         )
 
-    def loss(self, variant: RefinerVariant) -> tuple[Tensor, dict[str, Tensor]]:
-        images, y_hat, quality, preview = self.receive(variant.crop, variant.batch)
+    def loss(self, variant: Variant) -> Losses:
+        images, y_hat, quality, preview = self.receive(variant)
         told = (preview * 2 - 1, y_hat, quality)
         target = images * 2 - 1  # (B, 3, H, W)
         return (self._flow_matching if variant.flow else self._few_steps)(target, told, variant)
 
-    def _flow_matching(
-        self, target: Tensor, told: tuple[Tensor, ...], variant: RefinerVariant
-    ) -> tuple[Tensor, dict]:
+    def _flow_matching(self, target: Tensor, told: tuple[Tensor, ...], variant: Variant) -> Losses:
         t = torch.rand(len(target), device=target.device).clamp_min(0.02)  # (B,)
         start = told[0] + self.unet.config.noise * torch.randn_like(target)
         sample = torch.lerp(target, start, t.view(-1, 1, 1, 1))  # x_t
@@ -139,25 +114,22 @@ class RefinerTask(ReceiverTask):
         before = (told[0] - target).square().mean()
         return 100 * loss, {"loss": loss, "mse": loss * 127.5**2, "before": before * 127.5**2}
 
-    def _few_steps(
-        self, target: Tensor, told: tuple[Tensor, ...], variant: RefinerVariant
-    ) -> tuple[Tensor, dict]:
+    def _few_steps(self, target: Tensor, told: tuple[Tensor, ...], variant: Variant) -> Losses:
         r, count, realism = self.recipe, variant.count, variant.realism
-        sample = told[0] + self.unet.config.noise * torch.randn_like(target)
-        for k in range(variant.last + 1):
+
+        def predicted(sample: Tensor, k: int) -> Tensor:
             t = torch.full((len(target),), 1 - k / count, device=target.device)
-            if k == variant.last:
-                break
-            with torch.no_grad():
-                x0_hat = self.forward_unet(sample, t, *told, realism).float()
-                sample = torch.lerp(x0_hat, sample, (count - k - 1) / (count - k))
-        x0_hat = self.forward_unet(sample, t, *told, realism).float()
+            return self.forward_unet(sample, t, *told, realism).float()
+
+        sample = told[0] + self.unet.config.noise * torch.randn_like(target)
+        with torch.no_grad():
+            for k in range(variant.last):
+                sample = torch.lerp(predicted(sample, k), sample, (count - k - 1) / (count - k))
+        x0_hat = predicted(sample, variant.last)
         picture, reference = x0_hat * 0.5 + 0.5, target * 0.5 + 0.5
         mse = (x0_hat - target).square().mean() * 127.5**2
-        lpips = self.lpips(picture, reference).mean()
-        loss = (r.mse_weight if realism else r.faithful_mse_weight) * mse + r.lpips_weight * lpips
-        if variant.vgg:
-            loss = loss + r.lpips_vgg_weight * self.lpips_vgg(picture, reference)
+        perceived, lpips = self.perceived(picture, reference, variant.vgg)
+        loss = (r.mse_weight if realism else r.faithful_mse_weight) * mse + perceived
         name = "realistic" if realism else "faithful"
         logs = {f"mse_{name}": mse, f"lpips_{name}": lpips}
         if self.discriminator is not None and realism:
@@ -165,7 +137,7 @@ class RefinerTask(ReceiverTask):
             loss, logs = loss + judged, logs | more
         return loss, {"loss": loss} | logs
 
-    def _judge(self, picture: Tensor, reference: Tensor, adversary: bool) -> tuple[Tensor, dict]:
+    def _judge(self, picture: Tensor, reference: Tensor, adversary: bool) -> Losses:
         """What frozen features say of realism: strength of texture, and the discriminator once it has joined."""
         if self.recipe.judge == "alex":
             ours, theirs = shifted(picture, reference)  # as LPIPS sees them
@@ -177,9 +149,8 @@ class RefinerTask(ReceiverTask):
         texture = texture_loss(fake, real)
         loss, logs = self.recipe.texture_weight * texture, {"texture": texture}
         if adversary:
-            generator_loss, discriminator_loss = hinge_game(self.discriminator, real, fake)
-            loss = loss + self.dials.adversarial * generator_loss + discriminator_loss
-            logs |= {"generator": generator_loss, "discriminator": discriminator_loss}
+            played, more = self.game(real, fake)
+            loss, logs = loss + played, logs | more
         return loss, logs
 
     def pictures(
