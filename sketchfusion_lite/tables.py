@@ -89,9 +89,12 @@ def read_table(path: Path, kinds: Mapping[str, type]) -> list[Row]:
         raise ResultsError(f"{path}: cannot be read ({error.strerror}).") from error
     if is_csv(path):
         try:
-            return _parse_csv(data.decode(), kinds)
+            columns, rows = _parse_csv(data.decode(), kinds)
         except (csv.Error, ValueError) as error:
             raise damaged(path, str(error)) from error
+        if "schema" not in columns:  # there may be no row
+            raise _foreign(path)
+        return rows
     pa = require_pyarrow()
     try:
         return pa.parquet.read_table(pa.BufferReader(data)).to_pylist()
@@ -115,7 +118,7 @@ def check_row(
         ResultsError: it is none, of another schema, or has a value of another type.
     """
     if not isinstance(row, dict) or "schema" not in row:
-        raise ResultsError(f"{path}: holds no results of this kind. Choose another file or folder.")
+        raise _foreign(path)
     if row["schema"] != schema:
         raise ResultsError(
             f"{path}: schema {row['schema']}, this release reads {schema}. Read it with the release that wrote it, "
@@ -129,7 +132,11 @@ def check_row(
     return row
 
 
-def _parse_csv(text: str, kinds: Mapping[str, type]) -> list[Row]:
+def _foreign(path: Path) -> ResultsError:
+    return ResultsError(f"{path}: holds no results of this kind. Choose another file or folder.")
+
+
+def _parse_csv(text: str, kinds: Mapping[str, type]) -> tuple[Collection[str], list[Row]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     rows = list(reader)
     if any(None in row or None in row.values() for row in rows):
@@ -138,7 +145,7 @@ def _parse_csv(text: str, kinds: Mapping[str, type]) -> list[Row]:
         values = _values([row[name] for row in rows], kinds.get(name))
         for row, value in zip(rows, values, strict=True):
             row[name] = value
-    return rows
+    return reader.fieldnames or (), rows
 
 
 def _values(texts: list[str], kind: type | None) -> list[Any]:

@@ -331,7 +331,7 @@ def test_damaged_and_foreign_tables_are_refused_and_kept(photos, tmp_path, name)
     ]
     if name == "t.csv":
         cases += [
-            (b"a,b\n1,2\n", "no table of results"),
+            (b"a,b\n1,2\n", "no results of this kind"),
             (whole.replace(b"ok", b"ok,"), "damaged .*Restore it"),
             (whole[:-1] + b",9\n", "too few or too many"),
         ]
