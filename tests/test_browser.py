@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from sketchfusion_lite.links import link
+
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make install")
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed: make install")
 
@@ -182,6 +184,10 @@ def drive_the_explorer(page, name: str, folder: Path) -> None:
     data = Path(download.value.path()).read_bytes()
     assert data[:1] == b"S" and len(data) <= 2000
     assert not list(folder.glob("*.skf")), "the page wrote a file of its own"
+    field = page.get_by_role("textbox", name="Copy link")
+    field.click()
+    chosen = field.evaluate("e => e.value.slice(e.selectionStart, e.selectionEnd)")
+    assert chosen == link(data), "a click does not select the link"
     magnify(page, name)
 
 

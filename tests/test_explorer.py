@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from sketchfusion_lite import bitstream
 from sketchfusion_lite.cli import app
 from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.errors import ArgumentError, ImageError
@@ -407,6 +408,22 @@ def test_the_browser_saves_the_file_and_the_page_writes_none(
     assert not list(folder.iterdir())
 
 
+def test_a_link_carries_the_file_on_show_and_stays_inert(explorer: widget.Explorer):
+    field = r'<input readonly value="(.*?)#skf=([\w-]+)"'
+    for budget in ("700", "600"):
+        explorer.bytes.value = budget
+        data = explorer.model.wait(PATIENCE).encoded.data
+        page, carried = re.search(field, explorer.link.value).groups()
+        assert page == "" and base64.urlsafe_b64decode(carried + "===") == data
+    snapshot = explorer.model.snapshot
+    odd = parts.share_field(snapshot, 'https://example.org/"><script>#old')
+    assert re.search(field, odd)[2] == carried and "<script" not in odd and "old" not in odd
+    words = bytes(1 << 14)
+    data = bitstream.pack(bitstream.Header(4000, 4000, 0, 1), words, words, words)
+    long = replace(snapshot, encoded=replace(snapshot.encoded, data=data))
+    assert "Too long" in parts.share_field(long)
+
+
 def test_text_of_others_is_escaped(explorer: widget.Explorer):
     snapshot = explorer.model.snapshot
     odd = replace(snapshot, photo=replace(snapshot.photo, name="<script>"), remark="<b>")
@@ -536,10 +553,11 @@ def test_the_page_is_the_explorer_on_loopback_with_a_token(tmp_path: Path):
 
     from sketchfusion_workbook.explorer import page
 
-    path = page.write_page(tmp_path / "explorer.ipynb", 'odd "name".png', "cpu")
+    path = page.write_page(tmp_path / "explorer.ipynb", 'odd "name".png', "cpu", links="https://a")
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     compile(notebook.cells[-1].source, "cell", "exec")
+    assert "page='https://a'" in notebook.cells[-1].source
     config = page.server_config(4321, "secret").Voila
     assert (config.ip, config.port, config.token) == ("127.0.0.1", 4321, "secret")
     policy = config.tornado_settings["headers"]["Content-Security-Policy"]

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 import torch
 
 from sketchfusion_lite.coding import SketchCoder
 from sketchfusion_lite.integer import IntegerEntropyModel, export_entropy_model
-from sketchfusion_workbook.lessons.entropy_coding import FloatNets, misread, reversed_sums
+from sketchfusion_workbook.lessons.entropy_coding import (
+    FloatNets,
+    misread,
+    on_device,
+    reversed_sums,
+    run_node,
+)
 
 from .conftest import build_tiny_model
 
@@ -33,9 +41,10 @@ def test_a_decoder_with_the_same_networks_reads_what_was_sent(models, kind: int)
     assert not misread(models[kind], payload, 102, y_hat).any()
 
 
-def test_integers_do_not_mind_the_order_of_sums(models):
+@pytest.mark.parametrize("moved", [reversed_sums, lambda nets: on_device(nets, "cpu")])
+def test_integers_do_not_mind_the_order_of_sums_or_the_device(models, moved):
     payload, y_hat = coded(models[0])
-    assert not misread(reversed_sums(models[0]), payload, 102, y_hat).any()
+    assert not misread(moved(models[0]), payload, 102, y_hat).any()
 
 
 def test_reversed_float_sums_are_the_same_function(models):
@@ -50,3 +59,13 @@ def test_other_networks_misread(models):
     payload, y_hat = coded(models[1])
     other = FloatNets(build_tiny_model(seed=1).entropy, models[1].tables)
     assert misread(other, payload, 102, y_hat).any()
+
+
+def test_a_module_runs_under_node_where_there_is_one(tmp_path):
+    echo = 'import { readFileSync } from "node:fs"; process.stdout.write(readFileSync(0) + process.argv[1])'
+    assert run_node(echo, tmp_path / "none", b"in ", "a") == b""
+    said = run_node(echo, tmp_path, b"in ", tmp_path / "a")
+    assert said in (b"", f"in {tmp_path / 'a'}".encode())
+    if said:
+        with pytest.raises(subprocess.CalledProcessError):
+            run_node("throw 1", tmp_path, b"")

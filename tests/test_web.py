@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 
 from sketchfusion_lite import bitstream, load_codec
 from sketchfusion_lite.cli import app
-from sketchfusion_lite.cli.web import LINK_BYTES
 from sketchfusion_lite.codec import SketchFusionCodec, export_weights
-from sketchfusion_lite.errors import StreamError
+from sketchfusion_lite.errors import ArgumentError, StreamError
+from sketchfusion_lite.links import LINK_BYTES, link
 from sketchfusion_lite.model import ModelConfig, SketchFusionModel
 from sketchfusion_lite.samples import load_photo
 from tools import check_streams, make_web
@@ -81,6 +81,9 @@ def test_links(tmp_path: Path):
         bitstream.pack(bitstream.Header(4000, 4000, 0, 1), words, words, words)
     )
     assert run("link", tmp_path / "long.skf").exit_code == 2
+    assert link(file.read_bytes()) == f"#skf={text}"
+    with pytest.raises(ArgumentError, match="page"):
+        link(file.read_bytes(), Path("page"))
 
 
 # the page ---------------------------------------------------------------------------------------
@@ -302,8 +305,8 @@ def test_hostile_links_are_refused_in_words(page, address: str):
     }
     page.on("dialog", lambda _: pytest.fail("a link ran code"))
     page.goto(address)
-    for link, words in links.items():
-        page.evaluate("hash => location.hash = hash", link)
+    for end, words in links.items():
+        page.evaluate("hash => location.hash = hash", end)
         if words:
             page.locator("#error", has_text=words).wait_for()
             assert page.locator("#frame").is_hidden()

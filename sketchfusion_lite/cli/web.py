@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .. import bitstream
-from ..errors import ArgumentError, OutputError
+from .. import bitstream, links
+from ..errors import OutputError
 from .console import note, say
 from .pipes import label, stream_from
 from .streams import MaxPixels
-
-LINK_BYTES = 48 << 10  # a longer address is cut by somebody on its way; the page refuses it, too
 
 
 def export_web(
@@ -60,10 +57,4 @@ def link(
     What follows the # of an address stays in the browser.
     """
     data = stream_from(source, max_pixels)
-    bitstream.parse(data, max_pixels, str(label(source)))
-    if len(data) > LINK_BYTES:
-        raise ArgumentError(
-            f"{label(source)}: {len(data)} bytes; a link carries {LINK_BYTES} at most. Encode the photo with fewer."
-        )
-    text = base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-    say(f"{page.partition('#')[0]}#skf={text}")
+    say(links.link(data, page, max_pixels, str(label(source))))

@@ -25,6 +25,14 @@ def explore(
     dtype: Annotated[
         str, typer.Option(help="auto (bfloat16 where it is faster), float32, bfloat16")
     ] = "auto",
+    page: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address of a page that `make web` built, for links. Without it, their ends are shown alone.",
+            show_default=False,
+        ),
+    ] = "",
 ) -> None:
     """Explore rate, stages, search and realism in the browser: before and after, AVIF at equal bytes.
 
@@ -36,4 +44,4 @@ def explore(
     choose_dtype(dtype, choose_device(device))  # an error belongs here, not on a page
     with needs_extra("workbook", "the explorer"):
         from .page import serve
-    serve(photo, port, browser, device, say, dtype)
+    serve(photo, port, browser, device, say, dtype, page)

@@ -40,7 +40,7 @@ _TEMPLATE = Path(__file__).with_name("page.html.j2")
 # Voilà's page fetches the widgets' state while it loads; pictures that change meanwhile get lost. Hence the wait.
 _CELLS = (
     "from sketchfusion_workbook.explorer.widget import explore",
-    "explorer = explore({photo!r}, {device!r}, {dtype!r})\nexplorer.model.wait()\nexplorer",
+    "explorer = explore({photo!r}, {device!r}, {dtype!r}, page={links!r})\nexplorer.model.wait()\nexplorer",
 )
 
 
@@ -51,6 +51,7 @@ def serve(
     device: str,
     announce: Callable[[str], None],
     dtype: str = "auto",
+    links: str = "",
 ) -> None:
     """Serve the explorer until it is interrupted. It writes nothing: files are saved by the browser.
 
@@ -61,6 +62,7 @@ def serve(
         device: where the codec runs.
         announce: told the address, token included, once the server listens.
         dtype: in which numbers the codec runs.
+        links: address of a page that decodes links.
 
     Raises:
         ArgumentError: the port is taken.
@@ -85,7 +87,7 @@ def serve(
 
     with tempfile.TemporaryDirectory(prefix="sketchfusion-") as folder:
         shutil.copy(_TEMPLATE, Path(folder) / "index.html.j2")
-        notebook = write_page(Path(folder) / "explorer.ipynb", start, device, dtype)
+        notebook = write_page(Path(folder) / "explorer.ipynb", start, device, dtype, links)
         Page.launch_instance([str(notebook)], config=server_config(port, token))
 
 
@@ -109,7 +111,7 @@ def server_config(port: int, token: str) -> Config:
     )
 
 
-def write_page(path: Path, photo: str, device: str, dtype: str = "auto") -> Path:
+def write_page(path: Path, photo: str, device: str, dtype: str = "auto", links: str = "") -> Path:
     """Write the notebook that the page is made of: the explorer, once it has its first answer."""
     cells = []
     for index, source in enumerate(_CELLS):
@@ -118,7 +120,7 @@ def write_page(path: Path, photo: str, device: str, dtype: str = "auto") -> Path
             cell
             | {
                 "execution_count": None,
-                "source": source.format(photo=photo, device=device, dtype=dtype),
+                "source": source.format(photo=photo, device=device, dtype=dtype, links=links),
             }
         )
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}

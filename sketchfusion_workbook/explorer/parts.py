@@ -1,4 +1,4 @@
-"""Parts of the explorer's page, each a function of the snapshot: pictures, captions, tables, the link that saves."""
+"""Parts of the explorer's page, each a function of the snapshot: pictures, captions, tables, links with the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.evaluation.metrics import Metrics
+from sketchfusion_lite.links import link
 from sketchfusion_lite.samples import Photo
 
 from .state import Snapshot
@@ -26,6 +28,7 @@ __all__ = [
     "score_table",
     "search_note",
     "section_table",
+    "share_field",
     "summary",
 ]
 
@@ -194,4 +197,20 @@ def save_link(snapshot: Snapshot) -> str:
     return (
         f'<a class="skf-save" download="{name}" href="data:application/octet-stream;base64,{data}">'
         f"Download {name} ({len(snapshot.encoded.data):,} bytes)</a>"
+    )
+
+
+def share_field(snapshot: Snapshot, page: str = "") -> str:
+    """A field with a link that holds the file, to be copied from, as HTML; a word where the file is too long for one.
+
+    Args:
+        page: address of a page that decodes links; empty: the field holds what follows it.
+    """
+    try:
+        text = escape(link(snapshot.encoded.data, page))
+    except ArgumentError:
+        return '<p class="skf-note">Too long for a link.</p>'
+    return (
+        f'<label class="skf-share">Copy link<input readonly value="{text}" onclick="this.select()" '
+        'title="the whole photo, for the page of make web"></label>'
     )

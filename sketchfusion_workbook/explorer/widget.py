@@ -34,6 +34,7 @@ from .parts import (
     score_table,
     search_note,
     section_table,
+    share_field,
     summary,
 )
 from .photos import MAX_UPLOAD_BYTES
@@ -54,6 +55,7 @@ class Explorer(widgets.VBox):
         codec: to explore; None loads the shipped one.
         settings: to begin with.
         device, dtype: where it runs and in which numbers, if it is loaded here.
+        page: address of a page that ``make web`` built, for links; empty: they are shown without it.
     """
 
     def __init__(
@@ -62,8 +64,9 @@ class Explorer(widgets.VBox):
         settings: Settings | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        page: str = "",
     ) -> None:
-        settings = settings or Settings()
+        settings, self.page = settings or Settings(), page
         codec = codec or load_codec(device=device, dtype=dtype)
         self.model = ExplorerModel(codec, settings, self._show)
         self._setter = 0  # thread that sets controls on our behalf, not the user's
@@ -218,7 +221,7 @@ class Explorer(widgets.VBox):
         self.sections.value = section_table(snapshot)
         self.scores.value = score_table(snapshot)
         self.refiner_note.value = _note(refiner_note(snapshot))
-        self.link.value = save_link(snapshot)
+        self.link.value = save_link(snapshot) + share_field(snapshot, self.page)
 
     def _say(self, snapshot: Snapshot) -> None:
         """What is wrong, what is being done, and what a search would take."""
@@ -260,9 +263,11 @@ class Explorer(widgets.VBox):
             self.pictures.show(left, right, labels)
 
 
-def explore(photo: str = "coffee", device: str = "auto", dtype: str = "auto") -> Explorer:
+def explore(
+    photo: str = "coffee", device: str = "auto", dtype: str = "auto", page: str = ""
+) -> Explorer:
     """The explorer with the shipped codec, to be the last line of a notebook's cell."""
-    return Explorer(settings=Settings(photo), device=device, dtype=dtype)
+    return Explorer(settings=Settings(photo), device=device, dtype=dtype, page=page)
 
 
 def static_view(snapshot: Snapshot, stage: str = "refined", against: str = "photo") -> HTML:

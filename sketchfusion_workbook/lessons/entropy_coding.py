@@ -1,4 +1,4 @@
-"""Notebook 03: coding with float networks, to see how that fails; starts of a file; where its bits go.
+"""Notebook 03: coding with float networks, to see how that fails; in JavaScript; starts of a file; where its bits go.
 
     float networks --FloatNets--> SketchCoder --stream--> SketchCoder(other threads, sums, data type) --> wrong numbers
     data --cut at n bytes--> decode --> preview --> metrics     for several n
@@ -14,7 +14,10 @@ References
 from __future__ import annotations
 
 import copy
+import shutil
+import subprocess
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,8 +38,10 @@ __all__ = [
     "bits_per_place",
     "measure_prefixes",
     "misread",
+    "on_device",
     "prefix_lengths",
     "reversed_sums",
+    "run_node",
 ]
 
 
@@ -89,6 +94,42 @@ def reversed_sums(nets: nn.Module) -> nn.Module:
         if isinstance(layer, IntegerConv):
             layer.points = lambda x, points=layer.points: points(x.flip(0))
     return nets
+
+
+def on_device(nets: nn.Module, device: str) -> nn.Module:
+    """A copy whose convolutions run on another device; what goes in and comes out stays here."""
+    nets = copy.deepcopy(nets)
+    for layer in nets.modules():
+        if isinstance(layer, nn.Conv2d | IntegerConv):
+            moved = copy.deepcopy(layer).to(device)
+            for name in {"forward", "points"} & {*dir(layer)}:
+                there = getattr(moved, name)
+                setattr(layer, name, lambda x, there=there: there(x.to(device)).cpu())
+    return nets
+
+
+def run_node(program: str, folder: str | Path, given: bytes, *arguments: str | Path) -> bytes:
+    """What a JavaScript module writes to its standard output under Node; empty where that cannot run.
+
+    Args:
+        program: source of the module.
+        folder: that its imports start from.
+        given: standard input.
+        arguments: files, named from here.
+
+    Raises:
+        subprocess.CalledProcessError: the program failed.
+    """
+    node = shutil.which("node")
+    if not node or not Path(folder).is_dir():
+        return b""
+    if subprocess.run([node, "-e", "[].at(0)"], capture_output=True).returncode:  # before 16.6
+        return b""
+    paths = [str(Path(a).resolve()) for a in arguments]
+    command = [node, "--input-type=module", "-e", program, *paths]
+    return subprocess.run(
+        command, cwd=folder, input=given, stdout=subprocess.PIPE, check=True
+    ).stdout
 
 
 def misread(
