@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Optional
+from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 from ..errors import SweepError
 from .grid import Grid, combinations
@@ -138,9 +138,7 @@ def _checked(notebook: Notebook, name: str, value: Any, where: str) -> Any:
 
 # What an annotation may be made of; others, as of a class of the notebook's own, are left to the notebook to judge.
 _NAMES = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
-_NAMES |= {"Optional": Optional, "Literal": Literal, "__builtins__": {}}
-_NODES = (ast.Expression, ast.Name, ast.Load, ast.Constant, ast.Subscript, ast.Tuple, ast.BinOp)
-_NODES += (ast.BitOr,)
+_NAMES |= {"Optional": Optional}
 
 
 @lru_cache
@@ -149,24 +147,26 @@ def _kind(annotation: str) -> TypeAdapter:
     from pydantic import TypeAdapter
 
     try:
-        tree = ast.parse(annotation, mode="eval")
-        while isinstance(tree.body, ast.Constant) and isinstance(tree.body.value, str):
-            tree = ast.parse(tree.body.value, mode="eval")  # "int | None" in quotes
-        if _is_harmless(tree):
-            return TypeAdapter(eval(compile(tree, "annotation", "eval"), dict(_NAMES)))
-    except Exception:  # of Python's parser, of evaluation, of pydantic
-        pass
-    return TypeAdapter(Any)
+        return TypeAdapter(_type_of(ast.parse(annotation, mode="eval").body))
+    except Exception:  # of Python's parser, of ours below, of pydantic
+        return TypeAdapter(Any)
 
 
-def _is_harmless(tree: ast.Expression) -> bool:
-    """No calls or attributes, which run code, and texts in ``Literal[...]`` alone: elsewhere they are code, too."""
-    nodes = list(ast.walk(tree))
-    choices = [n.slice for n in nodes if isinstance(n, ast.Subscript) and _is_literal(n.value)]
-    plain = {id(node) for choice in choices for node in ast.walk(choice)}
-    texts = (n for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
-    return all(isinstance(n, _NODES) for n in nodes) and all(id(n) in plain for n in texts)
-
-
-def _is_literal(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == "Literal"
+def _type_of(node: ast.expr) -> Any:
+    """The type that an annotation names, built without running it: it is text of a stranger's notebook."""
+    match node:
+        case ast.Constant(value=None):
+            return type(None)
+        case ast.Constant(value=str(text)):  # "int | None" in quotes
+            return _type_of(ast.parse(text, mode="eval").body)
+        case ast.Name(id=name):
+            return _NAMES[name]
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return Union[_type_of(left), _type_of(right)]  # noqa: UP007
+        case ast.Subscript(value=ast.Name(id="Literal"), slice=choices):
+            return Literal[ast.literal_eval(choices)]
+        case ast.Subscript(value=outer, slice=ast.Tuple(elts=inner)):
+            return _type_of(outer)[tuple(map(_type_of, inner))]
+        case ast.Subscript(value=outer, slice=inner):
+            return _type_of(outer)[_type_of(inner)]
+    raise ValueError("of another kind")
