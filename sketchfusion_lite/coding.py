@@ -51,7 +51,7 @@ class Symbols:
 
     symbols: tuple[Tensor, Tensor, Tensor]
     rows: tuple[Tensor, Tensor, Tensor]
-    bits: tuple[float, float, float]
+    bits: tuple[float, ...]
     y_hat: Tensor
 
 
@@ -86,7 +86,7 @@ class SketchCoder:
             symbols = torch.round(values - means / UNITS_PER_Y)
             return symbols.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT).long()
 
-        y_hat, coded = self._walk(z_hat, quality_index, *y.shape[-2:], rounded, _GROUPS)
+        y_hat, coded = self._walk(z_hat, quality_index, y.shape[2], y.shape[3], rounded, _GROUPS)
         hyper = (z_hat.flatten(), self._hyper_rows(z_hat.shape))
         none = (torch.zeros(0, dtype=torch.int64),) * 2  # a lines-only codec has no tone
         groups = (zip(none, *coded[group], strict=True) for group in _GROUPS)
