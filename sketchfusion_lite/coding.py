@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from torch import Tensor
 from .bitstream import WORD_BYTES
 from .entropy import checkerboard
 from .errors import CorruptStream
-from .integer import UNITS_PER_Y, IntegerEntropyModel
+from .integer import UNITS_PER_Y, Tables
 from .rans import BufferedRansEncoder, RansDecoder
 
 SYMBOL_LIMIT = 2**13  # symbols are clipped here; trained models stay below 50
@@ -55,6 +56,24 @@ class Symbols:
     y_hat: Tensor
 
 
+class Predictor(Protocol):
+    """What the coder asks of an entropy model; :class:`.IntegerEntropyModel` says what each means."""
+
+    tables: Tables
+    structure_channels: int
+    tone_channels: int
+    hyper_channels: int
+
+    @property
+    def carrier(self) -> torch.dtype: ...
+
+    def psi(self, z_hat: Tensor, quality_index: int, height: int, width: int) -> Tensor: ...
+
+    def predict(
+        self, group: str, psi: Tensor, known: Tensor | None, seen: Tensor, places: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
+
+
 class SketchCoder:
     """Code quantised latents with the integer entropy model.
 
@@ -64,7 +83,7 @@ class SketchCoder:
             do; only for showing that (notebook 03).
     """
 
-    def __init__(self, entropy: IntegerEntropyModel, strict: bool = True) -> None:
+    def __init__(self, entropy: Predictor, strict: bool = True) -> None:
         self.entropy = entropy
         self.strict = strict
         self.tables = tables = entropy.tables
