@@ -19,7 +19,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-M = TypeVar("M", bound=nn.Module)
+_M = TypeVar("_M", bound=nn.Module)
 
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
 
@@ -30,7 +30,7 @@ def bias_of(conv: nn.Conv2d) -> Tensor:
     return conv.bias
 
 
-def channels_last(module: M) -> M:
+def channels_last(module: _M) -> _M:
     """The module, its weights from now on in the layout that convolutions are fastest in."""
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 

@@ -103,7 +103,7 @@ def read_image(picture: Image.Image, name: str, check_size: CheckSize) -> Sample
         and picture.tile
         and picture.fp
         and not picture.tell()
-    ):  # not yet read
+    ):
         place = picture.fp.tell()
         try:
             picture.fp.seek(0)

@@ -40,11 +40,8 @@ def graft(unet: RefinerUNet, decoder: PreviewDecoder) -> None:
         RecipeError: the refiner is smaller somewhere, or its blocks have another activation.
     """
     end = unet.faithful
-    pixels: Any = (
-        decoder.to_pixels
-    )  # Any, here and below: torch does not say what a Sequential holds
-    parts: list[Any] = [decoder.stride16, decoder.stride8]
-    levels = [parts[0][0], parts[1][0], decoder.stride4]
+    old: Any = decoder  # as the next two: torch does not say what a Sequential holds
+    levels: list[Any] = [old.stride16[0], old.stride8[0], old.stride4]
     ways_up: list[Any] = [unet.middle, end.up8, end.up4]
     ours, theirs = (type(blocks[0].act).__name__ for blocks in (ways_up[2].blocks, levels[2]))
     _require("activation", ours, theirs, equal=True)
@@ -58,9 +55,9 @@ def graft(unet: RefinerUNet, decoder: PreviewDecoder) -> None:
     unet.quality_bias[:, :w16] = decoder.quality_bias
     for source, target, width in zip(levels, ways_up, (w16, w8, w4), strict=True):
         _copy_blocks(target, source, width)
-    _copy(end.back8[0], parts[0][1][0])
-    _copy(end.back4[0], parts[1][1][0])
-    _copy(end.to_pixels, pixels[0])
+    _copy(end.back8[0], old.stride16[1][0])
+    _copy(end.back4[0], old.stride8[1][0])
+    _copy(end.to_pixels, old.to_pixels[0])
     # Nothing else may flow into the leading channels yet: the way down meets the way up at three places.
     _silence(unet.to16[1], w16)
     for entry, blocks, width in ((unet.to8[1], unet.down8, w8), (unet.stem, unet.down4, w4)):
