@@ -94,9 +94,10 @@ test: install fetch lint  ## lint, all tests, and all notebooks executed
 	$(PY) -m pytest $(ARGS)
 	$(PY) -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env $(wildcard notebooks/*.ipynb)
 
-lint: $(STAMP)  ## errors, import order, format (of notebooks too); imports run one way
+lint: $(STAMP)  ## errors, types, import order, format (of notebooks too); imports run one way
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/lint-imports --no-cache >$(VENV)/imports.log || { cat $(VENV)/imports.log >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary --cache-dir $(VENV)/mypy
 	@$(BIN)/ruff format --quiet --check . || { echo "error: not formatted; run: make format" >&2; exit 1; }
 
 format: $(STAMP)  ## put everything into the format that lint wants

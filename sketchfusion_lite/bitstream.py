@@ -268,7 +268,7 @@ def _read_header(data: bytes, name: str) -> tuple[Header, list[int], int]:
         if not low <= value <= high:
             raise _corrupt(name, f"impossible field {field}={value}, outside {low} to {high}")
         values.append(value)
-    return Header(*values[:2], quality_index, model_id), values[2:], offset
+    return Header(values[0], values[1], quality_index, model_id), values[2:], offset
 
 
 def _varint(value: int) -> bytes:

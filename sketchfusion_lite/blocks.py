@@ -14,9 +14,25 @@ References
 
 from __future__ import annotations
 
+from typing import TypeVar
+
+import torch
 from torch import Tensor, nn
 
+_M = TypeVar("_M", bound=nn.Module)
+
 ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU}
+
+
+def bias_of(conv: nn.Conv2d) -> Tensor:
+    """The bias ``(out,)`` of a convolution that has one, as all of ours do."""
+    assert conv.bias is not None
+    return conv.bias
+
+
+def channels_last(module: _M) -> _M:
+    """The module, its weights from now on in the layout that convolutions are fastest in."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
 
 class BottleneckBlock(nn.Module):
@@ -44,7 +60,7 @@ class BottleneckBlock(nn.Module):
         self.expand = nn.Conv2d(inner, channels, 1)
         self.act = ACTIVATIONS[activation](inplace=True)
         # A block starts as a small correction of the identity, so that deep stacks train at once.
-        nn.init.zeros_(self.expand.bias)
+        nn.init.zeros_(bias_of(self.expand))
         self.expand.weight.data.mul_(0.2)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from torch import Tensor
 from .bitstream import WORD_BYTES
 from .entropy import checkerboard
 from .errors import CorruptStream
-from .integer import UNITS_PER_Y, IntegerEntropyModel
+from .integer import UNITS_PER_Y, Tables
 from .rans import BufferedRansEncoder, RansDecoder
 
 SYMBOL_LIMIT = 2**13  # symbols are clipped here; trained models stay below 50
@@ -51,8 +52,26 @@ class Symbols:
 
     symbols: tuple[Tensor, Tensor, Tensor]
     rows: tuple[Tensor, Tensor, Tensor]
-    bits: tuple[float, float, float]
+    bits: tuple[float, ...]
     y_hat: Tensor
+
+
+class Predictor(Protocol):
+    """What the coder asks of an entropy model; :class:`.IntegerEntropyModel` says what each means."""
+
+    tables: Tables
+    structure_channels: int
+    tone_channels: int
+    hyper_channels: int
+
+    @property
+    def carrier(self) -> torch.dtype: ...
+
+    def psi(self, z_hat: Tensor, quality_index: int, height: int, width: int) -> Tensor: ...
+
+    def predict(
+        self, group: str, psi: Tensor, known: Tensor | None, seen: Tensor, places: Tensor
+    ) -> tuple[Tensor, Tensor]: ...
 
 
 class SketchCoder:
@@ -64,7 +83,7 @@ class SketchCoder:
             do; only for showing that (notebook 03).
     """
 
-    def __init__(self, entropy: IntegerEntropyModel, strict: bool = True) -> None:
+    def __init__(self, entropy: Predictor, strict: bool = True) -> None:
         self.entropy = entropy
         self.strict = strict
         self.tables = tables = entropy.tables
@@ -86,7 +105,7 @@ class SketchCoder:
             symbols = torch.round(values - means / UNITS_PER_Y)
             return symbols.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT).long()
 
-        y_hat, coded = self._walk(z_hat, quality_index, *y.shape[-2:], rounded, _GROUPS)
+        y_hat, coded = self._walk(z_hat, quality_index, y.shape[2], y.shape[3], rounded, _GROUPS)
         hyper = (z_hat.flatten(), self._hyper_rows(z_hat.shape))
         none = (torch.zeros(0, dtype=torch.int64),) * 2  # a lines-only codec has no tone
         groups = (zip(none, *coded[group], strict=True) for group in _GROUPS)

@@ -30,7 +30,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .blocks import downsample
+from .blocks import bias_of, downsample
 from .images import pad_to_multiple
 
 MEAN_STEP = 1 / 8  # means are multiples of this, so that the decoder can reproduce them as integers
@@ -144,7 +144,7 @@ class GroupContext(nn.Module):
         self.head = nn.Conv2d(96, 2 * group_channels, 1)
         # Start at a unit scale: symbols are neither free nor absurdly dear while the latent finds its size.
         self.head.weight.data.mul_(0.1)
-        self.head.bias.data[group_channels:] = 28.0 / 8.0
+        bias_of(self.head).data[group_channels:] = 28.0 / 8.0
 
     def forward(self, psi: Tensor, known: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         x = psi  # (B, P, h, w)
@@ -268,7 +268,7 @@ class EntropyModel(nn.Module):
             symbols_of: ``(channels, means (B, c, h, w))`` -> symbols ``(B, c, h, w)`` of a group; asked in the blind
                 pass and in the one that sees the anchors.
         """
-        anchors = checkerboard(*psi.shape[-2:], psi.device)  # (1, 1, h, w)
+        anchors = checkerboard(psi.shape[2], psi.shape[3], psi.device)  # (1, 1, h, w)
         mask = anchors.to(psi.dtype).expand(len(psi), -1, -1, -1)
         known = psi[:, :0]  # nothing yet
         found, split = [], self.structure_channels

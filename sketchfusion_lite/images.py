@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,7 @@ def pad_to_multiple(
     return image, (height, width)
 
 
-def crop(image: Tensor, size: tuple[int, int]) -> Tensor:
+def crop(image: Tensor, size: Sequence[int]) -> Tensor:
     """Undo :func:`pad_to_multiple`: the upper left ``size = (H, W)`` of ``(..., H', W')``."""
     height, width = size
     return image[..., :height, :width]

@@ -20,17 +20,14 @@ import copy
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .entropy import MEAN_STEP, SCALE_LEVELS, everywhere_alike, scale_of_index
+from .blocks import bias_of
+from .entropy import MEAN_STEP, SCALE_LEVELS, EntropyModel, everywhere_alike, scale_of_index
 from .errors import WeightsError
-
-if TYPE_CHECKING:
-    from .entropy import EntropyModel
 
 __all__ = ["IntegerConv", "IntegerEntropyModel", "Tables", "export_entropy_model", "model_id"]
 
@@ -69,8 +66,8 @@ class IntegerConv(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor, shift: int | Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", weight.double())
-        self.register_buffer("bias", bias.double())
+        self.weight = nn.Buffer(weight.double())
+        self.bias = nn.Buffer(bias.double())
         self.shift = int(shift)
 
     @staticmethod
@@ -78,7 +75,7 @@ class IntegerConv(nn.Module):
         """Fixed-point tensors of a float convolution, at the finest scale that 16 bits hold."""
         weight = conv.weight.detach().double()
         shift = math.floor(math.log2(LIMIT / weight.abs().max().clamp_min(1e-3).item()))
-        bias = (conv.bias.detach().double() * 2.0 ** (ACTIVATION_BITS + shift)).round()
+        bias = (bias_of(conv).detach().double() * 2.0 ** (ACTIVATION_BITS + shift)).round()
         return {
             "weight": (weight * 2.0**shift).round().to(torch.int16),
             "bias": bias.to(torch.int64),
@@ -125,7 +122,7 @@ def export_entropy_model(model: EntropyModel) -> dict[str, Tensor]:
                 tensors |= {f"{network}.{layer}.{key}": value for key, value in fixed.items()}
     cdfs, offsets = zip(*_hyper_tables(model), *_gaussian_tables(), strict=True)
     tables = {
-        "cdf": nn.utils.rnn.pad_sequence(cdfs, batch_first=True),
+        "cdf": nn.utils.rnn.pad_sequence(list(cdfs), batch_first=True),
         "length": torch.tensor([len(cdf) for cdf in cdfs]),
         "offset": torch.tensor(offsets),
     }
@@ -167,6 +164,10 @@ class IntegerEntropyModel(nn.Module):
     Raises:
         WeightsError: a tensor is missing or has an impossible shape.
     """
+
+    synthesis: Mapping[str, IntegerConv]  # these are of nn.ModuleDict
+    structure_context: Mapping[str, IntegerConv]
+    tone_context: Mapping[str, IntegerConv]
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -268,12 +269,11 @@ class Tables(nn.Module):
         super().__init__()
         if cdf.ndim != 2 or len(length) != len(cdf) or len(offset) != len(cdf):
             raise WeightsError(f"weights: frequency tables of shape {tuple(cdf.shape)} do not fit")
-        self.register_buffer("offset", offset.long())
-        self.register_buffer("length", length.long())
+        self.offset = nn.Buffer(offset.long())
+        self.length = nn.Buffer(length.long())
         self.cdf_lists = [row[:n].tolist() for row, n in zip(cdf, length.tolist(), strict=True)]
         self.length_list, self.offset_list = length.tolist(), offset.tolist()
-        frequencies = cdf.diff(dim=1).clamp_min(1).double()  # (rows, longest - 1)
-        self.register_buffer("bits_of", CODER_PRECISION - frequencies.log2())
+        self.bits_of = nn.Buffer(CODER_PRECISION - cdf.diff(dim=1).clamp_min(1).double().log2())
 
     def bits(self, symbols: Tensor, rows: Tensor) -> Tensor:
         """Ideal code length ``-log2 p`` in bits of each symbol ``(N,)`` in its table row ``(N,)``."""

@@ -12,11 +12,11 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import bitstream
 from .errors import DownloadError
@@ -24,6 +24,9 @@ from .images import crop, pad_to_multiple
 from .integer import UNITS_PER_Y
 from .signal_path import SignalPath
 from .tiling import STRIDE
+
+if TYPE_CHECKING:
+    from lpips import LPIPS
 
 RATE_WEIGHTS = (2.0, 250.0)  # bounds of lambda
 MIN_LPIPS_SIDE = 67  # 32 after the largest shift, at half the size
@@ -49,7 +52,7 @@ class Objective:
         sketch_weight: of the line drawing's cross entropy, which keeps the sketch a sketch.
     """
 
-    lpips: nn.Module | None
+    lpips: LPIPS | None
     mse_weight: float = 0.002
     lpips_weight: float = 2.2
     sketch_weight: float = 0.05
@@ -136,7 +139,7 @@ class Judge:
         return torch.tensor([bitstream.index_to_quality(index)], device=self.path.device)
 
 
-def cached_lpips() -> nn.Module | None:
+def cached_lpips() -> LPIPS | None:
     """LPIPS with AlexNet if its trunk lies in the cache, else None after a warning; never downloads."""
     from .datasets import lpips_trunk, manifest
 
@@ -154,7 +157,7 @@ def cached_lpips() -> nn.Module | None:
 
 
 @cache
-def _lpips_of(path: str) -> nn.Module:
+def _lpips_of(path: str) -> LPIPS:
     """Loaded once per process and place of the trunk."""
     from .perception import load_lpips
 
@@ -164,7 +167,7 @@ def _lpips_of(path: str) -> nn.Module:
 class LpipsViews:
     """LPIPS against one photo, whose features are computed once per view."""
 
-    def __init__(self, lpips: nn.Module, photo: Tensor) -> None:
+    def __init__(self, lpips: LPIPS, photo: Tensor) -> None:
         self.lpips, self.photo = lpips, photo
         self._features: dict[View, list[Tensor]] = {}
 

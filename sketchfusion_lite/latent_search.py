@@ -161,14 +161,15 @@ class _Search:
                 found = (y_hat / gain, z_hat)
             if fruitless >= _PATIENCE:
                 break
-        return SearchResult(*(x.to(y.dtype).detach() for x in found), before, after, done)
+        y_hat, z_hat = (x.to(y.dtype).detach() for x in found)
+        return SearchResult(y_hat, z_hat, before, after, done)
 
     def _step(
         self, adam: torch.optim.Adam, temperature: float, rate_weight: float, count: int
     ) -> dict[str, float]:
         """One step of Adam; the numbers of the soft latent before it."""
-        variables = adam.param_groups[0]["params"]
-        y_hat, _, bits = self.walk(*variables, temperature)
+        variables = symbols, hyper = adam.param_groups[0]["params"]
+        y_hat, _, bits = self.walk(symbols, hyper, temperature)
         distortion, terms = self.judge.distortion(y_hat, self.index, VIEWS[count % len(VIEWS)])
         bpp = bits / self.judge.size.numel()
         loss = rate_weight * bpp + distortion

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,7 +83,10 @@ class ModelConfig:
                 f"weights: {', '.join(sorted(unknown))} in their configuration are not known here; they are of a "
                 "later release. Upgrade, or train new ones."
             )
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        whole: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**whole)
 
 
 def entropy_model(config: ModelConfig, trainable: bool = True) -> EntropyModel:

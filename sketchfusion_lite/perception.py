@@ -15,6 +15,7 @@ import warnings
 from collections import OrderedDict
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -22,10 +23,14 @@ from torch import nn
 from .datasets import lpips_trunk
 from .errors import WeightsError
 
+if TYPE_CHECKING:
+    from DISTS_pytorch import DISTS
+    from lpips import LPIPS
+
 __all__ = ["load_dists", "load_lpips"]
 
 
-def load_lpips(net: str = "alex") -> nn.Module:
+def load_lpips(net: str = "alex") -> LPIPS:
     """The LPIPS network with its trained trunk and heads: frozen, in evaluation mode, on the CPU.
 
     Each call returns a fresh module. Its ``forward(a, b)`` is that of the ``lpips`` package:
@@ -65,7 +70,7 @@ def load_lpips(net: str = "alex") -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def load_dists() -> nn.Module:
+def load_dists() -> DISTS:
     """The DISTS network with trained trunk and weights: frozen, in evaluation mode, on the CPU.
 
     Its ``forward(a, b, require_grad=False)`` takes ``(B, 3, H, W)`` in [0, 1]. The published class

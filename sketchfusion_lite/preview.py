@@ -44,6 +44,7 @@ class PreviewDecoder(nn.Module):
     ) -> None:
         super().__init__()
         w16, w8, w4 = widths
+        self.depths = depths
         self.stem = nn.Conv2d(latent_channels, w16, 3, padding=1)
         self.quality_bias = nn.Parameter(torch.zeros(levels, w16))
         self.stride16 = nn.Sequential(blocks(w16, depths[0], activation), upsample(w16, w8))
@@ -54,7 +55,7 @@ class PreviewDecoder(nn.Module):
     @property
     def margin(self) -> int:
         """Radius of the receptive field in pixels, rounded up to whole latent positions."""
-        d16, d8, d4 = (len(level) for level in (self.stride16[0], self.stride8[0], self.stride4))
+        d16, d8, d4 = self.depths
         radius = 16 * (1 + d16) + 8 * d8 + 4 * (d4 + 1)
         return -(-radius // 16) * 16
 

@@ -127,13 +127,12 @@ class PriorRefiner:
         def report(pipeline: Any, index: int, _time: Any, tensors: dict[str, Tensor]) -> dict:
             latents = tensors["latents"] / pipeline.vae.config.scaling_factor
             decoded = pipeline.vae.decode(latents, return_dict=False)[0]
+            assert on_step is not None
             on_step(index + 1, to_picture(decoded.float() / 2 + 0.5))  # the VAE's range is [-1, 1]
             return {}
 
         options: dict[str, Any] = {"callback_on_step_end": report} if on_step else {}
-        if (
-            self.has_controlnet
-        ):  # dark lines on white become white lines on black, in three channels
+        if self.has_controlnet:  # dark lines become white ones on black, in three channels
             lines = (1 - condition.sketch.detach().float().clamp(0, 1)).expand(-1, 3, -1, -1)
             options["control_image"] = pad_to_multiple(lines.contiguous(), multiple)[0]
             options["controlnet_conditioning_scale"] = self.control_scale
@@ -228,7 +227,7 @@ def import_diffusers(purpose: str) -> ModuleType:
     return module
 
 
-def require_pipeline(pipeline: Any, *classes: type) -> None:
+def require_pipeline(pipeline: Any, *classes: type[Any]) -> None:
     """Refuse (:class:`.ArgumentError`) other pipelines, several ControlNets, multi-stage schedulers; quiet the rest."""
     if not isinstance(pipeline, classes):
         wanted = " or ".join(kind.__name__ for kind in classes)

@@ -149,7 +149,7 @@ class RefinementPipeline(DiffusionPipeline):
             told = {name: tensors[name] for name in shown}
             return (watcher(self, step, timestep, told) or {}).get("sample", x)
 
-        options = {"generator": generator, "realism": realism, "tile": tile}
+        options: dict[str, Any] = {"generator": generator, "realism": realism, "tile": tile}
         with one_at_a_time(self.scheduler):
             self._set_timesteps(times)
             self._interrupt = False

@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .blocks import ACTIVATIONS, BottleneckBlock, downsample, upsample
+from .blocks import ACTIVATIONS, BottleneckBlock, bias_of, downsample, upsample
 from .conditioning import DEFAULT_REALISM
 from .errors import WeightsError
 from .sketch import interpolate_levels
@@ -92,7 +93,7 @@ class RefinerConfig:
         return cls(**values)
 
 
-def _fits(field: str, value: object, example: object) -> bool:
+def _fits(field: str, value: Any, example: object) -> bool:
     """Whether a value is one that a network of bounded size can be built with."""
     if isinstance(example, tuple):
         alike = isinstance(value, tuple) and len(value) == len(example)
@@ -141,7 +142,7 @@ class Finish(nn.Module):
         self.up4 = ConditionedBlocks(w4, d4, EMBEDDING, config.activation)
         self.to_pixels = nn.Conv2d(w4, 3 * SHUFFLE**2, 3, padding=1)
         nn.init.zeros_(self.to_pixels.weight)
-        nn.init.zeros_(self.to_pixels.bias)
+        nn.init.zeros_(bias_of(self.to_pixels))
 
     def forward(self, x16: Tensor, x8: Tensor, x4: Tensor, embedding: Tensor) -> Tensor:
         x8 = self.up8(x8 + self.back8(x16), embedding)

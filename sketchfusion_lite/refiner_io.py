@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from . import checks
+from .blocks import channels_last
 from .errors import OutputError, WeightsError
 from .files import atomic_write_bytes
 from .hardware import choose_device, choose_dtype
@@ -98,8 +99,7 @@ def load_refiner(
         unet.load_state_dict({k: t.to(device, dtype) for k, t in tensors.items()}, assign=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _damaged(folder, error) from error
-    unet.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return FlowRefiner(unet)
+    return FlowRefiner(channels_last(unet.eval().requires_grad_(False)))
 
 
 def save_refiner(unet: RefinerUNet, folder: str | Path, training: dict) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .refinement import RefinementPipeline
 
 MAX_STEPS = 8
-Generators = torch.Generator | Sequence[torch.Generator] | None
+Generators = torch.Generator | list[torch.Generator] | tuple[torch.Generator, ...] | None
 Advance = Callable[[int, Tensor, Tensor], Tensor]  # (step, x_t, x0_hat) -> x_t', all (B, 3, H', W')
 
 
@@ -129,7 +129,7 @@ def _noise(shape: torch.Size, generator: Generators) -> Tensor:
     return torch.cat([_noise(torch.Size((1, *shape[1:])), each) for each in generator])
 
 
-def _picture(x0_hat: Tensor, size: tuple[int, int]) -> Tensor:
+def _picture(x0_hat: Tensor, size: Sequence[int]) -> Tensor:
     """Padded and in [-1, 1] -> ``(B, 3, H, W)`` in [0, 1], a copy."""
     return crop(x0_hat.float() * 0.5, size).add_(0.5).clamp_(0, 1)
 
@@ -203,5 +203,6 @@ class FlowRefiner:
 
         seeded = torch.Generator().manual_seed(given.seed)
         told = (given.preview, given.y_hat, given.quality)
-        options = {"generator": seeded, "realism": realism, "tile": self.tile}
-        return sample(self.unet, *told, times, advance, **options)
+        return sample(
+            self.unet, *told, times, advance, generator=seeded, realism=realism, tile=self.tile
+        )

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import bitstream, checks
+from .blocks import channels_last
 from .coding import SketchCoder, Symbols
 from .errors import ImageError
 from .hardware import choose_device, choose_dtype
@@ -60,7 +61,7 @@ class SignalPath:
         self.tile = check_tile("tile", tile)
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
-        self.model = model.eval().to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.model = channels_last(model.eval().to(self.device, self.dtype))
         self.entropy = entropy
         self.coder = SketchCoder(entropy)
         self.counter = SketchCoder(entropy.rough())

@@ -88,10 +88,11 @@ class SketchFusionNet(nn.Module):
         if cues not in CUE_CHOICES:
             raise ValueError(f"cues must be one of {CUE_CHOICES}, not {cues!r}")
         w4, w8, w16 = widths
+        self.depths = depths
+        self.plain: nn.Sequential | None = None
         if cues == "none":
             self.plain = nn.Sequential(nn.PixelUnshuffle(4), nn.Conv2d(48, w4, 3, padding=1))
         else:
-            self.plain = None
             self.structural = StructuralCue(w4)
             self.perceptual = PerceptualCue(w4, activation)
             self.fusion = GatedFusion(w4, cues)
@@ -103,7 +104,7 @@ class SketchFusionNet(nn.Module):
     @property
     def margin(self) -> int:
         """Radius of the receptive field in pixels, rounded up to whole latent positions."""
-        d4, d8, d16 = (len(level) for level in (self.stride4, self.stride8[1], self.stride16[1]))
+        d4, d8, d16 = self.depths
         radius = 4 * (2 + d4) + 8 * d8 + 16 * d16  # the cues have two 3x3 convolutions
         return -(-radius // 16) * 16
 
@@ -134,6 +135,9 @@ class GainUnit(nn.Module):
     Shape:
         quality ``(B,)`` -> gain and inverse gain, each ``(B, C, 1, 1)``.
     """
+
+    log_gain: nn.Parameter
+    log_inverse_gain: nn.Parameter
 
     def __init__(self, levels: int, channels: int, low: float, high: float) -> None:
         super().__init__()

@@ -68,7 +68,7 @@ def read(path: Path, entry: dict[str, Any], file: dict[str, Any] | None = None) 
             state = torch.load(path, map_location="cpu", weights_only=True)
             tensors = {n: t.detach().numpy() for n, t in state.items() if n.startswith("features.")}
         else:
-            tensors = _from_archive(path, entry["net"], **file)
+            tensors = _from_archive(path, entry["net"], **(file or {}))
         found = tensors_sha256(tensors)
     except DownloadError:
         raise
@@ -96,7 +96,10 @@ def _from_archive(path: Path, net: str, *, member: str, module: str, **_: Any) -
     with tarfile.open(path, "r:gz") as tar:
         if tar.getmember(member).size > MEMBER_MAX_BYTES:
             raise DownloadError(f"{path.name}: {member} is larger than expected, refused.")
-        layers = _ArrayUnpickler(tar.extractfile(member)).load()[module]
+        kept = tar.extractfile(member)
+        if kept is None:
+            raise DownloadError(f"{path.name}: {member} is no file, refused.")
+        layers = _ArrayUnpickler(kept).load()[module]
     tensors: Tensors = {}
     for number, index in enumerate(LAYERS[net]):
         layer = layers[f"Conv_{number}"]

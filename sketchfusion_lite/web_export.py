@@ -18,7 +18,7 @@ import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -160,10 +160,9 @@ def _graph(stage: _Stage, channels: int, name: str) -> bytes:
     generator = torch.Generator().manual_seed(0)
     units = torch.randint(-16, 17, (1, channels, 3, 2), generator=generator).float()
     quality = torch.tensor([2.3])
-    buffer = io.BytesIO()
-    with (
-        warnings.catch_warnings()
-    ):  # the exporter by tracing is called old; the new one needs another package
+    buffer: Any = io.BytesIO()  # torch's annotations know of file names alone
+    # The exporter by tracing is called old; the new one needs another package.
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             stage, (torch.zeros(1, channels, 5, 4), torch.tensor([1.0])), buffer, dynamo=False, opset_version=OPSET,
@@ -172,7 +171,7 @@ def _graph(stage: _Stage, channels: int, name: str) -> bytes:
         )  # fmt: skip
     graph = _in_halves(onnx.load_from_string(buffer.getvalue()))
     onnx.checker.check_model(graph)
-    found = ReferenceEvaluator(graph).run(
+    found: Any = ReferenceEvaluator(graph).run(
         None, {"units": units.numpy(), "quality": quality.numpy()}
     )
     difference = float(np.abs(found[0] - stage(units, quality).numpy()).max())

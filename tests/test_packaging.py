@@ -127,6 +127,19 @@ def test_package_data_is_found() -> None:
         assert any(name.endswith(suffix) for name in names), f"no *{suffix} in {folder}"
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_package_says_that_it_is_typed(package: str) -> None:
+    """``py.typed`` lies in what git tracks, hence in the wheel; and mypy looks at the package."""
+    listed = subprocess.run(["git", "ls-files", package], capture_output=True, text=True, cwd=ROOT)
+    if listed.returncode == 0:  # not in an unpacked source distribution
+        assert f"{package}/py.typed" in listed.stdout.split()
+    assert (ROOT / package / "py.typed").is_file()
+    assert (
+        package
+        in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mypy"]["files"]
+    )
+
+
 def test_environment_yml_is_in_step() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     assert environment["channels"] == ["conda-forge", "nodefaults"]

@@ -11,7 +11,7 @@ import hashlib
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,9 +31,8 @@ from .pipes import check_stdout, is_stdin, is_stdout
 
 _HOPELESS = (ArgumentError, WeightsError)
 
-Doing = Callable[
-    [Iterator[Item]], Iterator[Finished]
-]  # items, one by one, to what became of each; a generator
+# Items, one by one, to what became of each.
+Doing = Callable[[Iterator[Item]], Generator[Finished, None, None]]
 
 
 @dataclass(frozen=True)
@@ -123,12 +122,13 @@ def leave_out(plan: Plan, force: bool, manifest: Manifest | None = None) -> Plan
     for job in plan.jobs:
         there = UNKNOWN if job.target.exists() else TODO
         found[manifest.judge(job.source, job.target) if manifest else there].append(job)
-    if done := found[DONE]:
+    done = found[DONE]
+    if done and manifest:
         note(f"skipped: {len(done)} of {len(plan.jobs)} are done, as {manifest.path} says")
     kept = set(done)
     refused = [*plan.refused]
     if not force:
-        if otherwise := found[OTHERWISE]:
+        if manifest and (otherwise := found[OTHERWISE]):
             raise manifest.otherwise([job.target for job in otherwise])
         for job in found[UNKNOWN]:
             note(f"skipped: {job.source.name}: {job.target} exists already; --force replaces it")

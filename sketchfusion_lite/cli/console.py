@@ -32,7 +32,7 @@ _given: ContextVar[tuple[str, ...]] = ContextVar("given", default=())
 class ErrorReportingGroup(TyperGroup):
     """Turns our errors into one line on stderr and the exit status of their class."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             with warnings.catch_warnings():
@@ -62,7 +62,7 @@ def _show_warning(
 class Command(TyperCommand):
     """A command that refuses empty arguments, and whose errors speak of its options."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Refuse empty arguments: an empty path would mean the current folder."""
         for before, arg in zip(["", *args], args, strict=False):
             option = arg[:-1] if arg.startswith("--") and arg.endswith("=") else before
@@ -75,7 +75,7 @@ class Command(TyperCommand):
                 )
         return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         options = {p.name: p.opts[0] for p in self.params if p.opts[0].startswith("--")}
         values = (v if isinstance(v, list | tuple) else [v] for v in ctx.params.values())
@@ -110,8 +110,8 @@ def in_options(message: str, *names: str) -> str:
     """
     options = _options.get() or {}
     message = one_line(message)
-    names = sorted({*map(one_line, names), *_given.get()}, key=len, reverse=True)
-    kept = [re.escape(name) for name in names if "=" in name or "_" in name]
+    whole = sorted({*map(one_line, names), *_given.get()}, key=len, reverse=True)
+    kept = [re.escape(name) for name in whole if "=" in name or "_" in name]
     sure = sorted((name for name in options if "_" in name), key=len, reverse=True)
     words = "|".join(sorted(options, key=len, reverse=True))
     pattern = rf"\b({words})=('[^']*'|\S*[^\s,.:;)])|\b({'|'.join(sure) or '(?!)'})\b|(?<=\(or )({words})(?=\))"

@@ -135,6 +135,7 @@ def evaluate(
     show(_summary(mean_rows(rows)))
     say(f"{out}  {len(rows)} rows")
     if fid:
+        assert pictures is not None  # refused above
         from ..evaluation.pictures import kept_sets
 
         _say_fid(kept_sets(folder, rows, pictures), network, out.with_suffix(".fid.csv"))

@@ -215,14 +215,18 @@ def _networks(
     if not is_folder:
         if spread:
             raise ArgumentError("--workers and --scheduler are for folders: drop them for a file.")
-        return Networks(weights and str(weights), "", device, dtype, refiner and str(refiner))
+        return Networks(_text(weights), "", device, dtype, _text(refiner))
     from ..weights_io import SHIPPED, weights_file
 
     file = weights_file(weights)
     if not file.is_file():
         raise WeightsError(f"{file}: no such weights file. Check the path.")
-    name = str(weights) if str(weights) in SHIPPED else weights and str(weights.absolute())
-    return Networks(name, sha256_of(file), device, dtype, refiner and str(refiner.absolute()))
+    name = _text(weights if str(weights) in SHIPPED else weights and weights.absolute())
+    return Networks(name, sha256_of(file), device, dtype, _text(refiner and refiner.absolute()))
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _model(networks: Networks) -> str:

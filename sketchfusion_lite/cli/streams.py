@@ -34,9 +34,9 @@ def info(
     models are installed, and on what device and in which numbers networks run here.
     """
     if source is None:
-        facts = describe_installation(weights)
-        rows = [f"{name}: {value}" for name, value in facts.items()]
-        say(json.dumps(facts) if as_json else "\n".join(rows))
+        here = describe_installation(weights)
+        rows = [f"{name}: {value}" for name, value in here.items()]
+        say(json.dumps(here) if as_json else "\n".join(rows))
         return
     data, source = stream_from(source, max_pixels), label(source)
     stream = bitstream.parse(data, max_pixels, str(source), keep_going)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import (
@@ -117,7 +117,8 @@ def _watch(run: TrainingRun, name: str) -> None:
     with progress_bar(*times, numbers) as bar:
         if not run.accelerator.is_main_process:
             bar.disable = True
-        task = bar.add_task(name, total=1.0, completed=run.progress, numbers="")
+        done: Any = run.progress  # of 1; Rich's annotation wants an int, its code does not
+        task = bar.add_task(name, total=1.0, completed=done, numbers="")
 
         def on_log(step: int, progress: float, numbers: dict[str, float]) -> None:
             text = "  ".join(f"{key} {value:.4g}" for key, value in numbers.items())
@@ -149,12 +150,12 @@ def export(
     from ..codec import export_weights
     from ..model import ModelConfig, SketchFusionModel
     from ..training.checkpoints import read_checkpoint
-    from ..training.recipe import describe, recipe_of
+    from ..training.recipe import CodecRecipe, describe, recipe_of
 
     try:
         state = read_checkpoint(path)
         recipe = recipe_of(state["recipe"])
-        if recipe.task != "codec":
+        if not isinstance(recipe, CodecRecipe):
             raise WeightsError(
                 f"{path}: of a {recipe.task!r} run; weights are exported from a codec run"
             )

@@ -89,8 +89,11 @@ class Codec(Protocol):
         version: of the packages that do the work, besides ours.
     """
 
-    model: str
-    version: str
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
 
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
         """The best file within a budget.
@@ -154,7 +157,8 @@ class Workbench:
             return _Peer(spec, PEERS[PEER_NAMES[spec.name]], "")
         from .zoo import zoo_peer
 
-        peer = zoo_peer(spec.option("model", ""), spec.option("metric", "mse"), self.device)
+        model, metric = str(spec.option("model", "")), str(spec.option("metric", "mse"))
+        peer = zoo_peer(model, metric, self.device)
         return _Peer(spec, peer, peer.name)
 
 
@@ -169,7 +173,9 @@ class _Ours:
         self.lines = spec.name == "lines"
         self.stage = "preview" if self.lines else spec.name
         self.effort = int(spec.option("effort", 0))
-        self.dials = {key: value for key, value in spec.options if key in ("steps", "realism")}
+        self.dials: dict[str, Any] = {
+            key: value for key, value in spec.options if key in ("steps", "realism")
+        }
         if not 0 <= self.effort <= 10 or not 0 <= self.dials.get("realism", 0) <= 1:
             raise ArgumentError(f"{spec.text!r}: effort is from 0 to 10, realism from 0 to 1.")
         if self.stage == "refined":
@@ -237,7 +243,7 @@ class _Pics:
             reason = str(error).splitlines()[0]
             raise WeightsError(f"{folder}: no PICS pipeline that loads ({reason}).") from error
         self.pipeline.set_progress_bar_config(disable=True)
-        self.options = {"steps": spec.option("steps", 20)}
+        self.options: dict[str, Any] = {"steps": spec.option("steps", 20)}
         self.options["guidance_scale"] = spec.option("guidance", 7.5)
         self.detector = bench.ours("preview").boundaries
         self.model, self.version = folder.name, f"diffusers {diffusers.__version__}"

@@ -127,8 +127,8 @@ class Measuring:
             torch.manual_seed(self.seed)
             found, coded = _row(picture, comparison, bench, spec, rate)
             row = blank | {"codec": spec.text, "rate": rate} | found
-            wanted = self.pictures is not None and coded is not None
-            yield row, png(row, coded.image) if wanted else None
+            wanted = None if self.pictures is None else coded
+            yield row, None if wanted is None else png(row, wanted.image)
 
 
 def measure(how: Measuring, task: PhotoTask) -> list[Measured]:

@@ -155,6 +155,7 @@ def encode_pics(
                 return stream
             sizes.append(len(stream.data))
         divisor *= 2
+    assert max_bytes is not None  # or the first drawing was returned
     raise BudgetTooSmall.for_image(width, height, min(sizes), max_bytes)
 
 

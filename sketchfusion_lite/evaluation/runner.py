@@ -114,7 +114,7 @@ def evaluate(
     given = {"weights": weights, "refiner": refiner, "pictures": pictures}
     files = {name: str(checks.path(name, path)) for name, path in given.items() if path is not None}
     if scheduler is None:
-        device = choose_device(device)
+        device = str(choose_device(device))
         _check_there(files.get("weights"), files.get("refiner"))
     else:  # its workers know their devices
         checks.kind("scheduler", scheduler, (str, os.PathLike), "an address or a file")

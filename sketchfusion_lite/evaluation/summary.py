@@ -72,8 +72,12 @@ def mean_points(rows: Iterable[Row], codec: str, metric: str) -> Points:
                     "nothing. Leave the photo out, or take another metric."
                 )
             groups.setdefault(row["rate"], []).append(row)
+
+    def mean(group: list[Row], name: str) -> float:
+        return math.fsum(row[name] for row in group) / len(group)
+
     return [
-        (rate, *(math.fsum(row[name] for row in group) / len(group) for name in ("bpp", metric)))
+        (rate, mean(group, "bpp"), mean(group, metric))
         for rate, group in sorted(groups.items())
         if {row["image"] for row in group} == photos
     ]
@@ -190,8 +194,9 @@ def _needed(rows: list[Row]) -> float | None:
 
 def _mean(values: Iterable[float | None]) -> float | None:
     """None where one is missing: over the others it would be a mean of other photos."""
-    known = list(values)
-    return None if None in known or not known else math.fsum(known) / len(known)
+    every = list(values)
+    known = [value for value in every if value is not None]
+    return math.fsum(known) / len(known) if known and len(known) == len(every) else None
 
 
 def _partly(rows: list[Row], metric: str) -> str:

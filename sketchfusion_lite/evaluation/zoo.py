@@ -19,6 +19,7 @@ import struct
 from collections.abc import Callable
 from functools import cache
 from importlib import metadata
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -27,6 +28,9 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, DownloadError, PeerError
 from ..images import crop, load_image, pad_to_multiple, to_pil
 from .peer_codecs import Peer
+
+if TYPE_CHECKING:
+    from compressai.models import CompressionModel
 
 __all__ = ["decode", "encode", "zoo_peer"]
 
@@ -95,7 +99,9 @@ def _pretrained(model: str, metric: str, quality: int) -> nn.Module:
 
 
 @torch.inference_mode()
-def encode(network: nn.Module, image: Image.Image, quality: int, device: str = "cpu") -> bytes:
+def encode(
+    network: CompressionModel, image: Image.Image, quality: int, device: str = "cpu"
+) -> bytes:
     """A complete file; ``quality`` only goes into the header."""
     pixels, _ = pad_to_multiple(load_image(image).to(device), _STRIDE)
     found = network.compress(pixels)
@@ -106,7 +112,9 @@ def encode(network: nn.Module, image: Image.Image, quality: int, device: str = "
 
 
 @torch.inference_mode()
-def decode(network: Callable[[int], nn.Module], data: bytes, qualities: list[int]) -> Image.Image:
+def decode(
+    network: Callable[[int], CompressionModel], data: bytes, qualities: list[int]
+) -> Image.Image:
     """The picture of a file; ``network`` gives that of a quality.
 
     Raises:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import bitstream
 from ..errors import ImageError, SketchFusionError
@@ -209,10 +209,11 @@ class Decoding:
 
         codec = self.networks.codec()
         start = time.perf_counter()
+        dials: dict[str, Any] = dict(self.dials)
         decoded = codec.decode(
             item.data,
             self.stage,
-            **dict(self.dials),
+            **dials,
             max_pixels=self.max_pixels,
             keep_going=self.keep_going,
             name=item.name,

@@ -127,8 +127,9 @@ class _Conversion:
     def _eight(self, colour: np.ndarray) -> np.ndarray:
         mode = _MODES[self.space]
         pixels = np.ascontiguousarray(colour[..., 0] if mode == "L" else colour)
-        size = colour.shape[1::-1]
-        return np.asarray(self.transform.apply(Image.frombytes(mode, size, pixels.tobytes())))
+        height, width = colour.shape[:2]
+        image = Image.frombytes(mode, (width, height), pixels.tobytes())
+        return np.asarray(self.transform.apply(image))
 
 
 @lru_cache(maxsize=8)

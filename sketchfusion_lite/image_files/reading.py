@@ -65,8 +65,8 @@ def read_file(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
             tell(name, "holds several pictures; the first is taken.")
         profile = stated_profile(picture, file, name)
         other = _OTHER_READERS.get(picture.format or "")
-        if other is not None and (samples := other(picture, file, head, name)) is not None:
-            return replace(samples, profile=profile, orientation=_orientation(picture))
+        if other is not None and (found := other(picture, file, head, name)) is not None:
+            return replace(found, profile=profile, orientation=_orientation(picture))
         file.seek(0)
         return read_pil(picture, name, check_size, profile)
 
@@ -98,8 +98,12 @@ def read_image(picture: Image.Image, name: str, check_size: CheckSize) -> Sample
         ImageError: as for :func:`read_file` and :func:`read_pil`; Pillow decoded it already, in a way that lost its
             meaning.
     """
-    unread = isinstance(picture, ImageFile.ImageFile) and picture.tile and picture.fp
-    if unread and not picture.tell():
+    if (
+        isinstance(picture, ImageFile.ImageFile)
+        and picture.tile
+        and picture.fp
+        and not picture.tell()
+    ):
         place = picture.fp.tell()
         try:
             picture.fp.seek(0)
@@ -267,10 +271,10 @@ def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, str, np.ndarra
         return samples.colour, "GRAY", samples.alpha
     if picture.mode == "CMYK":
         return np.asarray(picture), "CMYK", None
-    grey = picture.mode in ("1", "L", "LA")
+    plain = picture.mode in ("1", "L", "LA")
     pixels = np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
     alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
-    return pixels[..., : 1 if grey else 3], "GRAY" if grey else "RGB", alpha
+    return pixels[..., : 1 if plain else 3], "GRAY" if plain else "RGB", alpha
 
 
 def _deep_grey(picture: Image.Image, name: str) -> np.ndarray:

@@ -48,9 +48,10 @@ def stated_profile(picture: Image.Image, file: BinaryIO | None, name: str) -> by
     Raises:
         ImageError: colours of a kind that is not read.
     """
-    info = picture.info
-    reader = _READERS.get(picture.format or "") if file is not None else None
-    found, profile = reader(file, info, name) if reader else (False, None)
+    info: dict[Any, Any] = picture.info
+    found, profile = False, None
+    if file is not None and (reader := _READERS.get(picture.format or "")):
+        found, profile = reader(file, info, name)
     if found:
         return profile
     if icc := info.get("icc_profile"):
@@ -124,7 +125,7 @@ def _of_exif(picture: Image.Image, name: str) -> bytes | None:
 def _gamma_profile(gamma: float | None, chroma: Any, grey: bool, name: str) -> bytes | None:
     """gAMA and cHRM of a PNG."""
     usual = gamma is None or _SRGB_GAMMA[0] <= gamma <= _SRGB_GAMMA[1]
-    points = SRGB_POINTS
+    points: Any = SRGB_POINTS
     if chroma is not None and not grey:
         white, *colours = zip(chroma[::2], chroma[1::2], strict=True)
         points = (*colours, white)
@@ -172,7 +173,8 @@ def _avif(file: BinaryIO, info: dict[str, Any], name: str) -> _Statement:
         return True, info["icc_profile"]
     for kind, body in properties:
         if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 8:
-            return True, cicp_profile(*struct.unpack_from(">HH", body, 4), name)
+            primaries, transfer = struct.unpack_from(">HH", body, 4)
+            return True, cicp_profile(primaries, transfer, name)
     tell(
         name,
         "states its colours in its stream alone, where they are not read; they are taken as sRGB.",

@@ -15,6 +15,7 @@ import io
 import logging
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -66,12 +67,12 @@ def read_tiff(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
     from tifffile import TiffFile
 
     with TiffFile(file) as tiff:
-        page: TiffPage = tiff.pages[0]
+        page = tiff.pages.first
         refuse_previews(page, name)
         check_size(page.imagewidth, page.imagelength)
         by_pillow = refuse_kinds(page, name)
         _say_what_is_left(tiff, page, name)
-        meaning = {
+        meaning: dict[str, Any] = {
             "profile": _profile(page, name),
             "orientation": orientation_of(page.tags.valueof(274, 1)),
         }
@@ -95,6 +96,8 @@ def _unpacked(page: TiffPage, name: str) -> np.ndarray:
     for packed, index in file.read_segments(
         page.dataoffsets, page.databytecounts, length=parts, flat=True
     ):
+        if not isinstance(packed, bytes):
+            raise ValueError("a strip without content")
         _, _, (_, rows, width, channels) = page.decode(None, index)
         # the part's bytes as a grey picture of their own
         row = -(-width * channels * page.bitspersample // 8)
@@ -119,6 +122,7 @@ def _unpacked(page: TiffPage, name: str) -> np.ndarray:
         )
         with opened(io.BytesIO(wrapped + bytes(4)), wrapped[:8], name) as picture:
             data, (s, _, y, x, _), _ = page.decode(np.asarray(picture).tobytes(), index)
+        assert data is not None
         data = data[0, : page.imagelength - y, : page.imagewidth - x]
         stored[s, 0, y : y + data.shape[0], x : x + data.shape[1]] = data
     return stored
@@ -190,7 +194,7 @@ def _curves(table: np.ndarray, bits: int) -> list[Callable[[np.ndarray], np.ndar
     if len(rows) not in (1, 3) or bits > 16:
         raise ValueError("transfer function of another size")
     at = np.linspace(0, 1, 1 << bits)
-    return [lambda value, row=row: np.interp(value, at, row) for row in rows]
+    return [partial(np.interp, xp=at, fp=row) for row in rows]
 
 
 def _meaning(page: TiffPage, stored: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -215,7 +219,7 @@ def _meaning(page: TiffPage, stored: np.ndarray, name: str) -> tuple[np.ndarray,
         colour = _full_range(colour, bits, name)
         if photometric == MINISWHITE:
             colour = _white(colour) - colour
-    if alpha is not None and kinds[which] == 1:
+    if alpha is not None and which is not None and kinds[which] == 1:
         share = np.maximum(alpha[..., None].astype(np.float32) / _white(alpha), 1e-6)
         whole = np.minimum(colour / share, _white(colour))
         colour = (np.round(whole) if colour.dtype.kind == "u" else whole).astype(colour.dtype)

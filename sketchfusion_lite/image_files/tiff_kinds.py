@@ -28,7 +28,9 @@ _MAX_SUB_PAGES = 16  # looked at in search of a larger picture
 
 def refuse_previews(page: TiffPage, name: str) -> None:
     """Refuse files whose first page is not the photo."""
-    others = list(page.pages[:_MAX_SUB_PAGES]) if page.subifds else []
+    others: list[Any] = []
+    if page.subifds and page.pages is not None:
+        others = list(page.pages[:_MAX_SUB_PAGES])
     kinds = {int(each.photometric or 0) for each in (page, *others) if hasattr(each, "photometric")}
     if kinds & set(_RAW_PHOTOMETRICS) or _DNG_VERSION in page.tags:
         raise ImageError(

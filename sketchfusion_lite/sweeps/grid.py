@@ -126,9 +126,10 @@ def _check(content: Mapping[str, Any], name: str) -> None:
     text = Annotated[str, StringConstraints(min_length=1)]
     parameter = Annotated[str, StringConstraints(pattern=r"^[^\W\d]\w*$")]
     variant = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$")]
-    values, several = dict[parameter, JsonValue], Annotated[list[JsonValue], Field(min_length=1)]
+    values = dict[parameter, JsonValue]
+    several = Annotated[list[JsonValue], Field(min_length=1)]
     quote = "quote what YAML takes for something else than text"
-    keys = {  # the type, and what to give
+    keys: dict[str, tuple[Any, str]] = {  # the type, and what to give
         "notebook": (text | Path, "a path"),
         "out": (text | Path, "a path"),
         "fixed": (values | None, f"parameters, each with its value; {quote}"),

@@ -219,6 +219,7 @@ def _parameters(statements: Iterable[ast.stmt], path: Path) -> Iterator[tuple[st
                 f"{path}: the parameter `{ast.unparse(statement)}` has no value. Give it a default."
             )
         for name in _assigned(statement):
+            assert isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None
             try:
                 default = ast.literal_eval(statement.value)
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:

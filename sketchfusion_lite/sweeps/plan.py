@@ -137,7 +137,14 @@ def _checked(notebook: Notebook, name: str, value: Any, where: str) -> Any:
 
 
 # What an annotation may be made of; others, as of a class of the notebook's own, are left to the notebook to judge.
-_NAMES = {"bool": bool, "int": int, "float": float, "str": str, "list": list, "dict": dict}
+_NAMES: dict[str, Any] = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "str": str,
+    "list": list,
+    "dict": dict,
+}
 _NAMES |= {"Optional": Optional}
 
 

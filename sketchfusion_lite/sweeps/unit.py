@@ -96,20 +96,20 @@ def execute(unit: Unit) -> Row:
     except OSError as error:
         raise OutputError(f"{unit.folder}: cannot be written ({error.strerror}).") from error
     started, begun = datetime.now(UTC), time.perf_counter()
-    status, error, metrics = OK, "", {}
+    status, said, metrics = OK, "", {}
     try:
         _run_notebook(unit, results)
         metrics = _read_results(results)
     except _NoResult as reason:
-        status, error = FAILED, str(reason)
-        error = error if len(error) <= MAX_ERROR else f"{error[: MAX_ERROR - 4]} ..."
+        status, said = FAILED, str(reason)
+        said = said if len(said) <= MAX_ERROR else f"{said[: MAX_ERROR - 4]} ..."
     if (unit.folder / _UNDER_WAY).exists():
         os.replace(unit.folder / _UNDER_WAY, unit.folder / "notebook.ipynb")
     row = row_of(
         unit.run,
         metrics,
         status=status,
-        error=error,
+        error=said,
         seconds=round(time.perf_counter() - begun, 3),
         started=started.isoformat(timespec="seconds"),
         worker=f"{socket.gethostname()}:{os.getpid()}",

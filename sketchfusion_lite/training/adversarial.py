@@ -14,6 +14,8 @@ References
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +23,9 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from ..tiling import STRIDE
 from .objectives import window
+
+if TYPE_CHECKING:
+    from lpips import LPIPS
 
 
 def diff_augment(image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,7 +116,7 @@ class FeatureDiscriminator(nn.Module):
         features of :meth:`features` -> logits ``(B, N)`` of all patches of all stages.
     """
 
-    def __init__(self, lpips: nn.Module, levels: int | None = None) -> None:
+    def __init__(self, lpips: LPIPS, levels: int | None = None) -> None:
         super().__init__()
         levels = levels or {"alex": 4, "vgg": 3}[lpips.pnet_type]
         self._trunk = [lpips]  # in a list: not a part of this module, neither trained nor saved

@@ -26,7 +26,7 @@ class Average:
     """
 
     def __init__(self, weights: Mapping[str, nn.Parameter], decay: float) -> None:
-        self.decay, self.weights = decay, list(weights.values())
+        self.decay, self.weights = decay, list[Tensor](weights.values())
         self.means = [p.detach().clone() for p in self.weights]
         self.dials = Dials(pace=1.0).to(self.means[0].device)
 

@@ -12,18 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..blocks import channels_last
 from ..model import SketchFusionModel
 from ..perception import load_lpips
 from . import data
-from .adversarial import hinge_game
+from .adversarial import FeatureDiscriminator, PatchDiscriminator, hinge_game
 from .graphed import Dials
 from .muon import build_optimizers
-from .objectives import PerceptualLoss, draw_quality, random_windows
+from .objectives import PerceptualLoss, RateController, draw_quality, random_windows
 from .recipe import PictureRecipe, Recipe
 
 VALIDATION_SIZE = (512, 768)  # held-out photos of natural size are cut to this
@@ -41,7 +42,7 @@ class Variant(NamedTuple):
     rounded: bool = False  # codec: on real rounding
     flow: bool = False  # refiner: plain flow matching
     realism: int = 0  # refiner: which end of the dial learns
-    count: int = 0  # refiner: of this many sampling steps ...
+    steps: int = 0  # refiner: of this many sampling steps ...
     last: int = 0  # ... the one that learns
 
 
@@ -65,7 +66,10 @@ class Task(nn.Module):
     held_at_last: tuple[str, ...] = ()
     gain_lr = 0.0
     last_phase = 0.0
+    recipe: Recipe
     networks: dict[str, nn.Module]
+    discriminator: PatchDiscriminator | FeatureDiscriminator | None
+    rate: RateController | None
     sampler: data.CropSampler
     held: list[data.Photo]
 
@@ -129,9 +133,11 @@ class PictureTask(Task):
         lpips, lpips_vgg: losses; the second is None where the recipe gives it no weight.
     """
 
+    recipe: PictureRecipe
+
     def __init__(self, recipe: PictureRecipe, rank: int = 0) -> None:
         super().__init__(recipe)
-        self.model = self.codec_networks().to(memory_format=torch.channels_last)
+        self.model = channels_last(self.codec_networks())
         self.lpips = PerceptualLoss(load_lpips("alex"), recipe.lpips_zoom)
         self.lpips_vgg = PerceptualLoss(load_lpips("vgg")) if recipe.lpips_vgg_weight else None
 
@@ -147,7 +153,7 @@ class PictureTask(Task):
         """The networks of the codec."""
         raise NotImplementedError
 
-    def compiled(self, module: nn.Module) -> nn.Module:
+    def compiled(self, module: nn.Module) -> Callable[..., Any]:
         """The module as the recipe wants it called."""
         return torch.compile(module, dynamic=False) if self.recipe.compile else module
 
@@ -180,6 +186,7 @@ class PictureTask(Task):
         alex = self.lpips(picture if r.lpips_weight else picture.detach(), reference).mean()
         total = r.lpips_weight * alex
         if vgg:
+            assert self.lpips_vgg is not None  # see vgg_is_due
             some = max(1, round(len(picture) * r.vgg_share))
             views = random_windows(picture[:some], reference[:some])
             total = total + r.lpips_vgg_weight * r.vgg_every * self.lpips_vgg(*views).mean()
@@ -187,6 +194,7 @@ class PictureTask(Task):
 
     def game(self, real: tuple[Tensor, ...], fake: tuple[Tensor, ...]) -> Losses:
         """Both players' losses, the generator's with the weight that the dial says; see :func:`.hinge_game`."""
+        assert self.discriminator is not None  # of tasks that have an adversary
         generator, discriminator = hinge_game(self.discriminator, real, fake)
         loss = self.dials.adversarial * generator + discriminator
         return loss, {"generator": generator, "discriminator": discriminator}

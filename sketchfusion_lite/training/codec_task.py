@@ -48,6 +48,10 @@ class CodecTask(PictureTask):
     gain_vectors = ("model.gain",)
     held_at_last = ("model.encoder", "model.gain", "model.entropy.analysis")
 
+    recipe: CodecRecipe
+    discriminator: PatchDiscriminator | None
+    rate: RateController
+
     def __init__(self, recipe: CodecRecipe, rank: int = 0) -> None:
         super().__init__(recipe, rank)
         self.networks = {"model": self.model}
@@ -112,7 +116,8 @@ class CodecTask(PictureTask):
         return self.mean_of_held(functools.partial(self._coded, codec))
 
     def _coded(self, codec: SketchFusionCodec, pixels: Tensor) -> dict[str, float]:
-        image, found = pixels[:, :3], {}
+        image = pixels[:, :3]
+        found: dict[str, float] = {}
         for quality in VALIDATION_QUALITIES:
             encoded = codec.encode(image.cpu(), quality=quality)
             preview = load_image(codec.decode(encoded.data, "preview").image).to(image.device)

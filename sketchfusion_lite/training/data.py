@@ -149,6 +149,9 @@ class CropSampler(nn.Module):
         shrunk: fraction of every batch that is taken one and a half times larger and shrunk.
     """
 
+    flat: Tensor
+    table: Tensor
+
     def __init__(self, photos: Sequence[Photo], seed: int, shrunk: float = 0.0) -> None:
         super().__init__()
         self.seed, self.shrunk = seed, shrunk
@@ -184,6 +187,7 @@ class CropSampler(nn.Module):
         """``(count, 4, side, side)`` in [0, 1]."""
         odds, device = self._odds_of(side), self.flat.device
         which, down, right, flip = uniform(seed, step, 4, count, device).unsqueeze(2)  # (count, 1)
+        assert odds is not None  # some photo holds a crop: photos_of sees to it
         chosen = torch.searchsorted(odds, which.flatten() * odds[-1], right=True)
         chosen = chosen.clamp(max=len(self.sizes) - 1)
         offset, height, width = self.table.index_select(0, chosen).unsqueeze(2).unbind(1)

@@ -20,8 +20,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from ..blocks import bias_of
 from ..errors import RecipeError
 from ..preview import PreviewDecoder
 from ..refiner import ConditionedBlocks, RefinerUNet
@@ -39,23 +40,24 @@ def graft(unet: RefinerUNet, decoder: PreviewDecoder) -> None:
         RecipeError: the refiner is smaller somewhere, or its blocks have another activation.
     """
     end = unet.faithful
-    levels = (decoder.stride16[0], decoder.stride8[0], decoder.stride4)
-    ways_up = (unet.middle, end.up8, end.up4)
-    acts = (type(blocks[0].act).__name__ for blocks in (end.up4.blocks, decoder.stride4))
-    _require("activation", *acts, equal=True)
+    old: Any = decoder  # as the next two: torch does not say what a Sequential holds
+    levels: list[Any] = [old.stride16[0], old.stride8[0], old.stride4]
+    ways_up: list[Any] = [unet.middle, end.up8, end.up4]
+    ours, theirs = (type(blocks[0].act).__name__ for blocks in (ways_up[2].blocks, levels[2]))
+    _require("activation", ours, theirs, equal=True)
     _require("quality levels", len(unet.quality_bias), len(decoder.quality_bias), equal=True)
     for stride, source, target in zip((16, 8, 4), levels, ways_up, strict=True):
-        widths = (blocks[0].expand.out_channels for blocks in (target.blocks, source))
-        _require(f"channels at stride {stride}", *widths)
+        ours, theirs = (blocks[0].expand.out_channels for blocks in (target.blocks, source))
+        _require(f"channels at stride {stride}", ours, theirs)
         _require(f"blocks at stride {stride}", len(target.blocks), len(source))
     w16, w8, w4 = (source[0].expand.out_channels for source in levels)
     _copy(unet.latent, decoder.stem)
     unet.quality_bias[:, :w16] = decoder.quality_bias
-    for source, target in zip(levels, ways_up, strict=True):
-        _copy_blocks(target, source)
-    _copy(end.back8[0], decoder.stride16[1][0])
-    _copy(end.back4[0], decoder.stride8[1][0])
-    _copy(end.to_pixels, decoder.to_pixels[0])
+    for source, target, width in zip(levels, ways_up, (w16, w8, w4), strict=True):
+        _copy_blocks(target, source, width)
+    _copy(end.back8[0], old.stride16[1][0])
+    _copy(end.back4[0], old.stride8[1][0])
+    _copy(end.to_pixels, old.to_pixels[0])
     # Nothing else may flow into the leading channels yet: the way down meets the way up at three places.
     _silence(unet.to16[1], w16)
     for entry, blocks, width in ((unet.to8[1], unet.down8, w8), (unet.stem, unet.down4, w4)):
@@ -75,23 +77,25 @@ def _require(what: str, ours: Any, theirs: Any, equal: bool = False) -> None:
         )
 
 
-def _copy_blocks(target: ConditionedBlocks, source: nn.Sequential) -> None:
+def _copy_blocks(target: ConditionedBlocks, source: nn.Sequential, width: int) -> None:
     """Leading blocks, leading channels; further blocks leave the leading channels alone."""
     for block, old in zip(target.blocks, source, strict=False):
         for name in ("reduce", "spatial", "expand"):
             _copy(getattr(block, name), getattr(old, name))
     for block in target.blocks[len(source) :]:
-        _silence(block.expand, source[0].expand.out_channels)
+        _silence(block.expand, width)
 
 
-def _copy(target: nn.Conv2d, source: nn.Conv2d) -> None:
+def _copy(target: nn.Module, source: nn.Module) -> None:
     """The leading outputs of ``target`` become those of ``source``, of its leading inputs only."""
+    assert isinstance(target, nn.Conv2d) and isinstance(source, nn.Conv2d)
     out_channels, in_channels = source.weight.shape[:2]
     _silence(target, out_channels)
     target.weight[:out_channels, :in_channels] = source.weight
-    target.bias[:out_channels] = source.bias
+    bias_of(target)[:out_channels] = bias_of(source)
 
 
-def _silence(conv: nn.Conv2d, outputs: int) -> None:
+def _silence(conv: nn.Module | Tensor, outputs: int) -> None:
+    assert isinstance(conv, nn.Conv2d)
     conv.weight[:outputs] = 0
-    conv.bias[:outputs] = 0
+    bias_of(conv)[:outputs] = 0

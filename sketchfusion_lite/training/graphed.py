@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -34,6 +35,10 @@ class Dials(nn.Module):
         super().__init__()
         for name, value in numbers.items():
             self.register_buffer(name, torch.tensor(value), persistent=False)
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> torch.Tensor: ...
 
     def turn(self, **numbers: float) -> None:
         """Set new values, by name."""

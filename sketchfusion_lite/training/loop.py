@@ -36,10 +36,10 @@ from .graphed import Capture, Step, cuda_graph
 from .logs import Log
 from .muon import fused_adam
 from .preview_task import PreviewTask
-from .recipe import Recipe
+from .recipe import AdversarialRecipe, Recipe
 from .refiner_task import RefinerTask
 
-TASKS: dict[str, type[Task]] = {
+TASKS: dict[str, Callable[..., Task]] = {
     "cues": CuesTask,
     "codec": CodecTask,
     "preview": PreviewTask,
@@ -90,6 +90,7 @@ class TrainingRun:
         self.task = TASKS[recipe.task](recipe, rank=self.accelerator.process_index).to(device)
         self.optimizers = self.task.optimizers()
         if self.task.discriminator is not None:
+            assert isinstance(recipe, AdversarialRecipe)
             parameters = self.task.discriminator.parameters()
             self.optimizers.append(fused_adam(parameters, recipe.adversarial_lr, (0.5, 0.95)))
         for group in (o.param_groups[0] for o in self.optimizers):
@@ -247,6 +248,7 @@ class TrainingRun:
 
     def stateful(self) -> dict[str, nn.Module]:
         """Everything a checkpoint must hold, by name."""
+        others: dict[str, nn.Module | None]
         others = {"rate": self.task.rate, "adversary": self.task.discriminator}
         return self.task.networks | {name: m for name, m in others.items() if m is not None}
 

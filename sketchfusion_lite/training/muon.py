@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Any = None) -> Any:
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             # Weights of one shape go through Newton-Schulz together.
@@ -63,7 +64,7 @@ class Muon(torch.optim.Optimizer):
                     by_shape[(p.shape[0], p[0].numel())].append(p)
             for shape, params in by_shape.items():
                 grads, moving = (
-                    [p.grad for p in params],
+                    [p.grad for p in params if p.grad is not None],  # all: chosen above
                     [self.state[p]["momentum"] for p in params],
                 )
                 torch._foreach_lerp_(moving, grads, 1 - momentum)

@@ -156,6 +156,10 @@ class RateController(nn.Module):
         gain: change of log lambda per crop and unit of error of the rate's logarithm.
     """
 
+    log_targets: Tensor
+    log_scale: Tensor
+    log_tilt: Tensor
+
     def __init__(
         self, targets: list[float], scale: float = 1.2, tilt: float = 1.0, gain: float = 0.004
     ) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..blocks import channels_last
 from ..images import crop
 from ..model import ModelConfig
 from ..preview import PreviewDecoder
@@ -32,18 +33,22 @@ class PreviewTask(ReceiverTask):
 
     adamw_only = ("preview.to_pixels",)
 
+    recipe: PreviewRecipe
+
     def __init__(self, recipe: PreviewRecipe, rank: int = 0) -> None:
         super().__init__(recipe, rank)
         small = ModelConfig()
         sizes = {"decoder_widths": small.decoder_widths, "decoder_depths": small.decoder_depths}
         self.config = replace(self.model.config, **sizes | recipe.model)
-        self.preview = PreviewDecoder(
-            self.config.latent_channels,
-            self.config.levels,
-            tuple(self.config.decoder_widths),
-            tuple(self.config.decoder_depths),
-            self.config.activation,
-        ).to(memory_format=torch.channels_last)
+        self.preview = channels_last(
+            PreviewDecoder(
+                self.config.latent_channels,
+                self.config.levels,
+                self.config.decoder_widths,
+                self.config.decoder_depths,
+                self.config.activation,
+            )
+        )
         self.networks = {"preview": self.preview}
         self.forward_preview = self.compiled(self.preview)
 

@@ -26,6 +26,8 @@ VALIDATION_QUALITY = 2.0
 class ReceiverTask(PictureTask):
     """Base of :class:`.PreviewTask` and :class:`.RefinerTask`; ``model`` is the frozen codec, ``codec_id`` its id."""
 
+    recipe: PreviewRecipe | RefinerRecipe
+
     def __init__(self, recipe: PreviewRecipe | RefinerRecipe, rank: int = 0) -> None:
         super().__init__(recipe, rank)
         self.dists = load_dists()
@@ -61,7 +63,8 @@ class ReceiverTask(PictureTask):
 
     def measure(self, pixels: Tensor) -> dict[str, float]:
         """PSNR, LPIPS and DISTS of :meth:`pictures`."""
-        photo, found = pixels[:, :3], {}
+        photo = pixels[:, :3]
+        found: dict[str, float] = {}
         padded, size = pad_to_multiple(photo, STRIDE)
         quality = torch.full((1,), VALIDATION_QUALITY, device=photo.device)
         decoded = self.model(padded, self.boundaries(padded), quality)

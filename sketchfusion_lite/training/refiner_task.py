@@ -18,10 +18,12 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..blocks import channels_last
 from ..conditioning import DEFAULT_STEPS, RefinementCondition
 from ..errors import RecipeError
 from ..perception import load_lpips
@@ -45,13 +47,16 @@ class RefinerTask(ReceiverTask):
 
     adamw_only = ("unet.stem", "unet.skip", "unet.faithful.to_pixels", "unet.realistic.to_pixels")
 
+    recipe: RefinerRecipe
+    discriminator: FeatureDiscriminator | None
+
     def __init__(self, recipe: RefinerRecipe, rank: int = 0) -> None:
         super().__init__(recipe, rank)
         codec = self.model.config
-        known = {"latent_channels": codec.latent_channels, "levels": codec.levels}
+        known: dict[str, Any] = {"latent_channels": codec.latent_channels, "levels": codec.levels}
         known |= {"codec_id": self.codec_id, "activation": codec.activation}
         config = RefinerConfig.from_dict(RefinerConfig().to_dict() | known | recipe.model, "recipe")
-        self.unet = RefinerUNet(config).to(memory_format=torch.channels_last)
+        self.unet = channels_last(RefinerUNet(config))
         self.networks = {"unet": self.unet}
         if recipe.start_from:
             load_start(self._start(), self.networks)
@@ -95,7 +100,7 @@ class RefinerTask(ReceiverTask):
             vgg=self.vgg_is_due(step // 2),
             adversary=bool(realism) and r.adversary_joins(progress),
             realism=realism,
-            count=count,
+            steps=count,
             last=drawn.randrange(count),
         )
 
@@ -115,7 +120,7 @@ class RefinerTask(ReceiverTask):
         return 100 * loss, {"loss": loss, "mse": loss * 127.5**2, "before": before * 127.5**2}
 
     def _few_steps(self, target: Tensor, told: tuple[Tensor, ...], variant: Variant) -> Losses:
-        r, count, realism = self.recipe, variant.count, variant.realism
+        r, count, realism = self.recipe, variant.steps, variant.realism
 
         def predicted(sample: Tensor, k: int) -> Tensor:
             t = torch.full((len(target),), 1 - k / count, device=target.device)
@@ -139,6 +144,7 @@ class RefinerTask(ReceiverTask):
 
     def _judge(self, picture: Tensor, reference: Tensor, adversary: bool) -> Losses:
         """What frozen features say of realism: strength of texture, and the discriminator once it has joined."""
+        assert self.discriminator is not None
         if self.recipe.judge == "alex":
             ours, theirs = shifted(picture, reference)  # as LPIPS sees them
         else:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import queue
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ def spread(
     per_thread: int = 2,
     resources: Mapping[str, float] | None = None,
     patience: float = 300.0,
-) -> Iterator[Finished]:
+) -> Generator[Finished, None, None]:
     """Do ``work(task)`` for all tasks on the workers; yields each as it ends, in any order.
 
     Closing the iterator, or an exception in the loop over it, cancels what has not begun.
@@ -77,7 +77,8 @@ def spread(
     """
     if resources:
         _check_resources(client, resources)
-    waiting, given = iter(tasks), {}
+    waiting = iter(tasks)
+    given: dict[Any, tuple[Future, Any]] = {}  # by the future's key
     seen = time.monotonic()  # a worker
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
 

@@ -59,4 +59,5 @@ class Latest(Generic[T]):
                 if self._closed:
                     return
                 item, self._item, self._busy = self._item, None, True
+            assert item is not None  # what was waited for
             self._work(item)

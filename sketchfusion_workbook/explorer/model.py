@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from time import perf_counter
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
@@ -94,7 +95,7 @@ class ExplorerModel:
         """The last one that was published."""
         return self._shown
 
-    def update(self, **changes: object) -> None:
+    def update(self, **changes: Any) -> None:
         """Change settings by name; returns at once.
 
         Raises:
@@ -210,7 +211,7 @@ class ExplorerModel:
             and (last.effort == settings.effort or settings.effort > 0)
         )
         if same:
-            encoded, decoded = last.encoded, last.decoded
+            _, encoded, decoded = last.made
         else:
             encoded = self._encode(opened, budget)
             decoded = self.codec.decode(encoded.data, "preview")
@@ -263,6 +264,7 @@ class ExplorerModel:
             snapshot = self._refine(snapshot)
         if snapshot.peer is None:
             snapshot = self._publish(replace(snapshot, activity="making AVIF", progress=(0, 0)))
+            assert self._opened is not None  # its preview is made
             with suppress(BudgetTooSmall):  # no AVIF of this photo fits; the view says so
                 snapshot = replace(snapshot, peer=self._opened.peers.at_most(snapshot.budget))
             snapshot = self._publish(snapshot)
@@ -271,19 +273,19 @@ class ExplorerModel:
     def _search(self, snapshot: Snapshot) -> Snapshot:
         """Search a better latent within the same budget; says how long it will take."""
         effort, began = snapshot.settings.effort, 0.0
+        photo = snapshot.made[0]
 
         def on_progress(done: int, total: int, numbers: dict[str, float]) -> None:
             activity = f"effort {effort}: step {done} of {total}, {numbers['seconds']:.0f} s left"
             nonlocal began
             if done:
-                self._searching = (perf_counter() - began) / done / snapshot.photo.pixels
+                self._searching = (perf_counter() - began) / done / photo.pixels
             else:  # the encoder's pass, and perhaps the loading of networks, are over
                 began = perf_counter()
             self._publish(replace(snapshot, activity=activity, progress=(done, total)))
 
-        photo = snapshot.photo.image
         encoded = self.codec.encode(
-            photo, max_bytes=snapshot.budget, effort=effort, on_progress=on_progress
+            photo.image, max_bytes=snapshot.budget, effort=effort, on_progress=on_progress
         )
         decoded = self.codec.decode(encoded.data, "preview")
         return self._publish(
@@ -308,28 +310,32 @@ class ExplorerModel:
     def _refine(self, snapshot: Snapshot) -> Snapshot:
         """Refine, and show every step."""
         settings, began = snapshot.settings, perf_counter()
+        photo, encoded, _ = snapshot.made
 
         def on_step(done: int, picture: Tensor) -> None:
             if done == 1:
-                self._decoding = (perf_counter() - began) / snapshot.photo.pixels
+                self._decoding = (perf_counter() - began) / photo.pixels
             progress = (done, settings.steps)
             self._publish(
                 replace(snapshot, refined=to_pil(picture), steps_done=done, progress=progress)
             )
 
         refined = self.codec.decode(
-            snapshot.encoded.data,
+            encoded.data,
             "refined",
             steps=settings.steps,
             realism=settings.realism,
             on_step=on_step,
-        ).refined
-        self._refined = (snapshot.encoded.data, settings.steps, settings.realism), refined
+        ).image
+        self._refined = (encoded.data, settings.steps, settings.realism), refined
         return self._publish(replace(snapshot, refined=refined, steps_done=settings.steps))
 
     def _measure(self, snapshot: Snapshot) -> Snapshot:
         """Add the metrics one by one."""
-        pictures = {"preview": snapshot.decoded.preview, "refined": snapshot.refined}
+        photo, _, decoded = snapshot.made
+        pictures = {"preview": decoded.image}
+        if snapshot.refined is not None:
+            pictures["refined"] = snapshot.refined
         if snapshot.peer is not None:
             pictures["AVIF"] = snapshot.peer.image
         for metric in self.metrics:
@@ -339,7 +345,7 @@ class ExplorerModel:
                 if getattr(known, metric) == getattr(known, metric):  # not nan: measured before
                     continue
                 self._check(snapshot)
-                found = getattr(measure(snapshot.photo.image, picture, (metric,)), metric)
+                found = getattr(measure(photo.image, picture, (metric,)), metric)
                 scores[name] = replace(known, **{metric: found})
             snapshot = self._publish(
                 replace(snapshot, scores=scores, activity="measuring", progress=(0, 0))

@@ -14,7 +14,6 @@ from PIL import Image
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.evaluation.metrics import Metrics
 from sketchfusion_lite.links import link
-from sketchfusion_lite.samples import Photo
 
 from .state import Snapshot
 
@@ -60,17 +59,17 @@ def halves(
         stage: ``"sketch"``, ``"preview"`` or ``"refined"``.
         against: ``"preview"``, ``"photo"`` or ``"peer"``.
     """
-    photo: Photo = snapshot.photo
+    photo, _, decoded = snapshot.made
     right, label = snapshot.stage(stage), stage
     if right is None:
-        right, label = snapshot.decoded.preview, "preview, refined picture to come"
+        right, label = decoded.image, "preview, refined picture to come"
     elif stage == "refined":
         done, wanted = snapshot.steps_done, snapshot.settings.steps
         steps = f"{wanted}" if done == wanted else f"{done} of {wanted}"
         noun = "step" if wanted == 1 else "steps"
         label = f"refined, {steps} {noun}, realism {snapshot.settings.realism:g}"
     if against == "preview" and stage != "preview":  # beside itself it would say nothing
-        return snapshot.decoded.preview, right, ("preview", label)
+        return decoded.image, right, ("preview", label)
     if against == "peer" and snapshot.peer is not None:
         return snapshot.peer.image, right, (snapshot.peer.label, label)
     return photo.image, right, (f"photo: {photo.name}", label)
@@ -80,7 +79,7 @@ def describe(snapshot: Snapshot) -> str:
     """One line: file, rate, quality, what is being worked on."""
     parts = []
     if snapshot.encoded is not None:
-        photo, encoded = snapshot.photo, snapshot.encoded
+        photo, encoded, _ = snapshot.made
         parts = [
             f"{photo.name}, {photo.image.width} x {photo.image.height}",
             f"{len(encoded.data):,} of {snapshot.budget:,} bytes",
@@ -96,11 +95,12 @@ def describe(snapshot: Snapshot) -> str:
 
 def summary(snapshot: Snapshot) -> str:
     """The size of the file in large figures, as HTML."""
-    size = len(snapshot.encoded.data)
+    photo, encoded, _ = snapshot.made
+    size = len(encoded.data)
     return (
         f'<p class="skf-figure"><b>{size:,}</b> bytes</p>'
-        f'<p class="skf-note">{snapshot.encoded.bpp:.4f} bits per pixel, '
-        f"{3 * snapshot.photo.pixels / size:,.0f} times compressed</p>"
+        f'<p class="skf-note">{encoded.bpp:.4f} bits per pixel, '
+        f"{3 * photo.pixels / size:,.0f} times compressed</p>"
     )
 
 
@@ -136,14 +136,14 @@ def refiner_note(snapshot: Snapshot) -> str:
     """How far the refiner went from the preview: a small number says why the two look alike."""
     if snapshot.refined is None:
         return "The refined picture is to come."
-    pictures = (snapshot.refined, snapshot.decoded.preview)
+    pictures = (snapshot.refined, snapshot.made[2].image)
     levels = np.abs(np.subtract(*(np.asarray(p, np.float32) for p in pictures))).mean()
     return f"It changed the preview by {levels:.1f} of 255 levels (mean)."
 
 
 def section_table(snapshot: Snapshot) -> str:
     """Every byte of the file by its use, as an HTML table with bars."""
-    sections = snapshot.decoded.info.section_bytes
+    sections = snapshot.made[2].info.section_bytes
     total = sum(sections.values())
     rows = "".join(
         f'<tr><th scope="row">{_WORDS[name]}</th><td>{size:,} B</td><td>{size / total:.0%}</td>'
@@ -155,7 +155,8 @@ def section_table(snapshot: Snapshot) -> str:
 
 def score_table(snapshot: Snapshot) -> str:
     """Metrics of both stages and of the other codec, the best of each column in bold, as an HTML table."""
-    sizes = {name: len(snapshot.encoded.data) for name in ("preview", "refined")}
+    _, encoded, _ = snapshot.made
+    sizes = {name: len(encoded.data) for name in ("preview", "refined")}
     if snapshot.peer is not None:
         sizes["AVIF"] = len(snapshot.peer.data)
     scores = {name: snapshot.scores.get(name, Metrics()).as_dict() for name in sizes}
@@ -187,16 +188,17 @@ def _score(scores: Mapping[str, Mapping[str, float]], name: str, metric: str) ->
 
 def file_name(snapshot: Snapshot) -> str:
     """``coffee-1350.skf``: the photo and the budget."""
-    return f"{snapshot.photo.name}-{snapshot.budget}.skf"
+    return f"{snapshot.made[0].name}-{snapshot.budget}.skf"
 
 
 def save_link(snapshot: Snapshot) -> str:
     """A link by which the browser saves the file; it carries the bytes, so it works without the server, too."""
-    data = base64.b64encode(snapshot.encoded.data).decode("ascii")
+    file = snapshot.made[1].data
+    data = base64.b64encode(file).decode("ascii")
     name = escape(file_name(snapshot))
     return (
         f'<a class="skf-save" download="{name}" href="data:application/octet-stream;base64,{data}">'
-        f"Download {name} ({len(snapshot.encoded.data):,} bytes)</a>"
+        f"Download {name} ({len(file):,} bytes)</a>"
     )
 
 
@@ -207,7 +209,7 @@ def share_field(snapshot: Snapshot, page: str = "") -> str:
         page: address of a page that decodes links; empty: the field holds what follows it.
     """
     try:
-        text = escape(link(snapshot.encoded.data, page))
+        text = escape(link(snapshot.made[1].data, page))
     except ArgumentError:
         return '<p class="skf-note">Too long for a link.</p>'
     return (

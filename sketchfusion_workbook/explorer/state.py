@@ -108,6 +108,12 @@ class Snapshot:
         """Whether a search that was asked for is not over yet."""
         return bool(self.activity) and self.effort != self.settings.effort
 
+    @property
+    def made(self) -> tuple[Photo, Encoded, Decoded]:
+        """Photo, file and first picture, which come together; to be asked for only once they are there."""
+        assert self.photo is not None and self.encoded is not None and self.decoded is not None
+        return self.photo, self.encoded, self.decoded
+
     def stage(self, name: str) -> Image.Image | None:
         """The picture of stage ``"sketch"``, ``"preview"`` or ``"refined"``, None if it is not there yet."""
         if name == "refined" or self.decoded is None:

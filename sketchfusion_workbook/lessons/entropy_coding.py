@@ -90,9 +90,9 @@ def reversed_sums(nets: nn.Module) -> nn.Module:
     for layer in nets.modules():
         if isinstance(layer, nn.Conv2d | IntegerConv):
             layer.weight.data = layer.weight.data.flip(1)
-            layer.forward = lambda x, forward=layer.forward: forward(x.flip(1))
-        if isinstance(layer, IntegerConv):
-            layer.points = lambda x, points=layer.points: points(x.flip(0))
+            for name, axis in {"forward": 1, "points": 0}.items():
+                if plain := getattr(layer, name, None):
+                    setattr(layer, name, lambda x, f=plain, axis=axis: f(x.flip(axis)))
     return nets
 
 
@@ -147,7 +147,7 @@ def misread(
         Boolean, of the shape of ``y_hat``.
     """
     coder = SketchCoder(entropy, strict=False)  # it would stop at what is to be counted
-    found = coder.decode(payload, quality_index, *y_hat.shape[-2:], ())
+    found = coder.decode(payload, quality_index, y_hat.shape[2], y_hat.shape[3], ())
     return found != y_hat
 
 
@@ -193,7 +193,7 @@ def measure_prefixes(
     measured: dict[bytes, dict[str, float]] = {}
     points = []
     for length in prefix_lengths(data) if lengths is None else lengths:
-        preview = codec.decode(data[:length], "preview").preview
+        preview = codec.decode(data[:length], "preview").image
         key = preview.tobytes()
         if key not in measured:
             scores = measure(original, preview, only=only).as_dict()

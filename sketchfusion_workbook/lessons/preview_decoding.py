@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from sketchfusion_lite.blocks import BottleneckBlock
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.preview import PreviewDecoder
 
@@ -36,7 +37,9 @@ def muted(network: nn.Module, names: Iterable[str]) -> nn.Module:
     """
     changed = copy.deepcopy(network)
     for name in names:
-        nn.init.zeros_(changed.get_submodule(name).expand.weight)
+        block = changed.get_submodule(name)
+        assert isinstance(block, BottleneckBlock)
+        nn.init.zeros_(block.expand.weight)
     return changed
 
 

@@ -6,6 +6,7 @@ Manners as in :mod:`.figures`: titles that state the finding, alt text, meaning 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -98,7 +99,7 @@ def rank_chart(
     return figure
 
 
-def _verdict(row: object) -> str:
+def _verdict(row: Any) -> str:
     if not row.separated:
         return "not separated"
     return "better" if row.better else "worse"

@@ -6,7 +6,8 @@ rests on colour alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -57,7 +58,12 @@ def lines(
         axes.plot(x, y, label=name, marker=_MARKERS[index % 6] if markers else None, **style)
     for name, height in (marks or {}).items():
         axes.axhline(height, color="0.35", linestyle=(0, (1, 2)), linewidth=1.4)
-        note = {"xytext": (3, 2), "textcoords": "offset points", "fontsize": 8, "color": "0.25"}
+        note: dict[str, Any] = {
+            "xytext": (3, 2),
+            "textcoords": "offset points",
+            "fontsize": 8,
+            "color": "0.25",
+        }
         axes.annotate(name, (0, height), xycoords=("axes fraction", "data"), **note)
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
@@ -91,7 +97,7 @@ def plane(points: Mapping[str, tuple[float, float]], labels: tuple[str, str], ti
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in places]
     for name, place, point in zip(points, places, points.values(), strict=True):
         left, low = _free_spot(place, 5.4 * len(name), 11.0, taken)
-        note = {"xytext": (left, low), "textcoords": "offset points", "fontsize": 9}
+        note: dict[str, Any] = {"xytext": (left, low), "textcoords": "offset points", "fontsize": 9}
         line = {"arrowstyle": "-", "color": "0.6", "lw": 0.7, "shrinkA": 0, "shrinkB": 5}
         axes.annotate(name, point, ha="left", va="bottom", arrowprops=line, **note)
     axes.set_xlabel(labels[0])
@@ -147,8 +153,9 @@ def dial(
     axes.plot([p[x] for _, p in points], [p[y] for _, p in points], color=PALETTE[0], marker="o")
     for setting, p in points:
         axes.annotate(f"{setting:g}", (p[x], p[y]), xytext=(5, 5), textcoords="offset points")
+    limits: list[Callable[..., Any]] = [axes.set_xlim, axes.set_ylim]
     for (low, high), span, limit in zip(
-        (axes.get_xlim(), axes.get_ylim()), spans, (axes.set_xlim, axes.set_ylim), strict=True
+        (axes.get_xlim(), axes.get_ylim()), spans, limits, strict=True
     ):
         more = max(0.0, span - (high - low)) / 2
         limit(low - more, high + more)

@@ -13,7 +13,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -100,6 +100,7 @@ def render(figure: Figure, kind: str = "jpeg") -> NotebookImage:
     if kind not in ("jpeg", "png"):
         raise ArgumentError(f"kind={kind!r}: choose 'jpeg' (photos) or 'png' (charts).")
     buffer = io.BytesIO()
+    options: dict[str, Any]
     options = {"pil_kwargs": {"quality": 85, "optimize": True}} if kind == "jpeg" else {}
     figure.savefig(buffer, format=kind, dpi=DPI, **options)
     data = buffer.getvalue() if kind == "jpeg" else _fewer_colours(buffer)

@@ -105,7 +105,12 @@ def curves(
         _point_to_better(axes, name)
         sns.despine(ax=axes)
     handles, names = grid[0].get_legend_handles_labels()
-    place = {"loc": "outside lower center", "ncols": 4, "frameon": False, "fontsize": "small"}
+    place: dict[str, Any] = {
+        "loc": "outside lower center",
+        "ncols": 4,
+        "frameon": False,
+        "fontsize": "small",
+    }
     note = "measured here at equal bytes, other codecs at the largest size that fits"
     note += "; open markers: published by others" if published else ""
     figure.legend(handles, names, title=note, title_fontsize="small", **place)
@@ -135,8 +140,11 @@ def plane(
     """
     rows = list(rows)
     chosen = check_choice(rows, (x, y), codecs)
-    at = {c: [_at(mean_points(rows, c, name), rate) for name in (x, y)] for c in chosen}
-    at = {codec: pair for codec, pair in at.items() if None not in pair}
+    at: dict[str, tuple[float, float]] = {}
+    for codec in chosen:
+        here, up = (_at(mean_points(rows, codec, name), rate) for name in (x, y))
+        if here is not None and up is not None:
+            at[codec] = here, up
     if not at:
         raise ArgumentError(f"at {rate:g} bpp no codec has a mean over all photos.")
     best = [_best(name, {c: pair[i] for c, pair in at.items()}) for i, name in enumerate((x, y))]
@@ -246,13 +254,14 @@ def _lead(points: Mapping[str, Points], metric: str, rate: float, ours: str) -> 
     if not all(groups):
         return "", f"{SHORT[metric]} is not compared"
     own, theirs = (_best(metric, group) for group in groups)
-    if metric not in UP and not at[theirs]:
+    mine, other = groups[0][own], groups[1][theirs]
+    if metric not in UP and not other:
         return "", f"{SHORT[metric]} of {plain_label(theirs)} is 0"
     who, whom = plain_label(own).removeprefix("ours, "), plain_label(theirs)
     if metric in UP:
         unit = _UNIT.get(metric, "")
-        return who, f"{at[own] - at[theirs]:+.2g}{unit} {SHORT[metric]} against {whom}"
-    return who, f"{at[own] / at[theirs]:.2f} x the {SHORT[metric]} of {whom}"
+        return who, f"{mine - other:+.2g}{unit} {SHORT[metric]} against {whom}"
+    return who, f"{mine / other:.2f} x the {SHORT[metric]} of {whom}"
 
 
 def _curves_alt(points: Mapping[str, Mapping[str, Points]], published: list) -> str:
@@ -278,7 +287,11 @@ def _draw_published(axes: Axes, published: list[Mapping[str, Any]], metric: str)
         inside = sorted((x, y) for x, y in own if low <= x <= high and bottom <= y <= top)
         if not inside:
             continue
-        style = {"marker": _PUBLISHED_MARKERS[index % 6], "markersize": 4.5, "linewidth": 0.8}
+        style: dict[str, Any] = {
+            "marker": _PUBLISHED_MARKERS[index % 6],
+            "markersize": 4.5,
+            "linewidth": 0.8,
+        }
         axes.plot(*_columns(inside), color=PALETTE[4], linestyle=":", mfc="none", zorder=2, **style)
         axes.annotate(
             method.removesuffix(" (official)"), inside[0], xytext=(2, -10), fontsize=7,
@@ -315,5 +328,9 @@ def _point_to_better(axes: Axes, metric: str) -> None:
     top = metric in UP
     corner, start = ((0.02, 0.97), (0.12, 0.86)) if top else ((0.02, 0.03), (0.12, 0.14))
     arrow = {"arrowstyle": "->", "color": "0.25", "linewidth": 1.2}
-    place = {"xycoords": "axes fraction", "textcoords": "axes fraction", "fontsize": 8}
+    place: dict[str, Any] = {
+        "xycoords": "axes fraction",
+        "textcoords": "axes fraction",
+        "fontsize": 8,
+    }
     axes.annotate("better", corner, start, va="center", arrowprops=arrow, zorder=6, **place)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
+from typing import Any
 
 import numpy as np
 import seaborn as sns
@@ -74,8 +75,8 @@ def wins_and_losses(
     places = np.arange(len(ordered))
     for index, name in enumerate(metrics):
         values = [ratios[image][index] for image in ordered]
-        face = {"markerfacecolor": PALETTE[0] if index == 0 else "none"}
-        style = {
+        face: dict[str, Any] = {"markerfacecolor": PALETTE[0] if index == 0 else "none"}
+        style: dict[str, Any] = {
             "marker": "oDs^"[index % 4],
             "color": PALETTE[(0, 3, 2, 8)[index % 4]],
             "linestyle": "none",
