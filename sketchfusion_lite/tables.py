@@ -34,7 +34,7 @@ def require_pyarrow(extra: str = "sweep") -> Any:
         import pyarrow.parquet
     except ImportError as error:
         raise DependencyMissing.for_extra(
-            "pyarrow", extra, "a table in Parquet (one in CSV needs nothing)"
+            "pyarrow", extra, "a table in Parquet (one named .csv needs nothing)"
         ) from error
     return pyarrow
 
