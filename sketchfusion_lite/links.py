@@ -7,9 +7,20 @@ import base64
 from . import bitstream, checks
 from .errors import ArgumentError
 
-__all__ = ["LINK_BYTES", "link"]
+__all__ = ["LINK_BYTES", "check_page", "link"]
 
 LINK_BYTES = 48 << 10  # a longer address is cut by somebody on its way; the page refuses it, too
+
+
+def check_page(page: str) -> str:
+    """The address of a page that ``make web`` built, if it is one, or empty.
+
+    Raises:
+        ArgumentError: neither.
+    """
+    if checks.text("page", page) and not page.startswith(("http://", "https://")):
+        raise ArgumentError(f"page={page!r}: give an address that begins with http:// or https://.")
+    return page
 
 
 def link(
@@ -29,10 +40,10 @@ def link(
         name: what error messages call the stream, usually the file name.
 
     Raises:
-        ArgumentError: the stream is too long, or an argument has the wrong type or range.
+        ArgumentError: the stream is too long, ``page`` is no address, or an argument has the wrong type or range.
         StreamError: not an intact ``.skf``.
     """
-    checks.text("page", page)
+    check_page(page)
     bitstream.parse(data, max_pixels, name)
     if len(data) > LINK_BYTES:
         raise ArgumentError(

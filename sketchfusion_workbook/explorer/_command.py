@@ -40,7 +40,9 @@ def explore(
     files: the browser downloads what you want to keep.
     """
     from sketchfusion_lite.hardware import choose_device, choose_dtype
+    from sketchfusion_lite.links import check_page
 
+    check_page(page)
     choose_dtype(dtype, choose_device(device))  # an error belongs here, not on a page
     with needs_extra("workbook", "the explorer"):
         from .page import serve

@@ -20,6 +20,7 @@ from IPython.display import HTML
 from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.latent_search import MAX_EFFORT
+from sketchfusion_lite.links import check_page
 from sketchfusion_lite.sampler import MAX_STEPS
 from sketchfusion_lite.samples import SAMPLES
 
@@ -66,7 +67,7 @@ class Explorer(widgets.VBox):
         dtype: str = "auto",
         page: str = "",
     ) -> None:
-        settings, self.page = settings or Settings(), page
+        settings, self.page = settings or Settings(), check_page(page)
         codec = codec or load_codec(device=device, dtype=dtype)
         self.model = ExplorerModel(codec, settings, self._show)
         self._setter = 0  # thread that sets controls on our behalf, not the user's
