@@ -29,7 +29,11 @@ STAGES = {
     "refined:effort=5": "refined, effort 5",
     "lines": "lines only",
 }
-DIAL = {"refined:realism=0": "0, faithful", "refined:realism=0.5": "0.5", "refined": "1, realistic"}
+DIAL = {
+    "refined:realism=0.0": "0, faithful",
+    "refined:realism=0.5": "0.5",
+    "refined": "1, realistic",
+}
 STEPS = {"refined": "1"} | {f"refined:steps={n}": str(n) for n in (2, 4, 8)}
 PEERS = {f"{name}/auto": label for name, label in PEER_NAMES.items()}
 ANCHOR = "vvc/auto"
