@@ -320,3 +320,13 @@ def test_pages_fit_a_phone(tab, book: Path, name: str) -> None:
     tab.goto(page.as_uri())
     wide = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert tab.evaluate(wide) <= 0, "it scrolls sideways"
+
+
+def test_the_page_comes_along_where_it_was_built(tmp_path, capsys):
+    tool, page = load_tool("make_book"), tmp_path / "page"
+    tool.take_along(page, tmp_path)
+    assert not (tmp_path / "web").exists()
+    page.mkdir()
+    (page / "index.html").write_text("<title>a photo in a link</title>")
+    tool.take_along(page, tmp_path)
+    assert (tmp_path / "web" / "index.html").is_file() and "on a host" in capsys.readouterr().out

@@ -75,6 +75,13 @@ def commands() -> str:
     return f"# Commands\n\n{body}"
 
 
+def take_along(page: Path, out: Path) -> None:
+    """Put the page that decodes in a browser into the book as ``web/``, if it was built before."""
+    if (page / "index.html").is_file():
+        shutil.copytree(page, out / "web")
+        print(f"page      {out / 'web'}  (on a host; browsers load no modules from disk)")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -98,6 +105,7 @@ def main(argv: list[str] | None = None) -> int:
             print("error: Sphinx had complaints, see above", file=sys.stderr)
             return 1
     print(f"book      {out / 'index.html'}")
+    take_along(ROOT / "build" / "web", out)
     return 0
 
 
