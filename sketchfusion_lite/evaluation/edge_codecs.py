@@ -30,6 +30,7 @@ def _group4(edges: np.ndarray) -> bytes | None:
     """The strip of a TIFF file in CCITT T.6; all else in that file follows from the map's size."""
     buffer = io.BytesIO()
     Image.fromarray(edges.astype(bool)).save(buffer, "TIFF", compression="group4")
+    buffer.seek(0)
     tags = TiffImageFile(buffer).tag_v2
     if len(tags[273]) != 1 or tags[262] != 1:  # one strip, 1 is white: what _from_group4 writes
         return None
