@@ -1,6 +1,7 @@
 """``effort``: another latent for a photo that is encoded already, kept where it is better within the same bytes.
 
-Trial, Encoded --> latent_search --> symbols --> file --> fits, and a lower objective? --> it, else the first one
+Trial, Encoded --> latent_search --> symbols --> file --> fits, and a lower objective, not further from the photo? --> it,
+else the first one
 """
 
 from __future__ import annotations
@@ -74,7 +75,10 @@ def better_file(
     )
     better = trial.encode(index, path.quantise(found.y.to(path.device), index, found.z))
     fits = len(better.data) <= (budget or size)
-    return better if fits and found.after.objective < found.before.objective else encoded
+    # Saved bytes alone are no gain: the budget was there to be spent.
+    gained = found.after.objective < found.before.objective
+    nearer = found.after.distortion <= found.before.distortion
+    return better if fits and gained and nearer else encoded
 
 
 def _first_guess(path: SignalPath, refiner: FlowRefiner) -> Picture:

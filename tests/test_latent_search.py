@@ -220,3 +220,15 @@ def test_bits_that_the_float_model_misjudges_are_fitted(search, monkeypatch):
     monkeypatch.setattr(latent_search._Search, "walk", undercounted)
     result = search(effort=3)
     assert result.after is not result.before and result.after.bits <= result.before.bits
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0])
+def test_saved_bytes_alone_are_no_gain(shipped_codec, level):
+    """On a flat picture any search finds fewer bytes for a picture further from the photo."""
+    photo = torch.full((1, 3, 96, 96), level)
+    plain, searched = (shipped_codec.encode(photo, bpp=0.1, effort=e) for e in (0, 1))
+    errors = [
+        (load_image(shipped_codec.decode(e).image) - photo).square().mean() * 255**2
+        for e in (plain, searched)
+    ]
+    assert errors[1] <= errors[0] + 0.5
