@@ -1,6 +1,6 @@
 """``effort``: another latent for a photo that is encoded already, kept where it is better within the same bytes.
 
-Trial, Encoded --> latent_search --> symbols --> file --> fits, and a lower objective, not further from the photo? --> it,
+Trial, Encoded --> latent_search --> symbols --> file --> fits, a lower objective, no further from the photo? --> it,
 else the first one
 """
 
