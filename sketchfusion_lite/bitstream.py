@@ -50,6 +50,7 @@ _CRC, _CRC_START = struct.Struct("<H"), 0xFFFF
 _LENGTH_BYTES = 4  # longest varint of a section length
 _VARINTS = {"width": 3, "height": 3} | {f"{name} length": _LENGTH_BYTES for name in SECTIONS}
 _MIN_HEAD = _FIXED.size + len(_VARINTS) + _CRC.size  # every varint takes one byte at least
+_AGAIN = "Fetch the file again"
 
 
 @dataclass(frozen=True)
@@ -204,10 +205,8 @@ def parse(
             missing += (section,)
         elif count and _CRC.unpack(stored)[0] != crc:
             if not keep_going:
-                or_else = ", or pass keep_going=True to decode without it"
-                raise _corrupt(
-                    name, f"the {section} section is damaged (checksum differs)", or_else
-                )
+                remedy = f"{_AGAIN}, or pass keep_going=True to decode without it"
+                raise _corrupt(name, f"the {section} section is damaged (checksum differs)", remedy)
             missing += (section,)
             damaged += (section,)
         else:
@@ -232,7 +231,8 @@ def _read_head(data: bytes, max_pixels: int, name: str) -> tuple[Header, list[in
         )
     total = file_size(header, *words)
     if len(data) > total:
-        raise _corrupt(name, f"{len(data) - total} bytes follow the end of the stream at {total}")
+        what = f"{len(data) - total} bytes follow the end of the stream at byte {total}"
+        raise _corrupt(name, what, "Remove them or fetch the file again")
     return header, words, start, crc
 
 
@@ -296,5 +296,5 @@ def _read_varint(data: bytes, offset: int, longest: int, field: str, name: str) 
     raise _corrupt(name, f"impossible field {field} (a varint of more than {longest} bytes)")
 
 
-def _corrupt(name: str, what: str, or_else: str = "") -> CorruptStream:
-    return CorruptStream(f"{name}: {what}. Fetch the file again{or_else}.")
+def _corrupt(name: str, what: str, remedy: str = _AGAIN) -> CorruptStream:
+    return CorruptStream(f"{name}: {what}. {remedy}.")
