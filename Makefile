@@ -30,7 +30,7 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Variables: EXTRAS=$(EXTRAS) NOTEBOOK=$(NOTEBOOK) RECIPE=$(RECIPE) ARGS='options of the command'"
 
-install: $(STAMP)  ## virtual environment in .venv with the package and all it needs (6.4 GB)
+install: $(STAMP)  ## virtual environment in .venv with the package and all it needs (6.7 GB)
 
 # Some launchers exist without their Python, and some Pythons lack venv: only running one tells.
 $(STAMP): pyproject.toml

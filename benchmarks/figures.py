@@ -10,11 +10,12 @@ Each says in its metadata what it was drawn from, so that a test can tell whethe
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from sketchfusion_lite import load_codec
+from sketchfusion_lite import SketchFusionCodec, load_codec
 from sketchfusion_lite.files import sha256_of
 from sketchfusion_lite.refiner_io import WEIGHTS, shipped_refiner
 from sketchfusion_lite.samples import load_photo, sample_path
@@ -34,10 +35,14 @@ DETAILS = {"china": (330, 245), "chelsea": (40, 0), "flower": (250, 150)}
 CROP, HEAD = (260, 180), 22
 
 
+@cache
+def _codec() -> SketchFusionCodec:
+    return load_codec(device="cpu", dtype="float32")
+
+
 def _model() -> str:
     """The model of the streams, and the hash of the refiner that drew the pictures."""
-    codec = load_codec(device="cpu", dtype="float32")
-    return f"{codec.model_id:#06x} {sha256_of(shipped_refiner() / WEIGHTS)[:16]}"
+    return f"{_codec().model_id:#06x} {sha256_of(shipped_refiner() / WEIGHTS)[:16]}"
 
 
 # Figure -> what it depends on: the table's hash, or the networks that made the pictures.
@@ -56,8 +61,7 @@ def source_of(figure: Path) -> str:
 
 def detail() -> Image.Image:
     """Crops at 1:1, a row per photo: nothing is scaled, so a pixel of the figure is one of the picture."""
-    codec = load_codec(device="cpu", dtype="float32")
-    rows = []
+    codec, rows = _codec(), []
     for name, (left, top) in DETAILS.items():
         photo = load_photo(name).image
         data = codec.encode(photo, bpp=RATE).data

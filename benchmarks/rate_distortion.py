@@ -32,7 +32,7 @@ OTHERS = RESULTS / "other_photos.csv"
 ALL_RATES = (0.02, 0.03, 0.045, 0.07, 0.10, 0.15)
 RATES = (0.03, 0.045, 0.07, 0.10)
 STAGES = ("preview", "refined")
-DIAL = ("refined:realism=0", "refined:realism=0.5")  # and 1, the default
+DIAL = ("refined:realism=0.0", "refined:realism=0.5")  # and 1, the default
 STEPS = ("refined:steps=2", "refined:steps=4", "refined:steps=8")
 QUICK = ("psnr", "ms_ssim", "lpips_alex")
 FULL_AT = 0.045

@@ -20,29 +20,20 @@ from filelock import FileLock, Timeout
 from .errors import OutputError, ResultsError, SketchFusionError
 from .files import atomic_write_bytes
 
-__all__ = ["append", "append_line", "exclusive", "read", "rewrite"]
+__all__ = ["append", "exclusive", "read", "rewrite"]
 
 
 def append(path: Path, row: Any) -> None:
-    """Add a row; on return it is on the disk. Several processes may do so at once.
-
-    Raises:
-        OutputError: it cannot be written; the file is as it was before.
-    """
-    append_line(path, _line(row))
-
-
-def append_line(path: Path, line: str) -> None:
-    """Add a line of any text to a file, whole or not at all; the file is made if it is absent.
+    """Add a row, whole or not at all; on return it is on the disk. Several processes may do so at once.
 
     Args:
-        path: in a folder that exists.
-        line: with its line end.
+        path: in a folder that exists; the file is made if it is absent.
+        row: what JSON can hold.
 
     Raises:
         OutputError: it cannot be written; the file is as it was before.
     """
-    data = _bytes(line)
+    data = _bytes(_line(row))
     try:
         # One write to a file opened for appending: lines of several processes do not mix.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)

@@ -18,7 +18,7 @@ from .errors import DependencyMissing, ResultsError
 from .files import atomic_write_bytes
 from .journal import damaged
 
-__all__ = ["Row", "check_row", "read_table", "require_pyarrow", "write_table"]
+__all__ = ["Row", "check_row", "is_csv", "read_table", "require_pyarrow", "write_table"]
 
 Row = dict[str, Any]
 

@@ -42,9 +42,8 @@ __all__ = ["FORMAT", "OPSET", "export_web"]
 FORMAT = 1
 OPSET = 17
 MANIFEST = "manifest.json"
-_SKETCH_MARGIN = (
-    4  # latent positions: three 3x3 convolutions at stride 16, and the enlargement at the end
-)
+# In latent positions: three 3x3 convolutions at stride 16, and the enlargement at the end.
+_SKETCH_MARGIN = 4
 _TOLERANCE = 1e-3  # of the same graph computed by torch and by ONNX's own evaluator
 
 

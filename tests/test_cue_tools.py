@@ -20,9 +20,9 @@ from sketchfusion_workbook.lessons.cues import blinded
 @pytest.fixture(scope="module")
 def scenes():
     pytest.importorskip("skimage")
-    from sketchfusion_workbook.lessons import cues as scenes
+    from sketchfusion_workbook.lessons import cues
 
-    return scenes
+    return cues
 
 
 @pytest.mark.parametrize(("height", "width"), [(160, 240), (33, 300), (600, 32)])
