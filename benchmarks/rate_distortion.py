@@ -1,7 +1,7 @@
 """The 24 Kodak photos through our stages and seven classical codecs at equal bytes: real files, all metrics.
 
 One row per photo, codec and rate in ``data/results/rate_distortion.csv``, from which README, model card, figures and
-notebook 06 take their numbers. It goes on where it was stopped; rows of other weights are measured again with
+notebook 07 take their numbers. It goes on where it was stopped; rows of other weights are measured again with
 ``--renew``. The two metrics of VGG16 are dear: of classical codecs only those that documents show get them, at the rate
 ``FULL_AT``. Ours are measured in float32, and once in bfloat16.
 

@@ -124,7 +124,7 @@ def test_alt_texts_of_outputs_survive(pages: dict[str, Page]) -> None:
 
 
 def test_widgets_leave_their_static_twin_only(pages: dict[str, Page]) -> None:
-    page = pages["notebooks/08_explorer.html"]
+    page = pages["notebooks/10_explorer.html"]
     assert "widget-view" not in page.text and "Explorer(" not in page.text.split("static_view")[1]
     assert page.text.count('class="skf-ba"') >= 2
 
@@ -312,7 +312,7 @@ def test_without_scripts_the_pictures_stand_side_by_side(browser, book: Path) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["index", "compare", "notebooks/05_diffusion_refinement", "api/*/*lite.codec"]
+    "name", ["index", "compare", "notebooks/06_diffusion_refinement", "api/*/*lite.codec"]
 )
 def test_pages_fit_a_phone(tab, book: Path, name: str) -> None:
     tab.set_viewport_size({"width": 390, "height": 844})

@@ -280,7 +280,7 @@ def run_all(page) -> None:
 
 
 def test_explorer_in_lab(page, tmp_path: Path):
-    with lab(tmp_path, "08_explorer.ipynb") as address:
+    with lab(tmp_path, "10_explorer.ipynb") as address:
         page.goto(address)
         run_all(page)
         drive_the_explorer(page, "lab", tmp_path)

@@ -191,7 +191,7 @@ def test_preview_decoding_with_another_photo_and_a_short_training(solve: Solve):
 @slow
 def test_refinement_with_another_photo_and_a_short_training(solve: Solve):
     parameters = {"photo": "china", "steps": 2, "train_steps": 12, "width": 52, "crop": 48}
-    row = solve("05_diffusion_refinement", **parameters)
+    row = solve("06_diffusion_refinement", **parameters)
     assert (row["photo"], row["steps"], row["train_steps"]) == ("china", 2, 12)
     assert row["refined_moved"] > 1, "nothing to look at"
     assert row["faithful_psnr"] > row["preview_psnr"]
@@ -218,7 +218,7 @@ def test_rate_distortion_with_another_photo_anchor_and_solved_exercises(solve: S
     parameters = {"photo": "flower", "anchor": "avif/auto", "rate": 0.07, "fool_steps": 5}
     parameters |= {"strip_codecs": "refined,avif/auto", "live_photos": "coffee", "live_side": 192}
     table = str(TABLES / "rate_distortion.csv")
-    row = solve("06_rate_distortion", **parameters, table_path=table)
+    row = solve("07_rate_distortion", **parameters, table_path=table)
     assert (row["photo"], row["anchor"], row["rate"]) == ("flower", "avif/auto", 0.07)
     assert row["photos"] >= 1 and row["rows"] > row["photos"]
     assert row["bytes"] <= 0.07 * 640 * 427 / 8
@@ -231,7 +231,7 @@ def test_rate_distortion_with_another_photo_anchor_and_solved_exercises(solve: S
 def test_ablations_with_another_base_and_solved_exercises(solve: Solve):
     tables = {f"{n}_path": str(TABLES / f) for n, f in ABLATION.items()}
     tables["sweeps_folder"] = str(NOTEBOOKS.parent / "sweeps")
-    row = solve("07_ablations", base="no-cues", budget=0.09, train_steps=2, **tables)
+    row = solve("08_ablations", base="no-cues", budget=0.09, train_steps=2, **tables)
     assert row["live"] == {"fused": "ok", "structural": "ok", "broken": "failed"}
     assert row["repeated"] == 0 and row["false_claims"] <= 4
     assert (row["base"], row["budget"]) == ("no-cues", 0.09)
@@ -244,7 +244,7 @@ def test_ablations_with_another_base_and_solved_exercises(solve: Solve):
 
 @slow
 def test_explorer_with_another_photo_and_solved_exercises(solve: Solve):
-    row = solve("08_explorer", photo="rocket", bpp=0.06, steps=1)
+    row = solve("10_explorer", photo="rocket", bpp=0.06, steps=1)
     assert (row["photo"], row["budget"]) == ("rocket", int(0.06 * 640 * 427 / 8))
     assert row["bytes"] <= row["budget"] and row["sizes"] == sorted(row["sizes"])
     assert 15 < row["psnr"] < 40 and 0 < row["lpips_alex"] < row["preview_lpips_alex"] < 1

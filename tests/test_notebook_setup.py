@@ -20,7 +20,7 @@ from tests.test_packaging import declared, imported
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OPTIONAL = {
     "transformers"
-}  # notebook 05 shows how a large prior is plugged in, and that none is there
+}  # notebook 06 shows how a large prior is plugged in, and that none is there
 setup = load_tool("notebook_setup")
 
 
