@@ -1,12 +1,8 @@
-"""Training runs: they learn, resume exactly, survive a kill and a divergence, and can be captured as a graph.
-
-The graph is tried on the CPU with a tape, which replays tensor operations likewise.
-"""
+"""Training runs: they learn, resume exactly, survive a kill and a divergence, and export what decodes."""
 
 from __future__ import annotations
 
 import csv
-import functools
 import json
 import os
 import signal
@@ -19,15 +15,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.errors import RecipeError
 from sketchfusion_lite.preview import PreviewDecoder
 from sketchfusion_lite.refiner_io import load_refiner
-from sketchfusion_lite.training import loop
-from sketchfusion_lite.training.graphed import Step
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.recipe import Recipe, load_recipe, recipe_of
 from sketchfusion_lite.weights_io import load_part
@@ -201,83 +193,16 @@ def test_a_run_that_diverges_ruins_no_checkpoint(photo_folder, tmp_path, steps):
 
 @pytest.mark.parametrize("task", ["cues", "codec", "refiner"])
 def test_validating_and_saving_leave_no_trace(task, photo_folder, tiny_weights, tmp_path):
-    """Neither in the weights nor in where they lie, which a graph writes to; nor in draws, rates or the adversary."""
+    """Neither in the weights nor in draws, rates or the adversary."""
     run = TrainingRun(whole(task, photo_folder, tiny_weights), tmp_path)
     run.train_step()
     before = {name: value.clone() for name, value in state_of(run).items()}
-    places, draws = [p.data_ptr() for p in run.weights.values()], torch.get_rng_state()
+    draws = torch.get_rng_state()
     run.save()
     assert torch.equal(torch.get_rng_state(), draws)
     run.validate()
     assert_same(before, state_of(run))
-    networks = run.task.networks.items()
-    after = {n: p for prefix, m in networks for n, p in m.named_parameters(prefix=prefix)}
-    assert [after[name].data_ptr() for name in run.weights] == places
     assert run.task.training
-
-
-# --------------------------------------------------------------------------------------------------
-# The step as a graph
-
-
-class Tape(TorchDispatchMode):
-    """Records every tensor operation with its arguments and does it again, into the same memory.
-
-    As in a CUDA graph, numbers that Python computed keep the value that they had when they were recorded.
-    """
-
-    def __init__(self, function) -> None:
-        super().__init__()
-        self.operations, self.recorded = [], True
-        with self:
-            function()
-
-    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
-        keywords = keywords or {}
-        result = operation(*arguments, **keywords)
-        self.operations.append((operation, arguments, keywords, result))
-        return result
-
-    @torch.no_grad()
-    def __call__(self) -> None:
-        if self.recorded:  # a capture computes nothing; the recording has made this step
-            self.recorded = False
-            return
-        for operation, arguments, keywords, result in self.operations:
-            again = tree_leaves(operation(*arguments, **keywords))
-            for old, new in zip(tree_leaves(result), again, strict=True):
-                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
-                    old.copy_(new)
-
-
-def test_a_replayed_step_is_the_eager_step(photo_folder, tiny_weights, tmp_path, monkeypatch):
-    """With an adversary that joins, shrunk crops, all draws, and a last phase: three variants, each replayed."""
-    planned = whole("codec", photo_folder, tiny_weights, steps=12, adversarial_start=0.3)
-    eager = TrainingRun(planned, tmp_path / "eager")
-    eager.run()
-    monkeypatch.setattr(loop, "Step", functools.partial(Step, warm_up=1))
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    tapes = []
-    graphed = TrainingRun(planned, tmp_path / "graphed")
-    graphed.capture = lambda function: tapes.append(Tape(function)) or tapes[-1]
-    graphed.run()
-    assert len(tapes) == 3
-    assert_same(state_of(eager), state_of(graphed), rtol=1e-4)
-    logs = [(tmp_path / name / "log.csv").read_text().split() for name in ("eager", "graphed")]
-    assert logs[0][0] == logs[1][0] and len(logs[0]) == len(logs[1])
-
-
-@pytest.mark.parametrize("task", ["cues", "codec", "refiner"])
-def test_a_step_never_looks_at_a_tensor(task, photo_folder, tiny_weights, tmp_path):
-    """Reading a number makes the host wait, and a graph cannot hold it; nor can it draw on the CPU."""
-    run = TrainingRun(whole(task, photo_folder, tiny_weights), tmp_path)
-    run.train_step()
-    tape = Tape(functools.partial(run._step, run.task.variant(1, 0.0)))
-    names = {str(operation).split(".")[1] for operation, *_ in tape.operations}
-    assert "convolution" in names, "the tape hears"
-    forbidden = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "lift_fresh"}
-    forbidden |= {"index_put_", "_index_put_impl_", "index_put"}  # its gradient sorts
-    assert not names & forbidden
 
 
 # --------------------------------------------------------------------------------------------------
@@ -302,7 +227,6 @@ def test_the_last_phase_trains_what_follows_the_encoder(photo_folder, tiny_weigh
     run = TrainingRun(whole("codec", photo_folder, tiny_weights, steps=12), tmp_path)
     run.run(max_steps=8)
     means = [mean.clone() for mean in run.average.means]
-    assert run.task.variant(8, 8 / 12).rounded
     scale = run.task.rate.log_scale.clone()
     run.run(max_steps=1)
     assert run.task.rate.log_scale == scale, "nothing is left that the controller could move"
@@ -422,7 +346,7 @@ def test_several_steps_learn_in_bfloat16(refined):
     run, _ = refined
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
-        losses = [run.task.loss(run.task.variant(step, 0.5))[0] for step in range(8)]
+        losses = [run.task.loss(step, 0.5)[0] for step in range(8)]
     assert torch.stack(losses).isfinite().all()
 
 

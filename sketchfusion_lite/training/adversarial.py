@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..tiling import STRIDE
-from .objectives import window
 
 if TYPE_CHECKING:
     from lpips import LPIPS
@@ -50,8 +49,8 @@ def diff_augment(image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
     image = (image - mean) * (uniform() * 0.7 + 0.65) + mean  # contrast
 
     # By -1, 0 or 1 latent positions, zeros coming in at the border.
-    rows, columns = torch.randint(3, (2,), device=image.device)
-    image = _moved(image, rows * STRIDE, columns * STRIDE, STRIDE)
+    rows, columns = torch.randint(3, (2,)).tolist()
+    image = _moved(image, rows, columns, STRIDE)
     condition = _moved(condition, rows, columns, 1)
 
     def stripe(length: int) -> Tensor:
@@ -63,9 +62,10 @@ def diff_augment(image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
     return image * ~(stripe(height).mT & stripe(width)), condition
 
 
-def _moved(x: Tensor, top: Tensor, left: Tensor, margin: int) -> Tensor:
-    padded = F.pad(x, (margin, margin, margin, margin))
-    return window(padded, top, left, *x.shape[-2:])
+def _moved(x: Tensor, rows: int, columns: int, unit: int) -> Tensor:
+    height, width = x.shape[-2:]
+    top, left = rows * unit, columns * unit
+    return F.pad(x, (unit, unit, unit, unit))[..., top : top + height, left : left + width]
 
 
 class PatchDiscriminator(nn.Module):

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..sketch import interpolate_levels
-from .draws import uniform
 from .recipe import PictureRecipe
 
 FOCUS_WIDTH = 0.6  # of the qualities around a recipe's focus, to both sides
@@ -56,24 +55,18 @@ class PerceptualLoss(nn.Module):
         return torch.cat([self.net(a * 2 - 1, b * 2 - 1).flatten() for a, b in views])
 
 
-def window(image: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
-    """``(B, C, H, W)`` -> ``(B, C, height, width)`` from a place ``()`` that only the device knows."""
-    rows, columns = (torch.arange(side, device=image.device) for side in (height, width))
-    return image.index_select(2, top + rows).index_select(3, left + columns)
-
-
 def shifted(*images: Tensor) -> list[Tensor]:
     """All images ``(B, C, H, W)`` without the same margins of 4 in all, moved by 0 to 3 pixels."""
-    top, left = torch.randint(4, (2,), device=images[0].device)
-    return [window(x, top, left, x.shape[-2] - 4, x.shape[-1] - 4) for x in images]
+    top, left = torch.randint(4, (2,)).tolist()
+    height, width = (side - 4 for side in images[0].shape[-2:])
+    return [x[..., top : top + height, left : left + width] for x in images]
 
 
 def random_windows(*images: Tensor) -> list[Tensor]:
     """The same random window of half the sides of all images ``(B, C, H, W)``."""
     height, width = (side // 2 for side in images[0].shape[-2:])
-    device = images[0].device
-    top, left = (torch.randint(side + 1, (), device=device) for side in (height, width))
-    return [window(x, top, left, height, width) for x in images]
+    top, left = (int(torch.randint(side + 1, ())) for side in (height, width))
+    return [x[..., top : top + height, left : left + width] for x in images]
 
 
 def texture_loss(
@@ -106,10 +99,10 @@ def _spread(f: Tensor, windows: int) -> Tensor:
     return (square - mean.square()).clamp_min(1e-6).sqrt()
 
 
-def draw_quality(recipe: PictureRecipe, levels: int, step: Tensor | int, batch: int) -> Tensor:
-    """Quality per crop ``(B,)``: uniform over the range, or near the recipe's focus level; on the step's device."""
-    device = step.device if isinstance(step, Tensor) else torch.device("cpu")
-    kind, place = uniform(recipe.seed * 7_000_003 + 5, step, 2, batch, device)
+def draw_quality(recipe: PictureRecipe, levels: int, step: int, batch: int) -> Tensor:
+    """Quality per crop ``(B,)``: uniform over the range, or near the recipe's focus level; a function of the step."""
+    generator = torch.Generator().manual_seed(hash((recipe.seed, step)))
+    kind, place = torch.rand(2, batch, generator=generator)
     near = recipe.focus_quality + (2 * place - 1) * FOCUS_WIDTH
     return torch.where(kind < recipe.focus, near.clamp(0, levels - 1), place * (levels - 1))
 

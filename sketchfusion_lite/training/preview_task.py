@@ -23,7 +23,7 @@ from ..images import crop
 from ..model import ModelConfig
 from ..preview import PreviewDecoder
 from ..weights_io import load_weights, save_weights
-from .base import Losses, Variant
+from .base import Losses
 from .receiver import ReceiverTask
 from .recipe import PreviewRecipe, describe
 
@@ -52,15 +52,12 @@ class PreviewTask(ReceiverTask):
         self.networks = {"preview": self.preview}
         self.forward_preview = self.compiled(self.preview)
 
-    def variant(self, step: int, progress: float) -> Variant:
-        return Variant(*self.recipe.phase(progress), vgg=self.vgg_is_due(step))
-
-    def loss(self, variant: Variant) -> Losses:
+    def loss(self, step: int, progress: float) -> Losses:
         r = self.recipe
-        images, y_hat, quality, taught = self.receive(variant)
+        images, y_hat, quality, taught = self.receive(step, progress)
         preview = self.forward_preview(y_hat, quality).float()  # (B, 3, c, c)
         mse, apart = ((preview - x).square().mean() * 255**2 for x in (images, taught))
-        perceived, lpips = self.perceived(preview, images, variant.vgg)
+        perceived, lpips = self.perceived(preview, images, self.vgg_is_due(step))
         loss = r.mse_weight * torch.lerp(mse, apart, r.taught) + perceived
         return loss, {"loss": loss, "mse": mse, "apart": apart, "lpips": lpips}
 
