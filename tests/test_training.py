@@ -62,7 +62,7 @@ def test_a_wrong_recipe_names_its_fault(tmp_path, text, named):
     path.write_text('task = "cues"')
     with pytest.raises(RecipeError, match="photos is missing"):
         load_recipe(path)
-    with pytest.raises(RecipeError, match="no recipe 'nowhere'.*'codec', "):
+    with pytest.raises(RecipeError, match=r"no recipe 'nowhere'.*'codec', "):
         load_recipe("nowhere")
 
 
