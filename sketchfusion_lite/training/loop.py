@@ -85,8 +85,8 @@ class TrainingRun:
         self.optimizers = task.optimizers()
         if task.discriminator is not None:
             assert isinstance(recipe, AdversarialRecipe)
-            own = {"lr": recipe.adversarial_lr, "betas": (0.5, 0.95), "fused": True}
-            self.optimizers.append(torch.optim.Adam(task.discriminator.parameters(), **own))
+            own, rate = task.discriminator.parameters(), recipe.adversarial_lr
+            self.optimizers.append(torch.optim.Adam(own, rate, (0.5, 0.95), fused=True))
         self.peaks = [o.param_groups[0]["lr"] for o in self.optimizers]
         named = (m.named_parameters(prefix=name) for name, m in task.networks.items())
         self.weights = {n: p for each in named for n, p in each if p.requires_grad}

@@ -52,23 +52,21 @@ class Muon(torch.optim.Optimizer):
         for group in self.param_groups:
             lr, momentum = group["lr"], group["momentum"]
             # Weights of one shape go through Newton-Schulz together.
-            by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+            by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
-                    by_shape[(p.shape[0], p[0].numel())].append(p)
-            for shape, params in by_shape.items():
-                updates = []
-                for p in params:
                     if not self.state[p]:
                         self.state[p]["momentum"] = torch.zeros_like(p)
-                    moving = self.state[p]["momentum"]
-                    moving.lerp_(p.grad, 1 - momentum)
-                    updates.append(torch.lerp(p.grad, moving, momentum).reshape(shape))
-                stacked = torch.stack(updates)
+                    moving = self.state[p]["momentum"].lerp_(p.grad, 1 - momentum)
+                    shape = p.shape[0], p[0].numel()
+                    update = torch.lerp(p.grad, moving, momentum).reshape(shape)
+                    by_shape[shape].append((p, update))
+            for shape, pairs in by_shape.items():
+                stacked = torch.stack([update for _, update in pairs])
                 if stacked.is_cuda:
                     stacked = stacked.bfloat16()  # enough for it [1], and far faster there
                 steps = orthogonalise(stacked).float() * (0.2 * lr * max(shape) ** 0.5)
-                for p, change in zip(params, steps, strict=True):
+                for (p, _), change in zip(pairs, steps, strict=True):
                     p.mul_(1 - lr * group["weight_decay"]).sub_(change.reshape(p.shape))
 
 
@@ -102,6 +100,9 @@ def build_optimizers(
                 else:
                     rest.append(p)
     muon = Muon(matrices, lr=muon_lr, weight_decay=weight_decay)
-    others = ((rest, adamw_lr), (gains, gain_lr))
-    adam = {"betas": (0.9, 0.98), "fused": True}
-    return [muon, *(torch.optim.Adam(params, lr=lr, **adam) for params, lr in others if params)]
+    others = [
+        torch.optim.Adam(params, lr, (0.9, 0.98), fused=True)
+        for params, lr in ((rest, adamw_lr), (gains, gain_lr))
+        if params
+    ]
+    return [muon, *others]
