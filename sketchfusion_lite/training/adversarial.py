@@ -109,16 +109,16 @@ class FeatureDiscriminator(nn.Module):
     a stride of 4 and hardly sees a grid of that period; VGG16 sees every pixel, and costs ten times as much.
 
     Args:
-        lpips: ``lpips.LPIPS(net="alex")`` or ``"vgg"``; its trunk is used as it is and never trained.
-        levels: how many of the trunk's five stages get a head; None for four of AlexNet's, three of VGG16's.
+        lpips: ``lpips.LPIPS(net="alex")`` or ``"vgg"``; its trunk is used as it is and never trained. Four of AlexNet's
+            five stages get a head, three of VGG16's.
 
     Shape:
         features of :meth:`features` -> logits ``(B, N)`` of all patches of all stages.
     """
 
-    def __init__(self, lpips: LPIPS, levels: int | None = None) -> None:
+    def __init__(self, lpips: LPIPS) -> None:
         super().__init__()
-        levels = levels or {"alex": 4, "vgg": 3}[lpips.pnet_type]
+        levels = {"alex": 4, "vgg": 3}[lpips.pnet_type]
         self._trunk = [lpips]  # in a list: not a part of this module, neither trained nor saved
         self.heads = nn.ModuleList(
             nn.Sequential(

@@ -69,39 +69,36 @@ def random_windows(*images: Tensor) -> list[Tensor]:
     return [x[..., top : top + height, left : left + width] for x in images]
 
 
-def texture_loss(
-    features: Sequence[Tensor], reference: Sequence[Tensor], windows: int = 3
-) -> Tensor:
+def texture_loss(features: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
     """How far the strength of texture is off, wherever its details lie.
 
-    The standard deviation of every feature channel within each of ``windows x windows`` parts of the picture, against
-    the reference's. Grass that is drawn otherwise costs nothing here, grass averaged to a green mist does; errors
-    like LPIPS, which compare place by place, prefer the mist. (The statistic of style transfer's adaptive
-    instance normalisation [3], taken locally.)
+    The standard deviation of every feature channel within each of nine parts of the picture, against the reference's.
+    Grass that is drawn otherwise costs nothing here, grass averaged to a green mist does; errors like LPIPS, which compare
+    place by place, prefer the mist. (The statistic of style transfer's adaptive instance normalisation [3], taken
+    locally.)
 
     Args:
         features, reference: maps ``(B, C_l, h_l, w_l)`` of some stages of a trained network.
-        windows: parts per side.
 
     Returns:
         Scalar, 0 for equal statistics, about 1 where all texture is gone.
     """
     parts = []
     for ours, theirs in zip(features, reference, strict=True):
-        mine, wanted = (_spread(f.float(), windows) for f in (ours, theirs))
+        mine, wanted = (_spread(f.float()) for f in (ours, theirs))
         parts.append((mine - wanted).abs().mean() / wanted.mean())
     return torch.stack(parts).mean()
 
 
-def _spread(f: Tensor, windows: int) -> Tensor:
-    """Standard deviation within each window: ``(B, C, h, w)`` -> ``(B, C, windows, windows)``."""
-    mean, square = (F.adaptive_avg_pool2d(x, windows) for x in (f, f.square()))
+def _spread(f: Tensor) -> Tensor:
+    """Standard deviation within each part: ``(B, C, h, w)`` -> ``(B, C, 3, 3)``."""
+    mean, square = (F.adaptive_avg_pool2d(x, 3) for x in (f, f.square()))
     return (square - mean.square()).clamp_min(1e-6).sqrt()
 
 
 def draw_quality(recipe: PictureRecipe, levels: int, step: int, batch: int) -> Tensor:
     """Quality per crop ``(B,)``: uniform over the range, or near the recipe's focus level; a function of the step."""
-    generator = torch.Generator().manual_seed(hash((recipe.seed, step)))
+    generator = torch.Generator().manual_seed(recipe.seed * 7_000_003 + step)
     kind, place = torch.rand(2, batch, generator=generator)
     near = recipe.focus_quality + (2 * place - 1) * FOCUS_WIDTH
     return torch.where(kind < recipe.focus, near.clamp(0, levels - 1), place * (levels - 1))

@@ -20,8 +20,7 @@ from torch import Tensor
 
 from ..blocks import channels_last
 from ..images import crop
-from ..model import ModelConfig
-from ..preview import PreviewDecoder
+from ..model import ModelConfig, SketchFusionModel
 from ..weights_io import load_weights, save_weights
 from .base import Losses
 from .receiver import ReceiverTask
@@ -40,15 +39,7 @@ class PreviewTask(ReceiverTask):
         small = ModelConfig()
         sizes = {"decoder_widths": small.decoder_widths, "decoder_depths": small.decoder_depths}
         self.config = replace(self.model.config, **sizes | recipe.model)
-        self.preview = channels_last(
-            PreviewDecoder(
-                self.config.latent_channels,
-                self.config.levels,
-                self.config.decoder_widths,
-                self.config.decoder_depths,
-                self.config.activation,
-            )
-        )
+        self.preview = channels_last(SketchFusionModel(self.config).preview)
         self.networks = {"preview": self.preview}
         self.forward_preview = self.compiled(self.preview)
 

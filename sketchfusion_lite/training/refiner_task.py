@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -53,9 +52,13 @@ class RefinerTask(ReceiverTask):
     def __init__(self, recipe: RefinerRecipe, rank: int = 0) -> None:
         super().__init__(recipe, rank)
         codec = self.model.config
-        known: dict[str, Any] = {"latent_channels": codec.latent_channels, "levels": codec.levels}
-        known |= {"codec_id": self.codec_id, "activation": codec.activation}
-        config = RefinerConfig.from_dict(RefinerConfig().to_dict() | known | recipe.model, "recipe")
+        known = RefinerConfig(
+            codec.latent_channels,
+            codec.levels,
+            codec_id=self.codec_id,
+            activation=codec.activation,
+        )
+        config = RefinerConfig.from_dict(known.to_dict() | recipe.model, "recipe")
         self.unet = channels_last(RefinerUNet(config))
         self.networks = {"unet": self.unet}
         if recipe.start_from:
