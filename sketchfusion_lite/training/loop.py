@@ -31,6 +31,7 @@ from .checkpoints import NAME, restore, state_of
 from .codec_task import CodecTask
 from .cues_task import CuesTask
 from .logs import Log
+from .muon import fused_adam
 from .preview_task import PreviewTask
 from .recipe import AdversarialRecipe, Recipe
 from .refiner_task import RefinerTask
@@ -86,7 +87,7 @@ class TrainingRun:
         if task.discriminator is not None:
             assert isinstance(recipe, AdversarialRecipe)
             own, rate = task.discriminator.parameters(), recipe.adversarial_lr
-            self.optimizers.append(torch.optim.Adam(own, rate, (0.5, 0.95), fused=True))
+            self.optimizers.append(fused_adam(own, rate, (0.5, 0.95)))
         self.peaks = [o.param_groups[0]["lr"] for o in self.optimizers]
         named = (m.named_parameters(prefix=name) for name, m in task.networks.items())
         self.weights = {n: p for each in named for n, p in each if p.requires_grad}

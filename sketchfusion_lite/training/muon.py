@@ -100,9 +100,12 @@ def build_optimizers(
                 else:
                     rest.append(p)
     muon = Muon(matrices, lr=muon_lr, weight_decay=weight_decay)
-    others = [
-        torch.optim.Adam(params, lr, (0.9, 0.98), fused=True)
-        for params, lr in ((rest, adamw_lr), (gains, gain_lr))
-        if params
-    ]
-    return [muon, *others]
+    others = ((rest, adamw_lr), (gains, gain_lr))
+    return [muon, *(fused_adam(params, lr, (0.9, 0.98)) for params, lr in others if params)]
+
+
+def fused_adam(
+    params: Iterable[Tensor], lr: float, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
+    """Adam in one kernel for all weights; AdamW without weight decay is the same."""
+    return torch.optim.Adam(params, lr, betas, fused=True)

@@ -73,9 +73,9 @@ def texture_loss(features: Sequence[Tensor], reference: Sequence[Tensor]) -> Ten
     """How far the strength of texture is off, wherever its details lie.
 
     The standard deviation of every feature channel within each of nine parts of the picture, against the reference's.
-    Grass that is drawn otherwise costs nothing here, grass averaged to a green mist does; errors like LPIPS, which compare
-    place by place, prefer the mist. (The statistic of style transfer's adaptive instance normalisation [3], taken
-    locally.)
+    Grass that is drawn otherwise costs nothing here, grass averaged to a green mist does; errors like LPIPS, which
+    compare place by place, prefer the mist. (The statistic of style transfer's adaptive instance normalisation [3],
+    taken locally.)
 
     Args:
         features, reference: maps ``(B, C_l, h_l, w_l)`` of some stages of a trained network.
