@@ -74,8 +74,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-# --------------------------------------------------------------------------------------------------
-# The network
+# The network --------------------------------------------------------------------------------------
 
 
 def test_between_the_ends_lie_pictures_between_theirs(inputs):
@@ -94,17 +93,13 @@ def test_the_network_is_told_quality_and_time(inputs):
     unet, x = tiny_unet(), torch.rand(1, 3, 64, 80)
     torch.nn.init.normal_(unet.quality_bias)
     torch.nn.init.normal_(unet.middle.bias.weight)
+    told = torch.tensor([[1.0, 2.0], [0.5, 2.0], [1.0, 2.5]])  # time, quality
     with torch.no_grad():
-        pictures = [
-            unet(x, torch.full((1,), t), x, inputs["y_hat"], torch.full((1,), q))
-            for t, q in ((1.0, 2.0), (0.5, 2.0), (1.0, 2.5))
-        ]
-    assert not torch.allclose(pictures[0], pictures[1], atol=1e-4)
-    assert not torch.allclose(pictures[0], pictures[2], atol=1e-4)
+        first, *others = (unet(x, t, x, inputs["y_hat"], q) for t, q in told.unsqueeze(2))
+    assert not any(torch.allclose(first, other, atol=1e-4) for other in others)
 
 
-# --------------------------------------------------------------------------------------------------
-# The pipeline
+# The pipeline -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [1, 5])
@@ -222,23 +217,7 @@ def test_wrong_arguments_are_refused(pipeline, inputs, wrong):
         pipeline(**(inputs | wrong))
 
 
-def test_tiles_leave_no_seam(pipeline):
-    torch.manual_seed(6)
-    inputs = {
-        "preview": torch.rand(1, 3, 333, 410),
-        "y_hat": torch.randn(1, LATENT, 21, 26),
-        "quality": torch.tensor([1.0]),
-    }
-    whole, tiled = (
-        pipeline(**inputs, generator=seeded(), output_type="pt", tile=tile).images
-        for tile in (1024, 96)
-    )
-    assert torch.allclose(whole, tiled, atol=1e-5)
-    assert (whole - inputs["preview"]).abs().mean() > 0.01, "there is something to compare"
-
-
-# --------------------------------------------------------------------------------------------------
-# In the codec
+# In the codec -------------------------------------------------------------------------------------
 
 
 def test_the_finest_stage_is_the_default_and_says_so(codec, stream, tiny_codec):
@@ -251,12 +230,11 @@ def test_the_finest_stage_is_the_default_and_says_so(codec, stream, tiny_codec):
 
 
 def test_the_dial_moves_from_one_end_to_the_other(codec, stream):
-    ends = [
-        np.asarray(codec.decode(stream, "refined", realism=r).image, float)
-        for r in (0, 0.25, 0.5, 0.75, 1)
+    pictures = [
+        np.asarray(codec.decode(stream, "refined", realism=r).image, float) for r in (0, 0.3, 1)
     ]
-    away = [np.abs(picture - ends[0]).mean() for picture in ends]
-    assert away == sorted(away) and away[1] > 0
+    away = [np.abs(picture - pictures[0]).mean() for picture in pictures]
+    assert 0 < away[1] < away[2]
 
 
 def test_decodes_repeat(codec, stream):
@@ -406,8 +384,7 @@ def test_a_fresh_process_with_nothing_but_the_bytes_agrees(
     assert there.stdout.strip() == hashlib.sha256(here).hexdigest()
 
 
-# --------------------------------------------------------------------------------------------------
-# As shipped
+# As shipped ---------------------------------------------------------------------------------------
 
 
 def test_the_shipped_refiner_fits_the_shipped_codec(shipped_codec):

@@ -101,6 +101,8 @@ def test_shrunk_crops_show_more_of_a_photo():
         images, _ = data.CropSampler([photo], seed=0, shrunk=0.5).batch(0, 48, 4)
         contrast = images.std(dim=(1, 2, 3))
         assert contrast[:2].min() > 0.49 and (contrast[2:].max() < 0.45) == blurred
+        alone, _ = data.CropSampler([photo], seed=0, shrunk=0.9).batch(0, 48, 1)
+        assert (alone.std() < 0.45) == blurred
 
 
 def test_photos_that_are_left_out_are_said(tmp_path, photo_folder):

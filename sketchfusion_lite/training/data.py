@@ -169,11 +169,12 @@ class CropSampler:
         """
         draw, larger = random.Random(self.seed * 9_000_011 + step), crop * 3 // 2
         some = round(self.shrunk * size) if any(min(s) >= larger for s in self.sizes) else 0
-        pixels = self._crops(draw, crop, size - some)
+        counts = {crop: size - some, larger: some}
+        parts = [self._crops(draw, side, count) for side, count in counts.items() if count]
         if some:
-            wide = self._crops(draw, larger, some)
-            wide = F.interpolate(wide, size=(crop, crop), mode="bicubic", antialias=True)
-            pixels = torch.cat([pixels, wide.clamp(0, 1)])
+            small = F.interpolate(parts[-1], (crop, crop), mode="bicubic", antialias=True)
+            parts[-1] = small.clamp(0, 1)
+        pixels = torch.cat(parts)
         return pixels[:, :3], pixels[:, 3:]
 
     def _crops(self, draw: random.Random, side: int, count: int) -> Tensor:
