@@ -117,14 +117,10 @@ def test_the_seed_alone_decides_the_noise(plain, capfd):
     refiner.refine(condition_of(seed=2**32 - 1), 1)
 
 
-@pytest.mark.parametrize(("steps", "strength"), [(1, 0.05), (3, 0.55), (7, 0.3), (2, 1.0)])
+@pytest.mark.parametrize(("steps", "strength"), [(1, 0.05), (3, 0.55)])
 def test_steps_are_what_runs(plain, strength, steps, monkeypatch):
-    calls = []
-    forward = plain.unet.forward
-    monkeypatch.setattr(
-        plain.unet, "forward", lambda *a, **kw: calls.append(1) or forward(*a, **kw)
-    )
-    done = []
+    calls, done, forward = [], [], plain.unet.forward
+    monkeypatch.setattr(plain.unet, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
     refiner = PriorRefiner(plain, strength=strength)
     refiner.refine(condition_of(8, 8), steps, lambda step, _: done.append(step))
     assert done == list(range(1, steps + 1)) and len(calls) == steps

@@ -201,20 +201,16 @@ def test_a_refiner_takes_the_place_of_one_that_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [folder], "nothing else is left"
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"num_inference_steps": 0},
-        {"num_inference_steps": 9},
-        {"output_type": "jpeg"},
-        {"y_hat": torch.zeros(1, LATENT, 3, 5)},
-        {"y_hat": torch.zeros(1, LATENT + 1, 4, 5)},
-        {"callback_on_step_end_tensor_inputs": ["latents"]},
-    ],
-)
-def test_wrong_arguments_are_refused(pipeline, inputs, wrong):
-    with pytest.raises(ArgumentError):
-        pipeline(**(inputs | wrong))
+def test_wrong_arguments_are_refused(pipeline, inputs):
+    for name, values in {
+        "num_inference_steps": (0, 9),
+        "output_type": ("jpeg",),
+        "y_hat": (torch.zeros(1, LATENT, 3, 5), torch.zeros(1, LATENT + 1, 4, 5)),
+        "callback_on_step_end_tensor_inputs": (["latents"],),
+    }.items():
+        for value in values:
+            with pytest.raises(ArgumentError, match=name):
+                pipeline(**(inputs | {name: value}))
 
 
 # In the codec -------------------------------------------------------------------------------------
@@ -392,20 +388,3 @@ def test_the_shipped_refiner_fits_the_shipped_codec(shipped_codec):
     assert shipped_codec.refiner.codec_id == shipped_codec.model_id
     size = sum(f.stat().st_size for f in shipped_refiner().rglob("*") if f.is_file())
     assert size <= 11_900_000
-
-
-@pytest.mark.slow
-def test_the_shipped_refiner_keeps_the_picture(shipped_codec):
-    """On a photo that it was not trained on: not further from it to any metric that counts."""
-    from sketchfusion_lite.evaluation.metrics import measure
-    from sketchfusion_lite.samples import load_photo
-
-    photo = load_photo("coffee").image
-    decoded = shipped_codec.decode(shipped_codec.encode(photo, bpp=0.045).data, "refined", steps=2)
-    before, after = (
-        measure(photo, image, only=("psnr", "lpips_alex", "dists"))
-        for image in (decoded.preview, decoded.refined)
-    )
-    assert after.dists < before.dists + 0.005
-    assert after.lpips_alex < before.lpips_alex + 0.005
-    assert after.psnr > before.psnr - 0.6
