@@ -108,13 +108,13 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("task", "stops"), [("cues", [5]), ("codec", [3, 7]), ("refiner", [4])])
+@pytest.mark.parametrize(("task", "stops"), [("cues", [5]), ("codec", [2, 5]), ("refiner", [4])])
 def test_stopping_and_resuming_equals_running_through(
     task, stops, photo_folder, tiny_weights, tmp_path, one_thread
 ):
     """The codec stops before the adversary joins, and again within the last phase."""
-    late = {} if task == "cues" else {"adversarial_start": 0.3, "steps": 12}
-    planned = whole(task, photo_folder, tiny_weights, **{"steps": 8} | late)
+    late = {} if task == "cues" else {"adversarial_start": 0.3}
+    planned = whole(task, photo_folder, tiny_weights, steps=8, **late)
     through = TrainingRun(planned, tmp_path / "through")
     through.run()
     folder = tmp_path / "parts"
@@ -220,8 +220,8 @@ def test_the_codec_trains_validates_with_real_bytes_and_exports(trained, photo_f
 
 
 def test_the_last_phase_trains_what_follows_the_encoder(photo_folder, tiny_weights, tmp_path):
-    run = TrainingRun(whole("codec", photo_folder, tiny_weights, steps=12), tmp_path)
-    run.run(max_steps=8)
+    run = TrainingRun(whole("codec", photo_folder, tiny_weights, steps=6), tmp_path)
+    run.run(max_steps=4)
     means = [mean.clone() for mean in run.average.means]
     scale = run.task.rate.log_scale.clone()
     run.run(max_steps=1)
