@@ -164,7 +164,7 @@ def interpolate_levels(table: Tensor, quality: Tensor) -> Tensor:
     lower = quality.floor().long().clamp(max=max(table.shape[0] - 2, 0))  # (B,)
     upper = (lower + 1).clamp(max=table.shape[0] - 1)
     fraction = (quality - lower).unsqueeze(1).to(table.dtype)  # (B, 1)
-    # Not table[lower]: the gradient of index_select needs no sorting.
+    # Not table[lower]: the gradient of index_select needs no sorting, which a CUDA graph could not hold.
     below, above = table.index_select(0, lower), table.index_select(0, upper)
     return below * (1 - fraction) + above * fraction
 

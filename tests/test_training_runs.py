@@ -1,8 +1,12 @@
-"""Training runs: they learn, resume exactly, survive a kill and a divergence, and export what decodes."""
+"""Training runs: they learn, resume exactly, survive a kill and a divergence, and can be captured as a graph.
+
+The graph is tried on the CPU with a tape, which replays tensor operations likewise.
+"""
 
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import signal
@@ -14,10 +18,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.errors import RecipeError
 from sketchfusion_lite.preview import PreviewDecoder
+from sketchfusion_lite.refiner_io import load_refiner
+from sketchfusion_lite.training import loop
+from sketchfusion_lite.training.graphed import Step
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.recipe import Recipe, load_recipe, recipe_of
 from sketchfusion_lite.weights_io import load_part
@@ -82,7 +92,8 @@ def modules_of(run: TrainingRun) -> dict[str, torch.Tensor]:
     return torch.load(run.checkpoint_path, weights_only=True)["modules"]["model"]
 
 
-# The loop -----------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
+# The loop
 
 
 def test_a_run_learns_validates_and_exports_its_averages(photo_folder, tmp_path):
@@ -108,13 +119,13 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize(("task", "stops"), [("cues", [5]), ("codec", [2, 5]), ("refiner", [4])])
+@pytest.mark.parametrize(("task", "stops"), [("cues", [5]), ("codec", [3, 7]), ("refiner", [4])])
 def test_stopping_and_resuming_equals_running_through(
     task, stops, photo_folder, tiny_weights, tmp_path, one_thread
 ):
     """The codec stops before the adversary joins, and again within the last phase."""
-    late = {} if task == "cues" else {"adversarial_start": 0.3}
-    planned = whole(task, photo_folder, tiny_weights, steps=8, **late)
+    late = {} if task == "cues" else {"adversarial_start": 0.3, "steps": 12}
+    planned = whole(task, photo_folder, tiny_weights, **{"steps": 8} | late)
     through = TrainingRun(planned, tmp_path / "through")
     through.run()
     folder = tmp_path / "parts"
@@ -190,19 +201,87 @@ def test_a_run_that_diverges_ruins_no_checkpoint(photo_folder, tmp_path, steps):
 
 @pytest.mark.parametrize("task", ["cues", "codec", "refiner"])
 def test_validating_and_saving_leave_no_trace(task, photo_folder, tiny_weights, tmp_path):
-    """Neither in the weights nor in draws, rates or the adversary."""
+    """Neither in the weights nor in where they lie, which a graph writes to; nor in draws, rates or the adversary."""
     run = TrainingRun(whole(task, photo_folder, tiny_weights), tmp_path)
     run.train_step()
     before = {name: value.clone() for name, value in state_of(run).items()}
-    draws = torch.get_rng_state()
+    places, draws = [p.data_ptr() for p in run.weights.values()], torch.get_rng_state()
     run.save()
     assert torch.equal(torch.get_rng_state(), draws)
     run.validate()
     assert_same(before, state_of(run))
+    networks = run.task.networks.items()
+    after = {n: p for prefix, m in networks for n, p in m.named_parameters(prefix=prefix)}
+    assert [after[name].data_ptr() for name in run.weights] == places
     assert run.task.training
 
 
-# The codec ----------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
+# The step as a graph
+
+
+class Tape(TorchDispatchMode):
+    """Records every tensor operation with its arguments and does it again, into the same memory.
+
+    As in a CUDA graph, numbers that Python computed keep the value that they had when they were recorded.
+    """
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.operations, self.recorded = [], True
+        with self:
+            function()
+
+    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+        keywords = keywords or {}
+        result = operation(*arguments, **keywords)
+        self.operations.append((operation, arguments, keywords, result))
+        return result
+
+    @torch.no_grad()
+    def __call__(self) -> None:
+        if self.recorded:  # a capture computes nothing; the recording has made this step
+            self.recorded = False
+            return
+        for operation, arguments, keywords, result in self.operations:
+            again = tree_leaves(operation(*arguments, **keywords))
+            for old, new in zip(tree_leaves(result), again, strict=True):
+                if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                    old.copy_(new)
+
+
+def test_a_replayed_step_is_the_eager_step(photo_folder, tiny_weights, tmp_path, monkeypatch):
+    """With an adversary that joins, shrunk crops, all draws, and a last phase: three variants, each replayed."""
+    planned = whole("codec", photo_folder, tiny_weights, steps=12, adversarial_start=0.3)
+    eager = TrainingRun(planned, tmp_path / "eager")
+    eager.run()
+    monkeypatch.setattr(loop, "Step", functools.partial(Step, warm_up=1))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    tapes = []
+    graphed = TrainingRun(planned, tmp_path / "graphed")
+    graphed.capture = lambda function: tapes.append(Tape(function)) or tapes[-1]
+    graphed.run()
+    assert len(tapes) == 3
+    assert_same(state_of(eager), state_of(graphed), rtol=1e-4)
+    logs = [(tmp_path / name / "log.csv").read_text().split() for name in ("eager", "graphed")]
+    assert logs[0][0] == logs[1][0] and len(logs[0]) == len(logs[1])
+
+
+@pytest.mark.parametrize("task", ["cues", "codec", "refiner"])
+def test_a_step_never_looks_at_a_tensor(task, photo_folder, tiny_weights, tmp_path):
+    """Reading a number makes the host wait, and a graph cannot hold it; nor can it draw on the CPU."""
+    run = TrainingRun(whole(task, photo_folder, tiny_weights), tmp_path)
+    run.train_step()
+    tape = Tape(functools.partial(run._step, run.task.variant(1, 0.0)))
+    names = {str(operation).split(".")[1] for operation, *_ in tape.operations}
+    assert "convolution" in names, "the tape hears"
+    forbidden = {"_local_scalar_dense", "is_nonzero", "nonzero", "equal", "lift_fresh"}
+    forbidden |= {"index_put_", "_index_put_impl_", "index_put"}  # its gradient sorts
+    assert not names & forbidden
+
+
+# --------------------------------------------------------------------------------------------------
+# The codec
 
 
 def test_the_codec_trains_validates_with_real_bytes_and_exports(trained, photo_folder):
@@ -220,9 +299,10 @@ def test_the_codec_trains_validates_with_real_bytes_and_exports(trained, photo_f
 
 
 def test_the_last_phase_trains_what_follows_the_encoder(photo_folder, tiny_weights, tmp_path):
-    run = TrainingRun(whole("codec", photo_folder, tiny_weights, steps=6), tmp_path)
-    run.run(max_steps=4)
+    run = TrainingRun(whole("codec", photo_folder, tiny_weights, steps=12), tmp_path)
+    run.run(max_steps=8)
     means = [mean.clone() for mean in run.average.means]
+    assert run.task.variant(8, 8 / 12).rounded
     scale = run.task.rate.log_scale.clone()
     run.run(max_steps=1)
     assert run.task.rate.log_scale == scale, "nothing is left that the controller could move"
@@ -261,28 +341,38 @@ def test_a_run_may_start_from_another_or_from_a_weights_file_and_it_must_fit(
 
 
 def test_the_lines_only_codec_knows_nothing_but_lines(photo_folder, tiny_weights, tmp_path):
-    model = TINY.to_dict() | load_recipe("lines").model
-    assert (model["cues"], model["tone_channels"]) == ("structural", 0)
-    run = TrainingRun(recipe("codec", photo_folder, tiny_weights, steps=1, model=model), tmp_path)
+    lines = load_recipe("lines").model
+    assert (lines["cues"], lines["tone_channels"]) == ("structural", 0)
+    run = TrainingRun(
+        recipe("codec", photo_folder, tiny_weights, steps=3, model=TINY.to_dict() | lines), tmp_path
+    )
     run.run()
     codec = load_codec(run.exported, device="cpu", dtype="float32")
     decoded = codec.decode(codec.encode(torch.rand(3, 70, 90), quality=4).data, "preview")
-    assert decoded.info.section_bytes["tone"] == 0 and decoded.info.missing == ()
+    sections = decoded.info.section_bytes
+    assert sections["tone"] == 0 and sections["structure"] > 0 and decoded.info.missing == ()
     assert decoded.preview.size == (90, 70)
-    # The same lines, whatever the photo.
-    columns = torch.arange(64).view(1, 1, 1, -1)
-    codec.model.boundary_detector.forward = lambda x: (columns % 16 - 8.0).expand_as(x[:, :1])
-    colours = (torch.rand(3, 64, 64), torch.zeros(3, 64, 64))
+
+    class Same(nn.Module):
+        """The same lines, whatever the photo."""
+
+        def forward(self, image):
+            columns = torch.arange(image.shape[-1]).view(1, 1, 1, -1)
+            return ((columns % 16) - 8.0).expand_as(image[:, :1])
+
+    codec.model.boundary_detector = Same()
+    colours = [torch.rand(3, 64, 64), torch.zeros(3, 64, 64)]
     first, second = (codec.encode(x, quality=3).data for x in colours)
     assert first == second, "colour reached the stream of a lines-only codec"
 
 
-# The receiver's stages ----------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
+# The receiver's stages
 
 
 def test_a_small_preview_learns_from_the_large_one(photo_folder, trained, tmp_path):
     small_sizes = {"decoder_widths": [16, 12, 8], "decoder_depths": [1, 1, 1]}
-    changes = {"steps": 30, "phases": [[0.0, 48, 4]], "decay_start": 0.9, "taught": 1.0}
+    changes = {"steps": 40, "phases": [[0.0, 64, 4]], "decay_start": 0.9, "taught": 1.0}
     planned = recipe("preview", photo_folder, trained[0].exported, model=small_sizes, **changes)
     run = TrainingRun(planned, tmp_path)
     run.run()
@@ -305,7 +395,7 @@ def test_a_small_preview_learns_from_the_large_one(photo_folder, trained, tmp_pa
 
 @pytest.fixture(scope="module")
 def refined(photo_folder, trained, tmp_path_factory) -> tuple[TrainingRun, dict]:
-    """A grafted refiner's run, and its codec's networks before."""
+    """A refiner's run, grafted and resumed on the way, and its codec's networks before."""
     codec = trained[0].exported
     changes = {"graft": str(codec), "flow_fraction": 0.5, "adversarial_start": 0.6}
     planned = recipe("refiner", photo_folder, codec, steps=8, model=SMALL_UNET, **changes)
@@ -332,15 +422,16 @@ def test_several_steps_learn_in_bfloat16(refined):
     run, _ = refined
     torch.manual_seed(0)
     with torch.autocast("cpu", torch.bfloat16):
-        losses = [run.task.loss(step, 0.5)[0] for step in range(8)]
+        losses = [run.task.loss(run.task.variant(step, 0.5))[0] for step in range(8)]
     assert torch.stack(losses).isfinite().all()
 
 
 def test_the_exported_refiner_decodes_with_its_codec(refined, trained, photo_folder):
     folder, weights = refined[0].exported, trained[0].exported
     codec = load_codec(weights, device="cpu", dtype="float32", refiner=folder)
-    assert codec.refiner.codec_id == codec.model_id
-    decoded = codec.decode(codec.encode(photo_folder / "photo0.png", quality=2.0).data, "refined")
+    assert load_refiner(folder).codec_id == codec.model_id
+    data = codec.encode(photo_folder / "photo0.png", quality=2.0).data
+    decoded = codec.decode(data, "refined")
     assert decoded.image.size == (112, 80)
     assert decoded.image.tobytes() != decoded.preview.tobytes()
     told = json.loads((folder / "training.json").read_text())

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..tiling import STRIDE
+from .objectives import window
 
 if TYPE_CHECKING:
     from lpips import LPIPS
@@ -49,8 +50,8 @@ def diff_augment(image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
     image = (image - mean) * (uniform() * 0.7 + 0.65) + mean  # contrast
 
     # By -1, 0 or 1 latent positions, zeros coming in at the border.
-    rows, columns = torch.randint(3, (2,)).tolist()
-    image = _moved(image, rows, columns, STRIDE)
+    rows, columns = torch.randint(3, (2,), device=image.device)
+    image = _moved(image, rows * STRIDE, columns * STRIDE, STRIDE)
     condition = _moved(condition, rows, columns, 1)
 
     def stripe(length: int) -> Tensor:
@@ -62,10 +63,9 @@ def diff_augment(image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
     return image * ~(stripe(height).mT & stripe(width)), condition
 
 
-def _moved(x: Tensor, rows: int, columns: int, unit: int) -> Tensor:
-    height, width = x.shape[-2:]
-    top, left = rows * unit, columns * unit
-    return F.pad(x, (unit, unit, unit, unit))[..., top : top + height, left : left + width]
+def _moved(x: Tensor, top: Tensor, left: Tensor, margin: int) -> Tensor:
+    padded = F.pad(x, (margin, margin, margin, margin))
+    return window(padded, top, left, *x.shape[-2:])
 
 
 class PatchDiscriminator(nn.Module):
@@ -109,16 +109,16 @@ class FeatureDiscriminator(nn.Module):
     a stride of 4 and hardly sees a grid of that period; VGG16 sees every pixel, and costs ten times as much.
 
     Args:
-        lpips: ``lpips.LPIPS(net="alex")`` or ``"vgg"``; its trunk is used as it is and never trained. Four of AlexNet's
-            five stages get a head, three of VGG16's.
+        lpips: ``lpips.LPIPS(net="alex")`` or ``"vgg"``; its trunk is used as it is and never trained.
+        levels: how many of the trunk's five stages get a head; None for four of AlexNet's, three of VGG16's.
 
     Shape:
         features of :meth:`features` -> logits ``(B, N)`` of all patches of all stages.
     """
 
-    def __init__(self, lpips: LPIPS) -> None:
+    def __init__(self, lpips: LPIPS, levels: int | None = None) -> None:
         super().__init__()
-        levels = {"alex": 4, "vgg": 3}[lpips.pnet_type]
+        levels = levels or {"alex": 4, "vgg": 3}[lpips.pnet_type]
         self._trunk = [lpips]  # in a list: not a part of this module, neither trained nor saved
         self.heads = nn.ModuleList(
             nn.Sequential(

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from ..model import SketchFusionModel
 from ..perception import load_lpips
 from . import data
 from .adversarial import FeatureDiscriminator, PatchDiscriminator, hinge_game
+from .graphed import Dials
 from .muon import build_optimizers
 from .objectives import PerceptualLoss, RateController, draw_quality, random_windows
 from .recipe import PictureRecipe, Recipe
@@ -29,6 +30,20 @@ from .recipe import PictureRecipe, Recipe
 VALIDATION_SIZE = (512, 768)  # held-out photos of natural size are cut to this
 
 Losses = tuple[Tensor, dict[str, Tensor]]
+
+
+class Variant(NamedTuple):
+    """All that Python decides within a step. On a GPU each variant is captured once; a task sets what it knows."""
+
+    crop: int
+    batch: int
+    vgg: bool = False  # LPIPS-VGG takes part
+    adversary: bool = False  # the discriminator takes part
+    rounded: bool = False  # codec: on real rounding
+    flow: bool = False  # refiner: plain flow matching
+    realism: int = 0  # refiner: which end of the dial learns
+    steps: int = 0  # refiner: of this many sampling steps ...
+    last: int = 0  # ... the one that learns
 
 
 class Task(nn.Module):
@@ -63,11 +78,7 @@ class Task(nn.Module):
         self.recipe = recipe
         self.discriminator = self.rate = None
         torch.manual_seed(recipe.seed)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the networks are."""
-        return next(self.parameters()).device
+        self.dials = Dials(step=0, **self.settings(0.0))
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """Of the networks, in an order that checkpoints rely on."""
@@ -75,13 +86,20 @@ class Task(nn.Module):
         named, special = self.networks.items(), (self.adamw_only, self.gain_vectors, self.gain_lr)
         return build_optimizers(named, r.muon_lr, r.adamw_lr, *special, r.weight_decay)
 
-    def crops(self, step: int, progress: float) -> tuple[Tensor, Tensor]:
-        """Images ``(B, 3, c, c)`` and boundaries ``(B, 1, c, c)`` of a step, both in [0, 1], on the device."""
-        images, boundaries = self.sampler.batch(step, *self.recipe.phase(progress))
-        return images.to(self.device), boundaries.to(self.device)
+    def settings(self, progress: float) -> dict[str, float]:
+        """Numbers that change during the run, for the dials."""
+        return {}
 
-    def loss(self, step: int, progress: float) -> Losses:
-        """Scalar loss of a step, ``progress`` in [0, 1] of the run being done, and numbers to log."""
+    def turn(self, step: int, progress: float) -> None:
+        """Set the dials for a step."""
+        self.dials.turn(step=step, **self.settings(progress))
+
+    def variant(self, step: int, progress: float) -> Variant:
+        """What Python decides at this step."""
+        return Variant(*self.recipe.phase(progress))
+
+    def loss(self, variant: Variant) -> Losses:
+        """Scalar loss of a step, and numbers to log."""
         raise NotImplementedError
 
     def validate(self) -> dict[str, float]:
@@ -91,7 +109,8 @@ class Task(nn.Module):
     @torch.no_grad()
     def mean_of_held(self, measure: Callable[[Tensor], dict[str, float]]) -> dict[str, float]:
         """Means of what ``measure`` says of each held-out photo ``(1, 4, H, W)`` in [0, 1], boundaries last."""
-        rows = [measure(photo.pixels.to(self.device)[None].float() / 255) for photo in self.held]
+        device = self.dials.step.device
+        rows = [measure(photo.pixels.to(device)[None].float() / 255) for photo in self.held]
         return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
 
     def measure(self, pixels: Tensor) -> dict[str, float]:
@@ -143,16 +162,14 @@ class PictureTask(Task):
         """The structural cue ``(B, 1, H, W)`` in [0, 1] of images ``(B, 3, H, W)``."""
         return self.model.boundary_detector(image).sigmoid().float()
 
-    def crops_with_quality(
-        self, step: int, progress: float, levels: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """What :meth:`crops` gives, and a quality per crop ``(B,)`` in [0, levels - 1]."""
-        images, boundaries = self.crops(step, progress)
+    def crops(self, variant: Variant, levels: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Images ``(B, 3, c, c)``, boundaries ``(B, 1, c, c)``, both in [0, 1], and quality ``(B,)`` of a step."""
+        step = self.dials.step
+        images, boundaries = self.sampler.batch(step, variant.crop, variant.batch)
         images = images.contiguous(memory_format=torch.channels_last)
         if self.recipe.shrunk:
             boundaries = self.boundaries(images)
-        quality = draw_quality(self.recipe, levels, step, len(images))
-        return images, boundaries, quality.to(self.device)
+        return images, boundaries, draw_quality(self.recipe, levels, step, variant.batch)
 
     def vgg_is_due(self, step: int) -> bool:
         """Whether LPIPS-VGG, which costs twenty times the codec per pixel, takes part in this step."""
@@ -175,9 +192,9 @@ class PictureTask(Task):
             total = total + r.lpips_vgg_weight * r.vgg_every * self.lpips_vgg(*views).mean()
         return total, alex
 
-    def game(self, weight: float, real: tuple[Tensor, ...], fake: tuple[Tensor, ...]) -> Losses:
-        """Both players' losses, the generator's with a weight; see :func:`.hinge_game`."""
+    def game(self, real: tuple[Tensor, ...], fake: tuple[Tensor, ...]) -> Losses:
+        """Both players' losses, the generator's with the weight that the dial says; see :func:`.hinge_game`."""
         assert self.discriminator is not None  # of tasks that have an adversary
         generator, discriminator = hinge_game(self.discriminator, real, fake)
-        loss = weight * generator + discriminator
+        loss = self.dials.adversarial * generator + discriminator
         return loss, {"generator": generator, "discriminator": discriminator}

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ..errors import RecipeError
 from ..refiner_io import load_refiner
 from ..weights_io import load_weights, without_integers
-from .averaging import Average
 
 if TYPE_CHECKING:
     from .loop import TrainingRun
@@ -47,7 +46,7 @@ def state_of(run: TrainingRun) -> dict[str, Any]:
         "step": run.step,
         "seconds": run.seconds,
         "last": run.last,
-        "averaged_from": run.step - run.average.steps,
+        "averaged_from": run.averaged_from,
         "modules": modules,
         "weights": {name: p.detach() for name, p in run.weights.items()},
         "optimizers": [o.state_dict()["state"] for o in run.optimizers],
@@ -83,11 +82,11 @@ def restore(run: TrainingRun) -> None:
 def _fill(run: TrainingRun, state: dict) -> None:
     for name, module in run.stateful().items():
         module.load_state_dict(state["modules"][name])
-    run.average = Average(run.weights.values(), run.recipe.ema)  # of what was just loaded
+    run.average.restart()
     if state["last"]:
         run.hold()
     run.step, run.seconds = state["step"], state["seconds"]
-    run.average.steps = run.step - state["averaged_from"]
+    run.averaged_from = state["averaged_from"]
     for name, weight in run.weights.items():
         weight.copy_(state["weights"][name])
     for optimizer, saved in zip(run.optimizers, state["optimizers"], strict=True):

@@ -21,7 +21,7 @@ from ..images import load_image
 from ..model import ModelConfig, SketchFusionModel
 from ..weights_io import load_part
 from .adversarial import PatchDiscriminator, diff_augment
-from .base import Losses, PictureTask
+from .base import Losses, PictureTask, Variant
 from .checkpoints import load_start
 from .objectives import RateController, sketch_loss
 from .recipe import CodecRecipe, describe
@@ -68,37 +68,50 @@ class CodecTask(PictureTask):
             load_start(self.recipe.start_from, {"model": model}, self.recipe.transplant)
         return model
 
-    def loss(self, step: int, progress: float) -> Losses:
-        r, rounded = self.recipe, progress >= 1 - self.last_phase
-        levels = len(r.bpp_targets)
-        images, boundaries, quality = self.crops_with_quality(step, progress, levels)
-        drop_tone = torch.rand(len(images), device=images.device) < r.drop_tone
-        scheme = "straight-through" if rounded else r.quantiser
+    def settings(self, progress: float) -> dict[str, float]:
+        r = self.recipe
+        return {
+            "adversarial": r.adversarial_factor(progress),
+            "target_factor": r.target_factor(progress),
+        }
+
+    def variant(self, step: int, progress: float) -> Variant:
+        return Variant(
+            *self.recipe.phase(progress),
+            vgg=self.vgg_is_due(step),
+            adversary=self.recipe.adversary_joins(progress),
+            rounded=progress >= 1 - self.last_phase,
+        )
+
+    def loss(self, variant: Variant) -> Losses:
+        r, area = self.recipe, variant.crop**2
+        images, boundaries, quality = self.crops(variant, len(r.bpp_targets))
+        drop_tone = torch.rand(variant.batch, device=images.device) < r.drop_tone
+        scheme = "straight-through" if variant.rounded else r.quantiser
         self.model.entropy.quantiser, self.model.entropy.rate_quantiser = QUANTISERS[scheme]
         out = self.forward_model(images, boundaries, quality, drop_tone)
-        preview, area = out.preview.float(), images.shape[-2] * images.shape[-1]
+        preview = out.preview.float()
         bpp = out.bits_sections.sum(dim=1) / area  # (B,)
         rounded_bpp = out.rounded_bits / area  # (B,)
         mse = (preview - images).square().mean() * 255**2
-        perceived, lpips = self.perceived(preview, images, self.vgg_is_due(step))
+        perceived, lpips = self.perceived(preview, images, variant.vgg)
         sketch = sketch_loss(out.sketch_logits.float(), boundaries)
         loss = (self.rate.weight(quality) * bpp).mean()
         loss = loss + r.mse_weight * mse + perceived + r.sketch_weight * sketch
         # In the last phase the encoder, which the controller moves, is held; and a look at the loss moves nothing.
-        if self.training and not rounded:
-            self.rate.update(quality, rounded_bpp, r.target_factor(progress))
+        if self.training and not variant.rounded:
+            self.rate.update(quality, rounded_bpp, self.dials.target_factor)
         logs = {"bpp": rounded_bpp.mean(), "mse": mse, "lpips": lpips, "sketch": sketch}
         logs |= {"rate_scale": self.rate.log_scale.exp(), "rate_tilt": self.rate.log_tilt.exp()}
-        if r.adversary_joins(progress):
+        if variant.adversary:
             told = out.y_hat.detach()  # the rate is not for the discriminator to spend
-            pair = diff_augment(images, told), diff_augment(preview, told)
-            played, more = self.game(r.adversarial_factor(progress), *pair)
+            played, more = self.game(diff_augment(images, told), diff_augment(preview, told))
             loss, logs = loss + played, logs | more
         return loss, {"loss": loss} | logs
 
     def validate(self) -> dict[str, float]:
         """Estimated and actual rate, PSNR and LPIPS of held-out photos, cut to 768x512."""
-        # Of a copy: a codec may move what it is given.
+        # Of a copy: a codec may move what it is given, and a graph writes to where the weights were.
         codec = SketchFusionCodec.from_model(copy.deepcopy(self.model))
         return self.mean_of_held(functools.partial(self._coded, codec))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from ..cues import BoundaryDetector
 from ..weights_io import save_weights
 from . import data
-from .base import Losses, Task
+from .base import Losses, Task, Variant
 from .objectives import balanced_boundary_loss
 from .recipe import CuesRecipe
 
@@ -26,8 +26,8 @@ class CuesTask(Task):
         sizes = (16, recipe.short_side)
         self.sampler, self.held = data.photos_of(recipe, data.human_boundaries, sizes, rank)
 
-    def loss(self, step: int, progress: float) -> Losses:
-        images, boundaries = self.crops(step, progress)
+    def loss(self, variant: Variant) -> Losses:
+        images, boundaries = self.sampler.batch(self.dials.step, variant.crop, variant.batch)
         loss = balanced_boundary_loss(self.detector(images), boundaries)
         return loss, {"loss": loss}
 

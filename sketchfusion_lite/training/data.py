@@ -10,7 +10,6 @@ any decoding inside the loop would cost more than the network.
 from __future__ import annotations
 
 import os
-import random
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +18,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ImageError, RecipeError, SketchFusionWarning
 from ..files import list_images, warn_left_out
 from ..images import load_image, to_uint8
+from .draws import uniform
 from .recipe import Recipe
 
+VALIDATION_SIZE = (512, 768)  # held-out photos of natural size are cut to this
 BOUNDARY_SUFFIX = "_boundary"  # NAME_boundary.png holds the human boundaries of NAME.*
 
 
@@ -135,57 +136,77 @@ def human_boundaries(file: Path, image: Tensor) -> Tensor:
     return resize_short_side(boundaries, min(image.shape[-2:]))
 
 
-class CropSampler:
+class CropSampler(nn.Module):
     """Random aligned crops of photos and boundaries, with horizontal flips.
 
-    A photo is drawn with probability proportional to the square root of its area: large photos hold more to learn, but
-    a few of them must not crowd out the rest.
+    All photos are one flat tensor, which moves to a GPU with the module; crops are gathered there. A photo is drawn
+    with probability proportional to the square root of its area: large photos hold more to learn, but a few of them
+    must not crowd out the rest.
 
     Args:
         photos: from :func:`load_photos`.
         seed: draws are a function of seed and step only, so a resumed run continues the same sequence.
         shrunk: fraction of every batch that is taken one and a half times larger and shrunk.
-
-    Attributes:
-        sizes: height and width of each photo.
     """
 
+    flat: Tensor
+    table: Tensor
+
     def __init__(self, photos: Sequence[Photo], seed: int, shrunk: float = 0.0) -> None:
-        self.photos = [photo.pixels for photo in photos]
-        self.sizes = [tuple(pixels.shape[-2:]) for pixels in self.photos]
+        super().__init__()
         self.seed, self.shrunk = seed, shrunk
+        self.sizes = [tuple(photo.pixels.shape[-2:]) for photo in photos]
+        flat = torch.cat(
+            [photo.pixels.flatten(1).T for photo in photos]
+        )  # four bytes are one pixel
+        sizes = torch.tensor(self.sizes)
+        ends = sizes.prod(dim=1, keepdim=True).cumsum(0)
+        table = torch.cat([ends - sizes.prod(dim=1, keepdim=True), sizes], dim=1)
+        flat = flat.contiguous().view(torch.int32).squeeze(1)
+        self.register_buffer("flat", flat, persistent=False)
+        self.register_buffer("table", table, persistent=False)  # (P, 3): where, height, width
+        self._odds: dict[int, Tensor | None] = {}
 
-    def to(self, device: str | torch.device) -> CropSampler:
-        """Move the photos to where the crops shall be cut."""
-        self.photos = [pixels.to(device) for pixels in self.photos]
-        return self
-
-    def batch(self, step: int, crop: int, size: int) -> tuple[Tensor, Tensor]:
+    def batch(self, step: Tensor | int, crop: int, size: int) -> tuple[Tensor, Tensor]:
         """Draw images ``(size, 3, crop, crop)`` and boundaries ``(size, 1, crop, crop)``, both in [0, 1].
 
         Args:
-            step: of the run.
+            step: of the run; a tensor on the photos' device, or a number.
             crop, size: see above.
         """
-        draw, larger = random.Random(self.seed * 9_000_011 + step), crop * 3 // 2
-        some = round(self.shrunk * size) if any(min(s) >= larger for s in self.sizes) else 0
-        counts = {crop: size - some, larger: some}
-        parts = [self._crops(draw, side, count) for side, count in counts.items() if count]
+        larger = crop * 3 // 2
+        some = round(self.shrunk * size) if self._odds_of(larger) is not None else 0
+        pixels = self._crops(2 * self.seed, step, crop, size - some)
         if some:
-            small = F.interpolate(parts[-1], (crop, crop), mode="bicubic", antialias=True)
-            parts[-1] = small.clamp(0, 1)
-        pixels = torch.cat(parts)
+            wide = self._crops(2 * self.seed + 1, step, larger, some)
+            wide = F.interpolate(wide, size=(crop, crop), mode="bicubic", antialias=True)
+            pixels = torch.cat([pixels, wide.clamp(0, 1)])
         return pixels[:, :3], pixels[:, 3:]
 
-    def _crops(self, draw: random.Random, side: int, count: int) -> Tensor:
+    def _crops(self, seed: int, step: Tensor | int, side: int, count: int) -> Tensor:
         """``(count, 4, side, side)`` in [0, 1]."""
-        odds = [(h * w) ** 0.5 * (min(h, w) >= side) for h, w in self.sizes]
-        crops = []
-        for pixels in draw.choices(self.photos, odds, k=count):
-            top, left = (draw.randint(0, length - side) for length in pixels.shape[-2:])
-            cut = pixels[:, top : top + side, left : left + side]
-            crops.append(cut.flip(-1) if draw.random() < 0.5 else cut)
-        return torch.stack(crops).float() / 255
+        odds, device = self._odds_of(side), self.flat.device
+        which, down, right, flip = uniform(seed, step, 4, count, device).unsqueeze(2)  # (count, 1)
+        assert odds is not None  # some photo holds a crop: photos_of sees to it
+        chosen = torch.searchsorted(odds, which.flatten() * odds[-1], right=True)
+        chosen = chosen.clamp(max=len(self.sizes) - 1)
+        offset, height, width = self.table.index_select(0, chosen).unsqueeze(2).unbind(1)
+        top = (down * (height - side + 1)).long().minimum(height - side)
+        left = (right * (width - side + 1)).long().minimum(width - side)
+        across = torch.arange(side, device=device)
+        columns = torch.where(flip < 0.5, across, side - 1 - across)  # (count, side)
+        rows = offset + left + (top + across) * width
+        at = rows.unsqueeze(2) + columns.unsqueeze(1)  # (count, side, side)
+        pixels = self.flat.index_select(0, at.flatten()).view(torch.uint8)
+        return pixels.view(count, side, side, 4).permute(0, 3, 1, 2).float() / 255
+
+    def _odds_of(self, side: int) -> Tensor | None:
+        """Cumulative odds of the photos that hold a crop; None if no photo does."""
+        if side not in self._odds:
+            weights = [(h * w) ** 0.5 * (min(h, w) >= side) for h, w in self.sizes]
+            odds = torch.tensor(weights).cumsum(0).to(self.flat.device)
+            self._odds[side] = odds if sum(weights) else None
+        return self._odds[side]
 
 
 def photos_of(

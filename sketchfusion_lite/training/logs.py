@@ -25,27 +25,26 @@ class Log:
     """
 
     def __init__(self, path: Path, step: int) -> None:
-        self.path, self.rows = path, list[Mapping[str, Any]]()
+        self.path, self.rows = path, []
         if path.exists():
             try:
                 text = path.read_text(encoding="utf-8", errors="replace")
             except OSError as error:
                 raise OutputError(f"{path}: cannot be read ({error.strerror}).") from error
-            for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
-                whole = None not in row and None not in row.values()
-                if whole and row["step"].isdigit() and int(row["step"]) <= step:
-                    self.rows.append(row)
+            found = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
+            whole = [row for row in found if None not in row and None not in row.values()]
+            self.rows = [r for r in whole if r["step"].isdigit() and int(r["step"]) <= step]
             self._write()
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row, ``step`` among its columns; columns that are new stay empty in the rows above."""
-        self.rows.append(row)
+        self.rows.append(dict(row))
         self._write()
 
     def _write(self) -> None:
+        columns = dict.fromkeys(name for row in self.rows for name in row)
         text = io.StringIO(newline="")
-        if self.rows:
-            columns = dict.fromkeys(name for row in self.rows for name in row)
+        if columns:
             table = csv.DictWriter(text, columns, lineterminator="\n")
             table.writeheader()
             table.writerows(self.rows)

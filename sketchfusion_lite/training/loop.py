@@ -6,11 +6,13 @@ functions of seed and step, other draws of the generators that it holds. A state
 pass has shown it finite, and the checkpoint before it is kept as ``checkpoint.previous.pt``: a run that diverges
 ruins neither.
 
-A step never waits for the device: what it found is added up there and read with every row of the log.
+A step never waits for the device: what changes is set before it, what it found is added up on the device and read with
+every row of the log. On a GPU it is one CUDA graph, see :mod:`.graphed`.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -26,10 +28,11 @@ from torch import nn
 from ..errors import OutputError, RecipeError
 from ..files import atomic_write_bytes
 from .averaging import Average
-from .base import Task
+from .base import Task, Variant
 from .checkpoints import NAME, restore, state_of
 from .codec_task import CodecTask
 from .cues_task import CuesTask
+from .graphed import Capture, Step, cuda_graph
 from .logs import Log
 from .muon import fused_adam
 from .preview_task import PreviewTask
@@ -43,6 +46,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "refiner": RefinerTask,
 }
 LOG_EVERY = 50  # steps per row of log.csv; the last row may stand for fewer
+CLOCK_EVERY = 10  # steps between looks at the clock on a GPU, which the host would otherwise outrun
 ADVERSARY_LR_MIN = 0.2  # of its learning rate: a judge must follow to the end
 
 Progress = Callable[[int, float, dict[str, float]], None]
@@ -76,25 +80,30 @@ class TrainingRun:
                 f"{self.folder} holds a run already; go on with resume=True, or name another folder"
             )
         self.accelerator = Accelerator(mixed_precision=_precision())
-        self.device = self.accelerator.device
-        if self.device.type == "cuda":
+        self.device = device = self.accelerator.device
+        self.capture: Capture | None = None
+        if device.type == "cuda":
             torch.backends.cudnn.benchmark = True
             torch.set_float32_matmul_precision("high")
-        task = TASKS[recipe.task](recipe, rank=self.accelerator.process_index)
-        self.task = task.to(self.device)
-        task.sampler.to(self.device)  # photos are small: a few thousand fit beside the networks
-        self.optimizers = task.optimizers()
-        if task.discriminator is not None:
+            if self.accelerator.num_processes == 1:
+                self.capture = cuda_graph()
+        self.task = TASKS[recipe.task](recipe, rank=self.accelerator.process_index).to(device)
+        self.optimizers = self.task.optimizers()
+        if self.task.discriminator is not None:
             assert isinstance(recipe, AdversarialRecipe)
-            own, rate = task.discriminator.parameters(), recipe.adversarial_lr
-            self.optimizers.append(fused_adam(own, rate, (0.5, 0.95)))
-        self.peaks = [o.param_groups[0]["lr"] for o in self.optimizers]
-        named = (m.named_parameters(prefix=name) for name, m in task.networks.items())
+            parameters = self.task.discriminator.parameters()
+            self.optimizers.append(fused_adam(parameters, recipe.adversarial_lr, (0.5, 0.95)))
+        for group in (o.param_groups[0] for o in self.optimizers):
+            group["initial_lr"] = group["lr"]
+            group["lr"] = torch.tensor(float(group["lr"]), device=device)  # read by captured steps
+        named = (m.named_parameters(prefix=name) for name, m in self.task.networks.items())
         self.weights = {n: p for each in named for n, p in each if p.requires_grad}
-        self.average = Average(self.weights.values(), recipe.ema)
+        self.average = Average(self.weights, recipe.ema)
+        self.variants: dict[Variant, Step] = {}
         self.sums: dict[str, torch.Tensor] = {}
         self.step, self.seconds = 0, 0.0
         self.last = False  # whether the last phase has begun
+        self.averaged_from = 0  # first step in the averages
         self.exported: Path | None = None  # the weights, once the run has ended
         if self.checkpoint_path.exists():
             restore(self)
@@ -134,18 +143,18 @@ class TrainingRun:
         """
         last_step = None if max_steps is None else self.step + max_steps
         tick = last_validation = last_checkpoint = time.monotonic()
-        self.sums.clear()  # of steps that this run has not made
+        self._means(1)  # of steps that this run has not made
         summed = 0  # steps in the sums; fewer than LOG_EVERY after a resume
         while self.progress < 1 and self.step != last_step:
             self.train_step()
             summed += 1
+            if self.capture is not None and self.step % CLOCK_EVERY == 0:
+                torch.cuda.synchronize()
             now = time.monotonic()
             self.seconds += now - tick
             tick = now
             if self.step % LOG_EVERY == 0 or self.progress >= 1:
-                numbers = {key: value.item() / summed for key, value in self.sums.items()}
-                self.sums.clear()
-                summed = 0
+                numbers, summed = self._means(summed), 0
                 self._require_finite(numbers["loss"])
                 self._log("log.csv", numbers)
                 if on_log:
@@ -163,17 +172,29 @@ class TrainingRun:
                 self.exported = self.task.export(self.folder)
 
     def train_step(self) -> None:
-        """One step: learning rates, loss, gradients, weights, averages."""
+        """Set what changes from step to step, then make the step."""
         if not self.last and self.progress >= 1 - self.task.last_phase:
             self._begin_last_phase()
         factors = [self.learning_rate_factor()] * len(self.optimizers)
         if self.task.discriminator is not None:
             factors[-1] = max(factors[-1], ADVERSARY_LR_MIN)
-        for optimizer, peak, factor in zip(self.optimizers, self.peaks, factors, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * factor
-            optimizer.zero_grad()
+        for optimizer, factor in zip(self.optimizers, factors, strict=True):
+            group = optimizer.param_groups[0]
+            group["lr"].fill_(group["initial_lr"] * factor)
+        self.task.turn(self.step, self.progress)
+        self.average.pace(self.step - self.averaged_from)
+        variant = self.task.variant(self.step, self.progress)
+        if variant not in self.variants:
+            self.variants[variant] = Step(functools.partial(self._step, variant), self.capture)
+        self.variants[variant]()
+        self.step += 1
+
+    def _step(self, variant: Variant) -> None:
+        """One step of one variant; nothing in it looks at a tensor or leaves the device."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         with self.accelerator.autocast():
-            loss, numbers = self.task.loss(self.step, self.progress)
+            loss, numbers = self.task.loss(variant)
         self.accelerator.backward(loss)
         if self.accelerator.num_processes > 1:
             # By hand: the step calls parts of several modules, which DDP cannot wrap.
@@ -184,16 +205,25 @@ class TrainingRun:
             optimizer.step()
         self.average.update()
         for key, value in numbers.items():
-            self.sums[key] = self.sums.get(key, 0) + value.detach().float()
-        self.step += 1
+            if key not in self.sums:
+                self.sums[key] = torch.zeros((), device=value.device)
+            self.sums[key].add_(value.detach())
+
+    def _means(self, steps: int) -> dict[str, float]:
+        """What was added up, by so many steps; the sums begin anew."""
+        numbers = {key: value.item() / steps for key, value in self.sums.items()}
+        for value in self.sums.values():
+            value.zero_()
+        return numbers
 
     def _begin_last_phase(self) -> None:
         """Go on from the averages, with fresh optimisers, without the parts that the task holds."""
         self.average.take()
-        self.average.steps = 0
         self.hold()
         for optimizer in self.optimizers[: -1 if self.task.discriminator is not None else None]:
             optimizer.state.clear()
+        self.variants.clear()  # their graphs write to states that are no more
+        self.averaged_from = self.step
 
     def hold(self) -> None:
         """Enter the last phase: its parts no longer train."""
@@ -241,12 +271,13 @@ class TrainingRun:
     @torch.no_grad()
     def _next_loss(self) -> float:
         """The loss that the next step would begin with; leaves no trace."""
+        self.task.turn(self.step, self.progress)
         self.task.eval()
         with (
             torch.random.fork_rng([self.device] if self.device.type == "cuda" else []),
             self.accelerator.autocast(),
         ):
-            loss, _ = self.task.loss(self.step, self.progress)
+            loss, _ = self.task.loss(self.task.variant(self.step, self.progress))
         self.task.train()
         return loss.item()
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..sketch import interpolate_levels
+from .draws import uniform
 from .recipe import PictureRecipe
 
 FOCUS_WIDTH = 0.6  # of the qualities around a recipe's focus, to both sides
@@ -55,51 +56,60 @@ class PerceptualLoss(nn.Module):
         return torch.cat([self.net(a * 2 - 1, b * 2 - 1).flatten() for a, b in views])
 
 
+def window(image: Tensor, top: Tensor, left: Tensor, height: int, width: int) -> Tensor:
+    """``(B, C, H, W)`` -> ``(B, C, height, width)`` from a place ``()`` that only the device knows."""
+    rows, columns = (torch.arange(side, device=image.device) for side in (height, width))
+    return image.index_select(2, top + rows).index_select(3, left + columns)
+
+
 def shifted(*images: Tensor) -> list[Tensor]:
     """All images ``(B, C, H, W)`` without the same margins of 4 in all, moved by 0 to 3 pixels."""
-    top, left = torch.randint(4, (2,)).tolist()
-    height, width = (side - 4 for side in images[0].shape[-2:])
-    return [x[..., top : top + height, left : left + width] for x in images]
+    top, left = torch.randint(4, (2,), device=images[0].device)
+    return [window(x, top, left, x.shape[-2] - 4, x.shape[-1] - 4) for x in images]
 
 
 def random_windows(*images: Tensor) -> list[Tensor]:
     """The same random window of half the sides of all images ``(B, C, H, W)``."""
     height, width = (side // 2 for side in images[0].shape[-2:])
-    top, left = (int(torch.randint(side + 1, ())) for side in (height, width))
-    return [x[..., top : top + height, left : left + width] for x in images]
+    device = images[0].device
+    top, left = (torch.randint(side + 1, (), device=device) for side in (height, width))
+    return [window(x, top, left, height, width) for x in images]
 
 
-def texture_loss(features: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
+def texture_loss(
+    features: Sequence[Tensor], reference: Sequence[Tensor], windows: int = 3
+) -> Tensor:
     """How far the strength of texture is off, wherever its details lie.
 
-    The standard deviation of every feature channel within each of nine parts of the picture, against the reference's.
-    Grass that is drawn otherwise costs nothing here, grass averaged to a green mist does; errors like LPIPS, which
-    compare place by place, prefer the mist. (The statistic of style transfer's adaptive instance normalisation [3],
-    taken locally.)
+    The standard deviation of every feature channel within each of ``windows x windows`` parts of the picture, against
+    the reference's. Grass that is drawn otherwise costs nothing here, grass averaged to a green mist does; errors
+    like LPIPS, which compare place by place, prefer the mist. (The statistic of style transfer's adaptive
+    instance normalisation [3], taken locally.)
 
     Args:
         features, reference: maps ``(B, C_l, h_l, w_l)`` of some stages of a trained network.
+        windows: parts per side.
 
     Returns:
         Scalar, 0 for equal statistics, about 1 where all texture is gone.
     """
     parts = []
     for ours, theirs in zip(features, reference, strict=True):
-        mine, wanted = (_spread(f.float()) for f in (ours, theirs))
+        mine, wanted = (_spread(f.float(), windows) for f in (ours, theirs))
         parts.append((mine - wanted).abs().mean() / wanted.mean())
     return torch.stack(parts).mean()
 
 
-def _spread(f: Tensor) -> Tensor:
-    """Standard deviation within each part: ``(B, C, h, w)`` -> ``(B, C, 3, 3)``."""
-    mean, square = (F.adaptive_avg_pool2d(x, 3) for x in (f, f.square()))
+def _spread(f: Tensor, windows: int) -> Tensor:
+    """Standard deviation within each window: ``(B, C, h, w)`` -> ``(B, C, windows, windows)``."""
+    mean, square = (F.adaptive_avg_pool2d(x, windows) for x in (f, f.square()))
     return (square - mean.square()).clamp_min(1e-6).sqrt()
 
 
-def draw_quality(recipe: PictureRecipe, levels: int, step: int, batch: int) -> Tensor:
-    """Quality per crop ``(B,)``: uniform over the range, or near the recipe's focus level; a function of the step."""
-    generator = torch.Generator().manual_seed(recipe.seed * 7_000_003 + step)
-    kind, place = torch.rand(2, batch, generator=generator)
+def draw_quality(recipe: PictureRecipe, levels: int, step: Tensor | int, batch: int) -> Tensor:
+    """Quality per crop ``(B,)``: uniform over the range, or near the recipe's focus level; on the step's device."""
+    device = step.device if isinstance(step, Tensor) else torch.device("cpu")
+    kind, place = uniform(recipe.seed * 7_000_003 + 5, step, 2, batch, device)
     near = recipe.focus_quality + (2 * place - 1) * FOCUS_WIDTH
     return torch.where(kind < recipe.focus, near.clamp(0, levels - 1), place * (levels - 1))
 

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from ..blocks import channels_last
 from ..images import crop
-from ..model import ModelConfig, SketchFusionModel
+from ..model import ModelConfig
+from ..preview import PreviewDecoder
 from ..weights_io import load_weights, save_weights
-from .base import Losses
+from .base import Losses, Variant
 from .receiver import ReceiverTask
 from .recipe import PreviewRecipe, describe
 
@@ -39,16 +40,27 @@ class PreviewTask(ReceiverTask):
         small = ModelConfig()
         sizes = {"decoder_widths": small.decoder_widths, "decoder_depths": small.decoder_depths}
         self.config = replace(self.model.config, **sizes | recipe.model)
-        self.preview = channels_last(SketchFusionModel(self.config).preview)
+        self.preview = channels_last(
+            PreviewDecoder(
+                self.config.latent_channels,
+                self.config.levels,
+                self.config.decoder_widths,
+                self.config.decoder_depths,
+                self.config.activation,
+            )
+        )
         self.networks = {"preview": self.preview}
         self.forward_preview = self.compiled(self.preview)
 
-    def loss(self, step: int, progress: float) -> Losses:
+    def variant(self, step: int, progress: float) -> Variant:
+        return Variant(*self.recipe.phase(progress), vgg=self.vgg_is_due(step))
+
+    def loss(self, variant: Variant) -> Losses:
         r = self.recipe
-        images, y_hat, quality, taught = self.receive(step, progress)
+        images, y_hat, quality, taught = self.receive(variant)
         preview = self.forward_preview(y_hat, quality).float()  # (B, 3, c, c)
         mse, apart = ((preview - x).square().mean() * 255**2 for x in (images, taught))
-        perceived, lpips = self.perceived(preview, images, self.vgg_is_due(step))
+        perceived, lpips = self.perceived(preview, images, variant.vgg)
         loss = r.mse_weight * torch.lerp(mse, apart, r.taught) + perceived
         return loss, {"loss": loss, "mse": mse, "apart": apart, "lpips": lpips}
 

@@ -17,7 +17,7 @@ from ..model import ModelConfig, SketchFusionModel
 from ..perception import load_dists
 from ..tiling import STRIDE
 from ..weights_io import load_codec_weights, part, without_integers
-from .base import PictureTask
+from .base import PictureTask, Variant
 from .recipe import PreviewRecipe, RefinerRecipe
 
 VALIDATION_QUALITY = 2.0
@@ -42,15 +42,14 @@ class ReceiverTask(PictureTask):
         self.model.eval()  # frozen, whatever the loop says
         return self
 
-    def receive(self, step: int, progress: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def receive(self, variant: Variant) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Crops as a receiver gets them.
 
         Returns:
             images ``(B, 3, c, c)`` in [0, 1], y_hat ``(B, C, c/16, c/16)``, quality ``(B,)``, and the codec's own
             preview ``(B, 3, c, c)`` in [0, 1].
         """
-        levels = self.model.config.levels
-        images, boundaries, quality = self.crops_with_quality(step, progress, levels)
+        images, boundaries, quality = self.crops(variant, self.model.config.levels)
         with torch.no_grad():
             decoded = self.forward_model(images, boundaries, quality)
         # What a decoder hands over, in its precision: under autocast it would be bfloat16.

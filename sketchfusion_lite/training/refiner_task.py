@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ from ..refiner_io import refiner_config, save_refiner, shipped_refiner
 from ..sampler import FlowRefiner
 from ..weights_io import load_codec_weights
 from .adversarial import FeatureDiscriminator
-from .base import Losses
+from .base import Losses, Variant
 from .checkpoints import load_start
 from .grafting import graft
 from .objectives import random_windows, shifted, texture_loss
@@ -52,13 +53,9 @@ class RefinerTask(ReceiverTask):
     def __init__(self, recipe: RefinerRecipe, rank: int = 0) -> None:
         super().__init__(recipe, rank)
         codec = self.model.config
-        known = RefinerConfig(
-            codec.latent_channels,
-            codec.levels,
-            codec_id=self.codec_id,
-            activation=codec.activation,
-        )
-        config = RefinerConfig.from_dict(known.to_dict() | recipe.model, "recipe")
+        known: dict[str, Any] = {"latent_channels": codec.latent_channels, "levels": codec.levels}
+        known |= {"codec_id": self.codec_id, "activation": codec.activation}
+        config = RefinerConfig.from_dict(RefinerConfig().to_dict() | known | recipe.model, "recipe")
         self.unet = channels_last(RefinerUNet(config))
         self.networks = {"unet": self.unet}
         if recipe.start_from:
@@ -88,29 +85,42 @@ class RefinerTask(ReceiverTask):
             )
         return shipped_refiner()
 
-    def loss(self, step: int, progress: float) -> Losses:
-        images, y_hat, quality, preview = self.receive(step, progress)
-        told = (preview * 2 - 1, y_hat, quality)
-        target, realism = images * 2 - 1, step % 2  # (B, 3, H, W), and which end learns
-        if progress < self.recipe.flow_fraction:
-            return self._flow_matching(target, told, realism)
-        return self._few_steps(target, told, realism, step, progress)
+    def settings(self, progress: float) -> dict[str, float]:
+        return {"adversarial": self.recipe.adversarial_factor(progress)}
 
-    def _flow_matching(self, target: Tensor, told: tuple[Tensor, ...], realism: int) -> Losses:
+    def variant(self, step: int, progress: float) -> Variant:
+        r, realism = self.recipe, step % 2
+        phase = r.phase(progress)
+        if progress < r.flow_fraction:
+            return Variant(*phase, flow=True, realism=realism)
+        drawn = random.Random(r.seed * 9_000_011 + step)
+        count = drawn.choice(STEP_COUNTS)
+        return Variant(
+            *phase,
+            vgg=self.vgg_is_due(step // 2),
+            adversary=bool(realism) and r.adversary_joins(progress),
+            realism=realism,
+            steps=count,
+            last=drawn.randrange(count),
+        )
+
+    def loss(self, variant: Variant) -> Losses:
+        images, y_hat, quality, preview = self.receive(variant)
+        told = (preview * 2 - 1, y_hat, quality)
+        target = images * 2 - 1  # (B, 3, H, W)
+        return (self._flow_matching if variant.flow else self._few_steps)(target, told, variant)
+
+    def _flow_matching(self, target: Tensor, told: tuple[Tensor, ...], variant: Variant) -> Losses:
         t = torch.rand(len(target), device=target.device).clamp_min(0.02)  # (B,)
         start = told[0] + self.unet.config.noise * torch.randn_like(target)
         sample = torch.lerp(target, start, t.view(-1, 1, 1, 1))  # x_t
-        x0_hat = self.forward_unet(sample, t, *told, realism).float()
+        x0_hat = self.forward_unet(sample, t, *told, variant.realism).float()
         loss = (x0_hat - target).square().mean()
         before = (told[0] - target).square().mean()
         return 100 * loss, {"loss": loss, "mse": loss * 127.5**2, "before": before * 127.5**2}
 
-    def _few_steps(
-        self, target: Tensor, told: tuple[Tensor, ...], realism: int, step: int, progress: float
-    ) -> Losses:
-        r, drawn = self.recipe, random.Random(self.recipe.seed * 9_000_011 + step)
-        count = drawn.choice(STEP_COUNTS)
-        last = drawn.randrange(count)  # the step that learns
+    def _few_steps(self, target: Tensor, told: tuple[Tensor, ...], variant: Variant) -> Losses:
+        r, count, realism = self.recipe, variant.steps, variant.realism
 
         def predicted(sample: Tensor, k: int) -> Tensor:
             t = torch.full((len(target),), 1 - k / count, device=target.device)
@@ -118,34 +128,34 @@ class RefinerTask(ReceiverTask):
 
         sample = told[0] + self.unet.config.noise * torch.randn_like(target)
         with torch.no_grad():
-            for k in range(last):
+            for k in range(variant.last):
                 sample = torch.lerp(predicted(sample, k), sample, (count - k - 1) / (count - k))
-        x0_hat = predicted(sample, last)
+        x0_hat = predicted(sample, variant.last)
         picture, reference = x0_hat * 0.5 + 0.5, target * 0.5 + 0.5
         mse = (x0_hat - target).square().mean() * 127.5**2
-        perceived, lpips = self.perceived(picture, reference, self.vgg_is_due(step // 2))
+        perceived, lpips = self.perceived(picture, reference, variant.vgg)
         loss = (r.mse_weight if realism else r.faithful_mse_weight) * mse + perceived
         name = "realistic" if realism else "faithful"
         logs = {f"mse_{name}": mse, f"lpips_{name}": lpips}
         if self.discriminator is not None and realism:
-            judged, more = self._judge(picture, reference, progress)
+            judged, more = self._judge(picture, reference, variant.adversary)
             loss, logs = loss + judged, logs | more
         return loss, {"loss": loss} | logs
 
-    def _judge(self, picture: Tensor, reference: Tensor, progress: float) -> Losses:
+    def _judge(self, picture: Tensor, reference: Tensor, adversary: bool) -> Losses:
         """What frozen features say of realism: strength of texture, and the discriminator once it has joined."""
         assert self.discriminator is not None
-        r = self.recipe
-        # AlexNet as LPIPS sees the pictures.
-        views = shifted if r.judge == "alex" else random_windows
-        ours, theirs = views(picture, reference)
+        if self.recipe.judge == "alex":
+            ours, theirs = shifted(picture, reference)  # as LPIPS sees them
+        else:
+            ours, theirs = random_windows(picture, reference)
         with torch.no_grad():
             real = self.discriminator.features(theirs)
         fake = self.discriminator.features(ours)
         texture = texture_loss(fake, real)
-        loss, logs = r.texture_weight * texture, {"texture": texture}
-        if r.adversary_joins(progress):
-            played, more = self.game(r.adversarial_factor(progress), real, fake)
+        loss, logs = self.recipe.texture_weight * texture, {"texture": texture}
+        if adversary:
+            played, more = self.game(real, fake)
             loss, logs = loss + played, logs | more
         return loss, logs
 
