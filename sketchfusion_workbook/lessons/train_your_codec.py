@@ -37,7 +37,7 @@ def photo_folders(photos: str, held_out: Photo, folder: Path) -> list[str]:
     Args:
         photos: folders to train on, divided by commas; empty: the bundled samples but the held-out photo.
         held_out: goes into a folder of its own, the last one.
-        folder: where folders are made; pictures that are there already stay.
+        folder: an empty one, where they are made.
 
     Raises:
         OutputError: a file cannot be written.
@@ -47,8 +47,7 @@ def photo_folders(photos: str, held_out: Photo, folder: Path) -> list[str]:
     for name, those in (("train", [] if given else samples), ("held_out", [held_out])):
         (folder / name).mkdir(parents=True, exist_ok=True)
         for photo in those:
-            if not (target := folder / name / f"{photo.name}.png").exists():
-                save_image(photo.image, target)
+            save_image(photo.image, folder / name / f"{photo.name}.png")
     return [*(given or [str(folder / "train")]), str(folder / "held_out")]
 
 
@@ -120,8 +119,8 @@ def side_by_side(
         metrics: out of ``evaluation.metrics.METRICS``.
 
     Returns:
-        rows of ``codec``, ``budget``, ``bpp`` of the file, ``fits``, and the metrics; and the pictures, by codec and budget.
-        A codec that cannot make a file that small shows its smallest one, which ``fits`` says.
+        rows of ``codec``, ``budget``, ``bpp`` of the file, ``fits``, and the metrics; pictures by codec and budget. A
+        codec that cannot make a file that small shows its smallest one, which ``fits`` says.
     """
     rows: list[dict[str, Any]] = []
     pictures: dict[tuple[str, float], Image.Image] = {}
