@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 TABLES = ROOT / "data" / "results"  # the copy lies elsewhere: absolute paths
 CAPSTONE = NOTEBOOKS / "09_train_your_codec.ipynb"
-LONGER = ROOT / "data" / "lessons" / "ten_minutes.safetensors"
+LONGER = ROOT / "data" / "lessons" / "cpu_minutes.safetensors"
 ABLATION = {"table": "ablation.csv", "training": "ablation_training.csv"}
 Solve = Callable[..., dict[str, Any]]
 
