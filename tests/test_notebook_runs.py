@@ -247,7 +247,7 @@ def test_ablations_with_another_base_and_solved_exercises(solve: Solve):
 
 SHORT = {"photo": "chelsea", "steps": 120, "minutes": 30.0, "batch": 4, "width": 0.125}
 OWN = {  # budgets that a codec of seconds can keep
-    "03_entropy_coding": {"budget": 8000, "streams": 1, "prefixes": 3},
+    "03_entropy_coding": {"budget": 12000, "streams": 1, "prefixes": 3},
     "04_preview_decoding": {"bpp": 0.4},
     "06_diffusion_refinement": {"bpp": 0.4, "steps": 2, "train_steps": 4, "crop": 48},
     "07_rate_distortion": {"fool_steps": 2, "live_photos": "coffee", "live_rates": "0.3,0.4"},
@@ -260,7 +260,7 @@ def test_train_your_codec_with_another_photo_and_solved_exercises(solve: Solve, 
     parameters = SHORT | {"steps": 12, "budgets": "0.1,0.5", "out": str(tmp_path / "out")}
     row = solve("09_train_your_codec", **parameters, longer=str(LONGER))
     assert (row["photo"], row["width"], row["steps"]) == ("chelsea", 0.125, 12)
-    assert row["files"] == 3 * 2 and row["fits"] >= 4, "the trained ones keep their budgets"
+    assert row["files"] == 4 * 2 and row["fits"] >= 6, "the trained ones keep their budgets"
     assert row["longer_psnr_0.5"] > row["longer_psnr_0.1"] > 15
     assert row["finished_lpips_alex_0.1"] < row["longer_lpips_alex_0.1"], "five minutes of a GPU"
     assert row["rate_over_target"] > 0 and row["range_of_rates"] > 0
