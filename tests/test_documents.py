@@ -118,6 +118,22 @@ def test_files_for_strangers_agree_with_the_project():
     assert citation["license"] == PROJECT["license"]
 
 
+def test_the_workflow_for_one_notebook_names_what_is_here():
+    page = (ROOT / "docs" / "headless.md").read_text("utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+    commands = [
+        step["run"] for step in yaml.safe_load(block)["jobs"]["run"]["steps"] if "run" in step
+    ]
+    assert [command.split()[0] for command in commands] == [
+        "make",
+        ".venv/bin/pytest",
+        ".venv/bin/papermill",
+    ]
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert all(f"\n{target}:" in makefile for target in commands[0].split()[1:3])
+    assert all((ROOT / name).is_file() for name in re.findall(r"notebooks/\w+\.ipynb", page))
+
+
 @pytest.mark.parametrize("document", PAGES, ids=lambda path: path.name)
 def test_commands_in_documents_parse(document):
     """All that stand in blocks: the command exists, and so do its options."""

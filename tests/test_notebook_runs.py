@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from sketchfusion_lite import load_codec
 from sketchfusion_lite.samples import load_photo
 from sketchfusion_lite.sweeps.notebooks import read_notebook
 from tests.notebook_book import load_tool, solutions
@@ -26,6 +27,8 @@ pytest.importorskip("papermill")
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 TABLES = ROOT / "data" / "results"  # the copy lies elsewhere: absolute paths
+CAPSTONE = NOTEBOOKS / "09_train_your_codec.ipynb"
+LONGER = ROOT / "data" / "lessons" / "cpu_minutes.safetensors"
 ABLATION = {"table": "ablation.csv", "training": "ablation_training.csv"}
 Solve = Callable[..., dict[str, Any]]
 
@@ -240,6 +243,45 @@ def test_ablations_with_another_base_and_solved_exercises(solve: Solve):
     assert row["costs_most_lpips"] != "no-cues"
     assert 0 < row["sd_lpips_alex_0.09"] < 0.05 and -1 <= row["order_kept"] <= 1
     assert 1 <= row["separated_psnr_0.09"] < row["variants"]
+
+
+SHORT = {"photo": "chelsea", "steps": 120, "minutes": 30.0, "batch": 4, "width": 0.125}
+OWN = {  # budgets that a codec of seconds can keep
+    "03_entropy_coding": {"budget": 12000, "streams": 1, "prefixes": 3},
+    "04_preview_decoding": {"bpp": 0.4},
+    "06_diffusion_refinement": {"bpp": 0.4, "steps": 2, "train_steps": 4, "crop": 48},
+    "07_rate_distortion": {"fool_steps": 2, "live_photos": "coffee", "live_rates": "0.3,0.4"},
+    "10_explorer": {"bpp": 0.4, "effort": 0},
+}
+
+
+@slow
+def test_train_your_codec_with_another_photo_and_solved_exercises(solve: Solve, tmp_path: Path):
+    parameters = SHORT | {"steps": 12, "budgets": "0.1,0.5", "out": str(tmp_path / "out")}
+    row = solve("09_train_your_codec", **parameters, longer=str(LONGER))
+    assert (row["photo"], row["width"], row["steps"]) == ("chelsea", 0.125, 12)
+    assert row["files"] == 4 * 2 and row["fits"] >= 6, "the trained ones keep their budgets"
+    assert row["longer_psnr_0.5"] > row["longer_psnr_0.1"] > 15
+    assert row["finished_lpips_alex_0.1"] < row["longer_lpips_alex_0.1"], "five minutes of a GPU"
+    assert row["rate_over_target"] > 0 and row["range_of_rates"] > 0
+    assert -1 <= row["rate_against_squared_error"] <= 1
+    assert load_codec(row["weights"], "cpu", "float32").model_id == row["model_id"]
+
+
+@pytest.fixture(scope="module")
+def own_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The weights file of a short run of notebook 09."""
+    folder = tmp_path_factory.mktemp("own")
+    return execute(CAPSTONE, folder, SHORT | {"out": str(folder / "out")})[1]["weights"]
+
+
+@slow
+@pytest.mark.parametrize("stem", OWN)
+def test_what_notebook_09_trains_runs_in_the_others(stem: str, own_weights: str, tmp_path: Path):
+    parameters = OWN[stem] | {"weights": own_weights, "refiner": "", "device": "cpu"}
+    if stem == "03_entropy_coding":
+        parameters["output_dir"] = str(tmp_path / "out")
+    assert execute(NOTEBOOKS / f"{stem}.ipynb", tmp_path / "run", parameters)[1]
 
 
 @slow
