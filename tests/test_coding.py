@@ -15,11 +15,7 @@ from scipy.stats import norm
 from sketchfusion_lite import bitstream
 from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.entropy import SCALE_LEVELS, scale_of_index
-from sketchfusion_lite.integer import (
-    IntegerConv,
-    export_entropy_model,
-    model_id,
-)
+from sketchfusion_lite.integer import IntegerConv, export_entropy_model, model_id
 from tests.conftest import build_tiny_model
 
 

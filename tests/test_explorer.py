@@ -473,9 +473,7 @@ def test_what_is_no_budget_stays_in_its_field_with_a_word_on_it(explorer: widget
     assert explorer.bytes.value == "700" and explorer.error.value == ""
 
 
-def test_the_bar_is_there_while_steps_are_counted_and_no_longer(
-    explorer: widget.Explorer,
-):
+def test_the_bar_is_there_while_steps_are_counted_and_no_longer(explorer: widget.Explorer):
     assert explorer.progress.layout.visibility == "hidden"
     seen = []
     explorer.progress.layout.observe(lambda change: seen.append(change["new"]), "visibility")

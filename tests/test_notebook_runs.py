@@ -97,10 +97,7 @@ def test_tour_with_another_photo_and_rate_and_solved_exercises(solve: Solve, tmp
     assert row["lpips_alex"] < row["preview_lpips_alex"], "the refiner is worth its time"
     assert row["effort_bytes"] <= row["budget"] and row["foretold_steps"] > 0
     assert 0 < row["foretold_seconds"] < 20 * row["effort_seconds"], "of the right order"
-    gains = (
-        row["lpips_alex"] - row["effort_lpips_alex"],
-        row["effort_psnr"] - row["psnr"],
-    )
+    gains = (row["lpips_alex"] - row["effort_lpips_alex"], row["effort_psnr"] - row["psnr"])
     assert max(gains) > 0, "what the search goes by"
 
 

@@ -194,8 +194,7 @@ def test_wins_and_losses_count_what_is_left_out():
 
 
 @pytest.mark.parametrize(
-    ("rate", "metrics", "said"),
-    [(0.5, ("dists",), "no photo"), (0.03, ("psnr",), "distances")],
+    ("rate", "metrics", "said"), [(0.5, ("dists",), "no photo"), (0.03, ("psnr",), "distances")]
 )
 def test_wins_and_losses_refuse(rate: float, metrics: tuple, said: str):
     with pytest.raises(ArgumentError, match=said):

@@ -27,6 +27,7 @@ from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.errors import OutputError, SketchFusionError
 from sketchfusion_lite.files import atomic_write_bytes
 from sketchfusion_lite.samples import load_photo
+from sketchfusion_lite.weights_io import SHIPPED
 
 Make = Callable[[SketchFusionCodec], bytes]
 
@@ -108,6 +109,9 @@ def entry(codec: SketchFusionCodec, file: str, data: bytes) -> dict:
     """The manifest's row of a stream."""
     stream = bitstream.parse(data)
     header = stream.header
+    # Far outside what it was trained on, the decoder magnifies roundings: such a picture says nothing.
+    picture = None if "escapes" in file else codec.decode(data, "preview").image
+    shown = picture and thumbnail(picture).hex()
     return {
         "file": file,
         "model_id": f"{codec.model_id:#06x}",
@@ -118,10 +122,7 @@ def entry(codec: SketchFusionCodec, file: str, data: bytes) -> dict:
         "quality": round(header.quality, 3),
         "missing": list(stream.missing),
         "integers_sha256": sha256_of_integers(decoded_integers(codec, data)),
-        # Far outside what it was trained on, the decoder magnifies roundings: such a picture says nothing.
-        "thumbnail": None
-        if "escapes" in file
-        else thumbnail(codec.decode(data, "preview").image).hex(),
+        "thumbnail": shown,
     }
 
 
@@ -146,13 +147,13 @@ def make_streams(weights: list[str | Path], force: bool) -> Iterator[dict]:
             yield entry(codec, file.name, data)
 
 
-def look_again(names: list[str]) -> Iterator[dict]:
+def look_again() -> Iterator[dict]:
     """Rows of the streams that exist, with the previews of today's decoders.
 
     Raises:
         OutputError: a stream decodes to other integers.
     """
-    for codec in (load_codec(name, device="cpu", dtype="float32") for name in names):
+    for codec in (load_codec(name, device="cpu", dtype="float32") for name in SHIPPED):
         for row in read_manifest():
             if row["model_id"] == f"{codec.model_id:#06x}":
                 again = entry(codec, row["file"], (STREAMS / row["file"]).read_bytes())
@@ -161,13 +162,9 @@ def look_again(names: list[str]) -> Iterator[dict]:
                 yield again
 
 
-def without_streams(names: list[str]) -> list[str | Path]:
-    """Of some shipped weights those whose model has no streams yet."""
-    return [
-        n
-        for n in names
-        if not list(STREAMS.glob(f"{load_codec(n, 'cpu', 'float32').model_id:04x}-*"))
-    ]
+def has_streams(name: str) -> bool:
+    """Whether the model of shipped weights has any."""
+    return any(STREAMS.glob(f"{load_codec(name, 'cpu', 'float32').model_id:04x}-*"))
 
 
 def main() -> int:
@@ -177,10 +174,10 @@ def main() -> int:
     parser.add_argument("--thumbnails", action="store_true", help="renew previews, not streams")
     options = parser.parse_args()
     STREAMS.mkdir(exist_ok=True)
-    names = ["base", "lines"]
-    weights = options.weights or (names if options.force else without_streams(names))
+    new = [name for name in SHIPPED if options.force or not has_streams(name)]
+    weights = options.weights or new
     try:
-        made = look_again(names) if options.thumbnails else make_streams(weights, options.force)
+        made = look_again() if options.thumbnails else make_streams(weights, options.force)
         rows = {row["file"]: row for row in made}
     except SketchFusionError as error:
         print(f"error: {error}", file=sys.stderr)
