@@ -195,9 +195,10 @@ def test_header_and_pack_refuse_what_parse_would():
     sound = {"width": 1, "height": 1, "quality_index": 0, "model_id": 0}
     wrong = {"width": (0, 7.0), "height": (bitstream.MAX_SIDE + 1,), "quality_index": (256,)}
     wrong["model_id"] = (-1, 65536)
-    for field, value in ((field, value) for field in wrong for value in wrong[field]):
-        with pytest.raises(ArgumentError, match=f"{field}={value}"):
-            Header(**sound | {field: value})
+    for field, values in wrong.items():
+        for value in values:
+            with pytest.raises(ArgumentError, match=f"{field}={value}"):
+                Header(**sound | {field: value})
     with pytest.raises(ArgumentError, match="whole words"):
         pack(HEADER, b"abc", b"", b"")
     tiny = Header(1, 1, 0, 0)
