@@ -30,10 +30,10 @@ def picture():
 def test_macs_are_the_formula(groups, dtype):
     conv = nn.Conv2d(8, 12, 3, stride=2, padding=1, groups=groups).to(dtype)
     x = torch.rand(2, 8, 16, 24, dtype=dtype)
-    forward = 2 * (8 * 12) * 12 * (8 // groups) * 3 * 3  # batch * places * out * in * kernel
-    assert timing.count_macs(lambda: conv(x)) == forward
-    x.requires_grad_()
-    assert timing.count_macs(lambda: conv(x).sum().backward()) == 3 * forward
+    expected = 2 * (8 * 12) * 12 * (8 // groups) * 3 * 3  # batch * places * out * in * kernel
+    assert timing.count_macs(lambda: conv(x)) == expected
+    linear, x = nn.Linear(16, 32), torch.rand(8, 16, requires_grad=True)
+    assert timing.count_macs(lambda: linear(x).sum().backward()) == 3 * (8 * 16 * 32)
 
 
 def test_a_row_states_floor_and_fraction():

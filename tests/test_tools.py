@@ -53,7 +53,7 @@ def test_runs_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     page = run_workbook.export_html(notebook(tmp_path / "book.ipynb", "1")).read_text("utf-8")
-    assert page.count("<math") == 2 and "$R" not in page and "<code>$x</code>" in page
+    assert page.count("<math") >= 2 and "$R" not in page and "<code>$x</code>" in page
     assert '<script src="http' not in page and "cdnjs" not in page
     assert re.search("""alt=["']a "red" line["']""", unescape(page))
     local = "<script>let url = 'x';</script>"
