@@ -133,28 +133,17 @@ def source(cell: int, text: str) -> Callable[[Any], None]:
     return lambda nb: nb.cells[cell].__setitem__("source", text)
 
 
-def drop(*cells: int) -> Callable[[Any], None]:
-    return lambda nb: [nb.cells.pop(i) for i in sorted(cells, reverse=True)]
-
-
-def kernelspec(**changes: str) -> Callable[[Any], None]:
-    return lambda nb: nb.metadata.kernelspec.update(changes)
-
-
 WIDGET = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}}
 EXERCISE_CELL, LAST = 23, 24
 BROKEN = {
     # file
     "file_format: id of its own": lambda nb: nb.cells[7].__setitem__("id", nb.cells[8].id),
     "file_format: is no valid notebook": lambda nb: nb.cells[7].pop("outputs"),
-    "kernel: 'julia'": kernelspec(name="julia"),
+    "kernel: 'julia'": lambda nb: nb.metadata.kernelspec.update(name="julia"),
     "kernel: papermill run": lambda nb: nb.metadata.__setitem__("papermill", {}),
     # prose
     "opening: begins with": replace(0, "# 42 · ", "# "),
-    "opening: purpose in one sentence": replace(0, "everything.", "everything. Then rest."),
     "opening: lacks '**Goals**": replace(0, "**Goals** - ", ""),
-    "opening: its *verb*": replace(0, "*doubt* it", "doubt it"),
-    "opening: what a GPU is good for": replace(0, "; no GPU", ""),
     "headings: skips from level 1 to 3": replace(5, "## 1 ·", "### 1 ·"),
     "prose: words of prose": replace(5, "word " * 900, ""),
     "prose: end with its references": replace(LAST, "**References**", "Notes"),
@@ -162,52 +151,31 @@ BROKEN = {
         replace(7, "assert d > a", "d > a")(nb),
         replace(9, "assert results", "results")(nb),
     ],
-    "checkpoints: 0 checkpoints": drop(6, 8),
     "links: '07_nowhere.ipynb' leads nowhere": replace(5, "word", "[07](07_nowhere.ipynb)"),
-    "links: '#2-·-Nothing' leads nowhere": replace(5, "#1-·-Reading", "#2-·-Nothing"),
     "exercises: number 3 or 4": replace(EXERCISE_CELL, "**3 · Explain.**", "Explain."),
-    "exercises: numbered": replace(EXERCISE_CELL, "**2 ·", "**4 ·"),
     "exercises: 2 is not folded": replace(EXERCISE_CELL, "\n\nWith nothing.\n\n</details>", ""),
-    "exercises: no solution holds code": replace(EXERCISE_CELL, "```python", "```text"),
     "exercises: no plain Python": replace(EXERCISE_CELL, "print(2 *", "print 2 *"),
     # parameters
     "parameters: exactly one cell": tag(1),
-    "parameters: right after the opening": lambda nb: nb.cells.insert(1, nb.cells.pop(5)),
     "parameters: is no literal": replace(1, "= 6", "= 2 * 3"),
     "parameters: write name": replace(1, "count: int", "count: int | None"),
-    "parameters: no parameter results_path": replace(1, "results_path", "results"),
     "parameters: wanted is never read": replace(1, "count", "wanted: int = 1  # x\ncount"),
     "papermill_sees: does not see results_path": replace(1, "empty: do not", '"" = do not'),
-    "papermill_sees: no comment": replace(1, "  # how many", ""),
     # code
     "setup: not the common set-up": replace(3, "import os", "import os, math"),
-    "setup: notebook_setup.py": drop(2, 3),
     "cells: an empty cell": lambda nb: nb.cells.insert(10, new_code_cell("")),
     "cells: has 1.0 statements": lambda nb: [source(i, "a = 1")(nb) for i in range(10, 23)],
-    "cells: on 15.0 lines": lambda nb: [
-        source(i, f"{FOUR}\n" + "\n" * 10 + "e = 1")(nb) for i in range(10, 23)
-    ],
     "imports: json": replace(4, "import math", "import json\nimport math"),
     # outputs
     "executed: shows an error or a warning": say(7, "stderr", "UserWarning"),
-    "executed: 'boom'": lambda nb: nb.cells[7].outputs.append(
-        new_output("error", ename="ValueError", evalue="boom", traceback=[])
-    ),
     "nothing_of_this_machine: absolute path: '/home": say(7, "stdout", "see /home/ann/x.png"),
-    "nothing_of_this_machine: 127.0.0.1": say(7, "stdout", "at 127.0.0.1:8888"),
     "nothing_of_this_machine: has an address": show(7, {"text/html": "<a href='https://a.org'>"}),
     "alt_texts: figure 2 is not described": show(7, {"image/png": "aGVsbG8="}),
     "alt_texts: <img> has no alt": show(7, {"text/html": "<p><img src='data:,'></p>"}),
-    "alt_texts: Markdown picture": replace(5, "word", "![](data:,)"),
     "alt_texts: 0 figures": lambda nb: [nb.cells[i].outputs.clear() for i in (4, 9)],
     "widgets: not followed by a static picture": show(10, WIDGET),
     "checked_outputs: 1 cells are tagged": tag(10),
-    "checked_outputs: shows nothing": tag(7, "nbval-check-output"),
     "checked_outputs: more than text": tag(4, "nbval-check-output"),
-    "checked_outputs: address in memory": show(10, {"text/plain": "<A at 0x7f00aa11bb22>"}),
-}
-WORDS = {  # what the message says, where the title of the case says it in other words
-    "exercises: numbered": "number 3 or 4",
 }
 
 
@@ -221,7 +189,7 @@ def test_a_broken_notebook_is_found_out(case: str, tmp_path: Path):
     BROKEN[case](notebook)
     rule, _, words = case.partition(": ")
     found = problems(save(notebook, tmp_path), rule)
-    assert any(WORDS.get(case, words) in message for message in found), found
+    assert any(words in message for message in found), found
 
 
 def test_every_rule_is_shown_to_fail():
