@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="book-") as folder:
         sources = Path(folder) / "sources"
         gather(sources)
-        how = ["--fail-on-warning", *([] if options.verbose else ["--quiet"])]
+        how = ["--fail-on-warning", "--jobs=auto", *([] if options.verbose else ["--quiet"])]
         where = ["--conf-dir", ROOT / "book", "--doctree-dir", f"{folder}/doctrees", sources, out]
         if build_main([*how, *map(str, where)]):
             print("error: Sphinx had complaints, see above", file=sys.stderr)
