@@ -39,7 +39,7 @@ def test_round_trip_of_any_size(shipped_codec, size):
 
 
 @settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(budget=st.integers(100, 3000), seed=st.integers(0, 3))
 def test_the_budget_is_never_exceeded(shipped_codec, budget, seed):
