@@ -1,7 +1,4 @@
-"""Rules for the code of notebooks: parameters, set-up, length of cells, imports.
-
-``notebook_lint.py`` puts all rules together.
-"""
+"""Rules for the code of notebooks: parameters, set-up, length of cells, imports."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import statistics
 import warnings
 from collections.abc import Iterator
 
-from tests.notebook_book import Book, rule, setup_cells, tagged, walk
+from tests.notebook_book import Book, load_tool, rule, tagged, walk
 
 MAX_LINES, CELLS = 30, (15, 25)
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
@@ -26,20 +23,16 @@ def parameters(book: Book) -> Iterator[str]:
     names = []
     for statement in ast.parse(cells[0].source).body:
         shown = ast.unparse(statement)
-        if (
-            not isinstance(statement, ast.AnnAssign)
-            or ast.unparse(statement.annotation) not in TYPES
-        ):
+        kind = TYPES.get(ast.unparse(getattr(statement, "annotation", statement)))
+        if kind is None:
             yield f"{shown!r}: write name: str, int, float or bool = literal  # what it does"
             continue
         names.append(statement.target.id)
         try:
-            value = ast.literal_eval(statement.value)
+            if type(ast.literal_eval(statement.value)) is not kind:
+                yield f"{shown!r} is of another type than it says"
         except (ValueError, TypeError):
             yield f"{shown!r} is no literal"
-            continue
-        if type(value) is not TYPES[ast.unparse(statement.annotation)]:
-            yield f"{shown!r} is of another type than it says"
     if "results_path" not in names:
         yield "has no parameter results_path"
     later = [cell for cell in book.code if cell is not cells[0]]
@@ -74,7 +67,8 @@ def papermill_sees(book: Book) -> Iterator[str]:
 
 @rule
 def setup(book: Book) -> Iterator[str]:
-    expected = list(zip(("markdown", "code"), setup_cells(), strict=True))
+    tool = load_tool("notebook_setup")
+    expected = [("markdown", tool.NOTE), ("code", tool.CODE)]
     if [(c.cell_type, c.source) for c in book.node.cells[2:4]] != expected:
         yield "cells 3 and 4 are not the common set-up; run: python tools/notebook_setup.py"
 
@@ -91,10 +85,8 @@ def cells(book: Book) -> Iterator[str]:
         yield f"a cell has {max(lines)} lines, {MAX_LINES} are allowed; move it to the library"
     statements = [len(ast.parse(cell.source).body) for cell in own] or [0]
     if not 4 <= statistics.median(statements) <= 9 or statistics.median(lines) > 14:
-        yield (
-            f"the median cell has {statistics.median(statements)} statements on "
-            f"{statistics.median(lines)} lines; 4 to 9 on at most 14 are wanted"
-        )
+        median = f"{statistics.median(statements)} statements on {statistics.median(lines)} lines"
+        yield f"the median cell has {median}; 4 to 9 on at most 14 are wanted"
 
 
 @rule

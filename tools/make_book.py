@@ -75,17 +75,12 @@ def commands() -> str:
     return f"# Commands\n\n{body}"
 
 
-def take_along(page: Path, out: Path) -> None:
-    """Put the page that decodes in a browser into the book as ``web/``, if it was built before."""
-    if (page / "index.html").is_file():
-        shutil.copytree(page, out / "web")
-        print(f"page      {out / 'web'}  (on a host; browsers load no modules from disk)")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--out", type=Path, default=Path("build/book"), metavar="FOLDER")
+    web = {"type": Path, "default": ROOT / "build" / "web", "metavar": "FOLDER"}
+    parser.add_argument("--web", help="page of make_web.py, taken along where it is", **web)
     parser.add_argument("-v", "--verbose", action="store_true", help="say what Sphinx does")
     options = parser.parse_args(argv)
     try:
@@ -99,13 +94,15 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="book-") as folder:
         sources = Path(folder) / "sources"
         gather(sources)
-        how = ["--fail-on-warning", *([] if options.verbose else ["--quiet"])]
+        how = ["--fail-on-warning", "--jobs=auto", *([] if options.verbose else ["--quiet"])]
         where = ["--conf-dir", ROOT / "book", "--doctree-dir", f"{folder}/doctrees", sources, out]
         if build_main([*how, *map(str, where)]):
             print("error: Sphinx had complaints, see above", file=sys.stderr)
             return 1
     print(f"book      {out / 'index.html'}")
-    take_along(ROOT / "build" / "web", out)
+    if options.web.is_dir():
+        shutil.copytree(options.web, out / "web")
+        print(f"page      {out / 'web'}  (on a host; browsers load no modules from disk)")
     return 0
 
 
