@@ -13,9 +13,9 @@ import torch
 
 from sketchfusion_lite import load_codec
 from sketchfusion_lite.cues import difference_of_gaussians, sobel
-from sketchfusion_lite.evaluation.boundaries import boundary_f_measure
 from sketchfusion_lite.images import load_image
 from sketchfusion_lite.training.data import human_boundaries, training_files
+from sketchfusion_workbook.lessons.boundaries import boundary_curve
 
 from .common import machine, markdown, write_rows
 
@@ -39,7 +39,7 @@ def main() -> None:
     with torch.inference_mode():
         for name, detector in detectors.items():
             pairs = ((detector(image), human_boundaries(f, image)) for f, image in _images(files))
-            score = boundary_f_measure(pairs)
+            score = boundary_curve(pairs).best
             rows.append(
                 {
                     "detector": name,

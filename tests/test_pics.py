@@ -20,7 +20,7 @@ from sketchfusion_lite.errors import (
     UnsupportedStream,
 )
 from sketchfusion_lite.evaluation import pics
-from sketchfusion_lite.evaluation.edge_codecs import CODECS, candidates
+from sketchfusion_lite.evaluation.edges import CODECS, candidates
 from sketchfusion_lite.evaluation.pics import decode_pics, encode_pics, parse_pics
 
 CAPTION = "a café by the sea, in the evening"
