@@ -25,7 +25,7 @@ from sketchfusion_lite import load_codec
 from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.conditioning import DEFAULT_STEPS
 from sketchfusion_lite.errors import SketchFusionError
-from sketchfusion_lite.evaluation.peers import PEERS, Peer, PeerFile, PeerTrials
+from sketchfusion_lite.evaluation.peers import PEERS, Coded, Peer, PeerTrials
 from sketchfusion_lite.samples import load_photo
 
 from .common import machine, markdown, write_rows
@@ -131,9 +131,7 @@ def peer_cost(peer: Peer, image: Image.Image, photo: Path, budget: int, repeats:
     return Cost(file.label, encode_s, decode_s, found["peak MB"], len(file.data), search_s)
 
 
-def _remade(
-    peer: Peer, image: Image.Image, file: PeerFile, budget: int, repeats: int
-) -> list[PeerFile]:
+def _remade(peer: Peer, image: Image.Image, file: Coded, budget: int, repeats: int) -> list[Coded]:
     """The same file again and again, without a search; the search was the warm-up."""
     alone = replace(peer, qualities=[file.quality])
     return [PeerTrials(image, alone).at_most(budget, (file.scale,)) for _ in range(repeats)]
