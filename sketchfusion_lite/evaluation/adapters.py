@@ -85,27 +85,18 @@ class Picture:
 
 
 class Codec(Protocol):
-    """A codec that is ready to run.
-
-    Attributes:
-        model: which weights; empty for classical codecs.
-        version: of the packages that do the work, besides ours.
-    """
+    """A codec that is ready to run."""
 
     @property
-    def model(self) -> str: ...
+    def model(self) -> str:
+        """Which weights; empty for classical codecs."""
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Of the packages that do the work, besides ours."""
 
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
-        """The best file within a budget.
-
-        Raises:
-            BudgetTooSmall: there is none.
-            SketchFusionError: the codec failed.
-        """
-        ...
+        """The best file within a budget; :class:`.BudgetTooSmall` where there is none."""
 
 
 @dataclass

@@ -159,13 +159,9 @@ def encode_pics(
 
 
 def parse_pics(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> PicsContent:
-    """Read a stream back, exactly: the inverse of :func:`encode_pics`, without any network.
+    """Read a whole stream back, exactly: the inverse of :func:`encode_pics`, without any network.
 
     Nothing is believed before it is checked, and nothing larger than the header's checked sizes is allocated.
-
-    Args:
-        data: the stream, whole.
-        max_pixels: refuse larger pictures.
 
     Raises:
         StreamError: NotAStream, UnsupportedStream, TruncatedStream or CorruptStream.
@@ -246,10 +242,6 @@ def decode_pics(
             output_type="pt",
         )
     return crop(require_finite(output.images), size).float().cpu().clamp(0, 1).contiguous()
-
-
-# --------------------------------------------------------------------------------------------------
-# Drawing
 
 
 @cache

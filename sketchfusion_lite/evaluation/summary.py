@@ -72,8 +72,11 @@ def mean_points(rows: Iterable[Row], codec: str, metric: str) -> Points:
                 )
             groups[row["rate"]].append(row)
 
+    def mean(group: list[Row], name: str) -> float:
+        return math.fsum(row[name] for row in group) / len(group)
+
     return [
-        (rate, *(math.fsum(r[name] for r in group) / len(group) for name in ("bpp", metric)))
+        (rate, mean(group, "bpp"), mean(group, metric))
         for rate, group in sorted(groups.items())
         if {row["image"] for row in group} == photos
     ]
@@ -122,8 +125,11 @@ def equal_bytes(
     found = [near for rate in rates for near in measured if math.isclose(rate, near)]
     table = []
     for rate, peer in product(found, peers):
-        sides = [[row for (at, _), row in by_codec[c].items() if at == rate] for c in (ours, peer)]
-        table.append({"rate": rate, "codec": peer} | _against(*sides, metric))
+        own, theirs = (
+            [row for (at, _), row in by_codec[codec].items() if at == rate]
+            for codec in (ours, peer)
+        )
+        table.append({"rate": rate, "codec": peer} | _against(own, theirs, metric))
     return table
 
 
