@@ -34,13 +34,7 @@ from sketchfusion_lite.evaluation.realism import cut_patches, patch_fid
 from sketchfusion_lite.evaluation.runner import evaluate
 from sketchfusion_lite.images import load_image, save_image, to_pil
 
-try:
-    import torch_fidelity
-except ImportError:
-    torch_fidelity = None
-needs_package = pytest.mark.skipif(
-    torch_fidelity is None, reason="torch-fidelity is not installed: pip install '.[fid]'"
-)
+torch_fidelity = pytest.importorskip("torch_fidelity", reason="install the extra 'fid'")
 
 
 @pytest.fixture
@@ -55,24 +49,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Two coloured pictures that give 8 and 2 patches."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for number, (name, width, height) in enumerate((("a.png", 768, 512), ("b.png", 400, 390))):
-        generator = torch.Generator().manual_seed(number)
-        coarse = torch.rand(1, 3, 24, 32, generator=generator)
-        picture = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic")
-        save_image(picture.clamp(0, 1), folder / name)
-    return folder
+    (tmp_path / "photos").mkdir()
+    for number, (name, size) in enumerate({"a": (512, 768), "b": (390, 400)}.items()):
+        coarse = torch.rand(1, 3, 24, 32, generator=torch.Generator().manual_seed(number))
+        picture = torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
+        save_image(picture, tmp_path / "photos" / f"{name}.png")
+    return tmp_path / "photos"
 
 
 @pytest.fixture
 def small(tmp_path: Path, photo: torch.Tensor) -> Path:
     """Two pictures smaller than a patch, quick to code."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    save_image(photo, folder / "a.png")
-    save_image(photo[..., :65, :97], folder / "b.png")
-    return folder
+    (tmp_path / "photos").mkdir()
+    save_image(photo, tmp_path / "photos" / "a.png")
+    save_image(photo[..., :65, :97], tmp_path / "photos" / "b.png")
+    return tmp_path / "photos"
 
 
 def invoke(*arguments: object):
@@ -147,7 +138,6 @@ def seen(pictures: list, network) -> np.ndarray:
     return np.concatenate([network(cut_patches(each)).double().numpy() for each in pictures])
 
 
-@needs_package
 @pytest.mark.parametrize("dimensions", [6, 100], ids=["plain", "fewer patches than features"])
 def test_fid_is_the_frechet_distance(photos: Path, dimensions: int) -> None:
     originals, decoded = sorted(photos.glob("*.png")), blurred(photos)
@@ -161,7 +151,6 @@ def test_fid_is_the_frechet_distance(photos: Path, dimensions: int) -> None:
     assert same.kid == pytest.approx(0, abs=1e-12) and found.kid > 0
 
 
-@needs_package
 def test_kid_is_the_mean_over_subsets_and_has_no_bias(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(4)
     first = torch.randn(400, 8, 6, generator=generator, dtype=torch.float64)
@@ -178,7 +167,6 @@ def test_kid_is_the_mean_over_subsets_and_has_no_bias(monkeypatch: pytest.Monkey
     assert found.kid == pytest.approx(whole, abs=5 * found.kid_std / np.sqrt(2000))
 
 
-@needs_package
 @pytest.mark.parametrize(
     ("originals", "decoded", "words"),
     [
@@ -229,14 +217,12 @@ class Harmful:
         return os.system, ("exit 1",)
 
 
-@needs_package
 def test_no_foreign_pickle_is_run(pinned) -> None:
     pinned({"weight": Harmful()})
     with pytest.raises(Exception, match="Weights only load failed"):
         realism.inception()
 
 
-@needs_package
 @pytest.mark.slow
 def test_inception_is_the_network_of_the_package(pinned, monkeypatch: pytest.MonkeyPatch) -> None:
     """With random weights."""
@@ -342,7 +328,6 @@ def test_sets_of_folders(small: Path, tmp_path: Path) -> None:
         sets_of_folder(small, other)
 
 
-@needs_package
 def test_command_line(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks = []
     network = tiny_network()
@@ -395,12 +380,11 @@ def test_evaluate_says_that_they_are_absent(
     assert result.exit_code == 0, result.output
     assert "FID, KID: absent: " in result.stdout and "[fid]" in result.stdout
     assert len(list(tmp_path.rglob("kept/jpeg/2/*.png"))) == 2, "kept for later"
-    if torch_fidelity is not None:
-        monkeypatch.setattr(datasets, "_obtain", refuse)
-        result = invoke(*command)
-        assert result.exit_code == 0 and "FID, KID: absent: inception: down" in result.stdout
-        assert invoke("fid", small, tmp_path / "kept").exit_code == DownloadError.exit_code
 
+    def refuse(*args: object) -> None:
+        raise DownloadError("inception: down")
 
-def refuse(*args: object) -> None:
-    raise DownloadError("inception: down")
+    monkeypatch.setattr(datasets, "_obtain", refuse)
+    result = invoke(*command)
+    assert result.exit_code == 0 and "FID, KID: absent: inception: down" in result.stdout
+    assert invoke("fid", small, tmp_path / "kept").exit_code == DownloadError.exit_code
