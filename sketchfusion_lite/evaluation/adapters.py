@@ -136,11 +136,11 @@ class Workbench:
         """
         from ..codec import load_codec
 
-        key = lines, _ = name == "lines", dtype
-        if key not in self._ours:
+        lines = name == "lines"
+        if (lines, dtype) not in self._ours:
             weights, refiner = ("lines", None) if lines else (self.weights, self.refiner)
-            self._ours[key] = load_codec(weights, self.device, dtype, refiner)
-        return self._ours[key]
+            self._ours[lines, dtype] = load_codec(weights, self.device, dtype, refiner)
+        return self._ours[lines, dtype]
 
 
 class _Ours:
