@@ -125,7 +125,7 @@ def test_the_size_that_suits_a_peer_best_counts():
 
 
 def measured(codec: str, points, metric: str = "psnr") -> list[dict]:
-    return [row(codec, "a", rate, 20, 0.1, **{metric: value}) for rate, value in points]
+    return [row(codec, "a", rate, 20, 0.1) | {metric: value} for rate, value in points]
 
 
 def test_known_distances():
