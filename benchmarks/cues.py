@@ -13,9 +13,9 @@ import torch
 
 from sketchfusion_lite import load_codec
 from sketchfusion_lite.cues import difference_of_gaussians, sobel
-from sketchfusion_lite.evaluation.boundaries import boundary_f_measure
 from sketchfusion_lite.images import load_image
 from sketchfusion_lite.training.data import human_boundaries, training_files
+from sketchfusion_workbook.lessons.boundaries import boundary_curve
 
 from .common import machine, markdown, write_rows
 
@@ -36,7 +36,7 @@ def main() -> None:
     with torch.inference_mode():
         for name, detector in detectors.items():
             images = ((file, load_image(file)) for file in files)
-            score = boundary_f_measure((detector(i), human_boundaries(f, i)) for f, i in images)
+            score = boundary_curve((detector(i), human_boundaries(f, i)) for f, i in images).best
             shown = (score.f_measure, score.precision, score.recall)
             numbers = zip(("F (ODS)", "precision", "recall"), shown, strict=True)
             rows.append({"detector": name, **{key: f"{value:.3f}" for key, value in numbers}})

@@ -8,8 +8,8 @@ import torch
 
 from sketchfusion_lite.cues import sobel
 from sketchfusion_lite.errors import ArgumentError
-from sketchfusion_lite.evaluation.boundaries import THRESHOLDS, boundary_curve
 from sketchfusion_lite.images import to_pil
+from sketchfusion_workbook.lessons.boundaries import THRESHOLDS, boundary_curve
 from sketchfusion_workbook.lessons.cues import blinded
 
 # --------------------------------------------------------------------------------------------------

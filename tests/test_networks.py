@@ -20,11 +20,12 @@ from sketchfusion_lite.entropy import (
     scale_of_index,
     symbol_likelihood,
 )
-from sketchfusion_lite.evaluation.boundaries import boundary_curve, dilate, thin
+from sketchfusion_lite.evaluation.edges import thin
 from sketchfusion_lite.images import load_image
 from sketchfusion_lite.model import ModelConfig, SketchFusionModel
 from sketchfusion_lite.samples import load_photo
 from sketchfusion_lite.sketch import GainUnit, GatedFusion, SketchFusionNet, interpolate_levels
+from sketchfusion_workbook.lessons.boundaries import boundary_curve, dilate
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 40), (17, 8), (33, 31)])
