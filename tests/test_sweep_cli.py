@@ -11,9 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sketchfusion_lite.cli import app
-from sketchfusion_lite.sweeps import load_grid, plan, read_results
-from sketchfusion_lite.sweeps.progress import Lines, clock
-from sketchfusion_lite.sweeps.table import row_of
+from sketchfusion_lite.sweeps import read_results
 from tests.sweep_notebooks import executions, write_grid
 
 FAILS_FOR_2 = "assert x != 2, 'two is too many'"
@@ -34,7 +32,11 @@ def test_a_sweep_from_the_command_line(tmp_path):
     assert "3 runs  2 ok" in done.stdout
     for word in ("1 of 3 runs", "two is too many", "--retry-failed"):
         assert word in done.stderr.splitlines()[-1]
-    assert sum(line.startswith("[") for line in done.stderr.splitlines()) == 3, "a line per run"
+    first, *lines, _ = done.stderr.splitlines()
+    assert first == "3 runs, 0 of them finished before" and len(lines) == 3, "a line per run"
+    assert lines[0].startswith("[1/3, 0:0") and lines[2].startswith("[3/3, 0:00:00 left] ")
+    (bad,) = (line for line in lines if "failed v-" in line)
+    assert " s (x=2): AssertionError: two is too many" in bad
     assert len(read_results(tmp_path / "here")) == 3
 
     again = sketchfusion(path, "--out", tmp_path / "here", "--dry-run")
@@ -74,26 +76,6 @@ def test_without_its_packages_a_sweep_names_the_extra(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 33 and "sketchfusion-lite[sweep]" in done.stderr
-
-
-# watchers -----------------------------------------------------------------------------------------
-
-
-def test_lines_count_and_guess_the_rest(tmp_path):
-    first, second = plan(load_grid(write_grid(tmp_path, grid={"x": [1, 2]}))).runs
-    good = row_of(first, {}, status="ok", seconds=10.0, git_dirty=None)
-    bad = row_of(second, {}, status="failed", error="ValueError: no\nmore", seconds=10.0)
-    lines = []
-    watcher = Lines(lines.append)
-    watcher.begun(5, [good], 4, 2)
-    watcher.started(first)
-    watcher.finished(first, good)
-    watcher.finished(second, bad)
-    watcher.closed()
-    assert lines[0] == "5 runs, 1 of them finished before"
-    assert lines[1].startswith("[2/5, 0:15 left] ok default-"), "three runs of 10 s on two workers"
-    assert lines[2].startswith("[3/5, 0:10 left] failed") and lines[2].endswith("ValueError: no")
-    assert [clock(s) for s in (0.4, 65, 3600, 36_061)] == ["0:00", "1:05", "1:00:00", "10:01:01"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file descriptors of POSIX")
