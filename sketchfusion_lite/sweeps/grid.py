@@ -59,18 +59,9 @@ _QUOTE = "quote what YAML takes for something else than text"
 
 
 class Grid(BaseModel):
-    """A sweep as its author wrote it. The descriptions of the fields are what an error asks for.
+    """A sweep as its author wrote it; its fields are the keys above, with ``axes`` for ``grid``.
 
-    Attributes:
-        notebook: the notebook to run.
-        out: folder of the results; made when the sweep begins.
-        fixed: parameters of all runs.
-        variants: name -> parameters.
-        axes: parameter -> the values it takes, in every combination; the key ``grid``.
-        seeds: values of the parameter ``seed``; empty leaves it alone.
-        timeout: seconds of wall time that a run may take, the kernel's start included; None for any number.
-        table: ``"parquet"`` or ``"csv"``.
-        name: what messages call the grid; no key of the file.
+    Their descriptions are what an error asks for. ``name`` is what messages call the grid, and no key of the file.
     """
 
     model_config = ConfigDict(frozen=True, strict=True)
