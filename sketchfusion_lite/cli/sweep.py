@@ -77,7 +77,7 @@ def sweep(
         from ..sweeps.engine import require_packages
 
         require_packages()
-    loaded = load_grid(grid, out=out, timeout=timeout)
+    asked, loaded = _parse_resources(resources), load_grid(grid, out=out, timeout=timeout)
     planned, begun, new = plan(loaded), time.monotonic(), 0
 
     def told(row: dict[str, Any], done: int, total: int) -> None:
@@ -96,7 +96,7 @@ def sweep(
         loaded,
         workers=workers,
         scheduler=scheduler,
-        resources=_parse_resources(resources),
+        resources=asked,
         resume=resume,
         retry_failed=retry_failed,
         dry_run=dry_run,
