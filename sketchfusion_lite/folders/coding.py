@@ -187,11 +187,12 @@ class Decoding:
         """
         from ..images import image_file
 
+        dials: dict[str, Any] = dict(self.dials)
         codec, start = self.networks.codec(), time.perf_counter()
         decoded = codec.decode(
             item.data,
             self.stage,
-            **dict[str, Any](self.dials),
+            **dials,
             max_pixels=self.max_pixels,
             keep_going=self.keep_going,
             name=item.name,

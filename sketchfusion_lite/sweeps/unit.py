@@ -95,7 +95,8 @@ def execute(unit: Unit) -> Row:
     except OSError as error:
         raise OutputError(f"{unit.folder}: cannot be written ({error.strerror}).") from error
     started, begun = datetime.now(UTC), time.perf_counter()
-    status, said, metrics = OK, "", dict[str, Any]()
+    status, said = OK, ""
+    metrics: dict[str, Any] = {}
     try:
         _run_notebook(unit, results)
         metrics = _read_results(results)

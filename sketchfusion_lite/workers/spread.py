@@ -75,14 +75,18 @@ def spread(
         ArgumentError: no worker offers the resources.
         WorkersError: the connection to the scheduler is lost, or all workers are gone for good.
     """
-    offered = [w["resources"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
     for name, amount in (resources or {}).items():
-        if not any(each.get(name, 0) >= amount for each in offered):
+        known = client.scheduler_info(n_workers=-1)["workers"].values()
+        if not any(each["resources"].get(name, 0) >= amount for each in known):
             raise ArgumentError(
                 f"no worker offers {name}={amount:g}. Start workers with: "
                 f'dask worker ADDRESS --nthreads 1 --resources "{name}={amount:g}"'
             )
-    options = {"pure": False, "retries": retries, "resources": dict(resources or {}) or None}
+    options: dict[str, Any] = {
+        "pure": False,
+        "retries": retries,
+        "resources": dict(resources or {}) or None,
+    }
     waiting = iter(tasks)
     given: dict[Any, tuple[Future, Any]] = {}  # by the future's key
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
