@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from sketchfusion_workbook.viz.svg import Point, arrow, box, draw, label
+from sketchfusion_workbook.viz.svg import Box, draw, label, link
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "architecture.svg"
@@ -36,6 +36,12 @@ BOXES = {
 ARROWS = [((c, 0), (c + 1, 0)) for c in range(5)] + [((c + 1, 2), (c, 2)) for c in range(5)]
 ARROWS += [((5, 0), (5, 1)), ((5, 1), (5, 2)), ((2, 1), (2, 0)), ((2, 2), (2, 3))]
 ARROWS += [((3, 1), (3, 0)), ((3, 1), (3, 2))]
+SIDES = {  # leaving, and entered, by the direction
+    (1, 0): ("right", "left"),
+    (-1, 0): ("left", "right"),
+    (0, 1): ("bottom", "top"),
+    (0, -1): ("top", "bottom"),
+}
 
 
 def layers() -> list[str]:
@@ -45,36 +51,26 @@ def layers() -> list[str]:
     return [workbook["layers"][0], *codec["layers"]]
 
 
-def corner(place: tuple[int, int]) -> Point:
-    return LEFT + place[0] * COLUMN, 48 + place[1] * ROW
-
-
-def between(start: tuple[int, int], end: tuple[int, int]) -> str:
-    """From the edge of one box to the edge of a neighbour."""
-    step = end[0] - start[0], end[1] - start[1]
-    ends = []
-    for place, side in ((start, 1), (end, -1)):
-        (x, y), (width, height) = corner(place), BOX
-        x += width / 2 + side * step[0] * (width / 2 + 3)
-        ends.append((x, y + height / 2 + side * step[1] * (height / 2 + 3)))
-    return arrow(*ends)
-
-
 def drawing() -> str:
     """The picture as text."""
-    top, step, width = 436, 25, WIDTH - 2 * LEFT
+    top, step, boxes = 436, 25, {}
+    for (column, row), (name, module) in BOXES.items():
+        kind, below = ("box", f"{module}.py") if module else ("file", "the bytes")
+        x, y = LEFT + column * COLUMN, 48 + row * ROW
+        boxes[column, row] = Box(x, y, name, [below], kind, *BOX, "code")
     parts = [
         label((LEFT, 30), "Sender", "title"),
         label((LEFT, 30 + 2 * ROW), "Receiver", "title"),
         label((LEFT, top - 14), "Who imports whom: only downwards", "title"),
-        *(between(*ends) for ends in ARROWS),
+        *map(str, boxes.values()),
     ]
-    for place, (name, module) in BOXES.items():
-        kind, below = ("box", f"{module}.py") if module else ("file", "the bytes")
-        parts.append(box(corner(place), BOX, name, [below], kind, "code"))
+    for start, end in ARROWS:
+        sides = SIDES[end[0] - start[0], end[1] - start[1]]
+        parts.append(link(boxes[start], sides[0], boxes[end], sides[1]))
     for number, layer in enumerate(layers()):
-        at, words = (LEFT, top + number * step), layer.replace("|", "·")
-        parts.append(box(at, (width, 21), words, kind="box" if number else "file"))
+        kind, y = "box" if number else "file", top + number * step
+        words = layer.replace("|", "·")
+        parts.append(str(Box(LEFT, y, words, kind=kind, width=WIDTH - 2 * LEFT, height=21)))
     alt = "The signal path, and the layers of imports"
     return draw(parts, top + len(layers()) * step + 14, alt, WIDTH, 1).svg
 

@@ -39,9 +39,9 @@ def refiner_for(
     if codec.finest_stage == "refined":
         return None
     say(
-        "**No refiner was trained for these weights.** A stand-in takes its place: a fresh graft of their preview decoder, "
-        "which returns the preview. Where it says *refined* below you see the preview, and what the refiner adds is "
-        "left out. The recipe `refiner` trains one; the parameter `refiner` takes its folder."
+        "**No refiner was trained for these weights.** A stand-in takes its place: a fresh graft of their preview "
+        "decoder, which returns the preview. Where it says *refined* below you see the preview, and what a refiner "
+        "adds is left out. The recipe `refiner` trains one; the parameter `refiner` takes its folder."
     )
     return stand_in(codec, device, dtype)
 

@@ -7,21 +7,25 @@ Every size on a drawing is read from the configuration that it is given, so it i
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.model import ModelConfig
 from sketchfusion_lite.refiner import SHUFFLE, RefinerConfig
 from sketchfusion_lite.sampler import flow_times
 from sketchfusion_lite.weights_io import load_codec_weights
 
-from .svg import WIDTH, Drawing, Point, arrow, box, draw, grid, label
+from .svg import WIDTH, Box, Drawing, arrow, draw, grid, label, link
 
 __all__ = ["PARTS", "gate", "passes", "pipeline", "sampler", "unet"]
 
 PARTS = ("photo", "cues", "fusion", "latent", "symbols", "file", "sketch", "preview", "refined")
 
-_BOX = (128, 62)
-_LEFT, _COLUMN = 8, 148  # of the first box; from one box to the next
-_CENTRE = _BOX[0] / 2
+_COLUMNS = (8, 156, 304)  # left edges of the boxes
+
+
+def _size(channels: int, stride: int) -> str:
+    return f"{channels}×H/{stride}×W/{stride}"
 
 
 def pipeline(here: str = "", weights: str = "") -> Drawing:
@@ -39,42 +43,31 @@ def pipeline(here: str = "", weights: str = "") -> Drawing:
     if unknown := [part for part in marked if part not in PARTS]:
         raise ArgumentError(f"here={unknown[0]!r}: choose out of {', '.join(PARTS)}.")
     notes = _notes(ModelConfig.from_dict(load_codec_weights(weights or None)[1]))
-    row, top = 104, 32
     places = [(0, 0), (1, 0), (2, 0), (2, 1), (1, 1), (0, 1), (0, 2), (1, 2), (2, 2)]
-    corners = {
-        part: (_LEFT + column * _COLUMN, top + line * row)
-        for part, (column, line) in zip(PARTS, places, strict=True)
-    }
-    parts = [label((_LEFT, 20), "Sender", "title")]
-    parts += [label((_LEFT + 130, top + 2 * row - 8), "Receiver", "title")]
-    for part, corner in corners.items():
+    boxes = {}
+    for part, (column, row) in zip(PARTS, places, strict=True):
         kind = "here" if part in marked else "file" if part == "file" else "box"
-        parts.append(box(corner, _BOX, part, notes[part], kind))
-    for line, direction in ((0, 1), (1, -1)):  # there, and back
-        y = top + line * row + _BOX[1] / 2
-        for column in (0, 1):
-            ends = _LEFT + column * _COLUMN + _BOX[0] + 1, _LEFT + (column + 1) * _COLUMN - 1
-            parts.append(arrow(*((x, y) for x in ends[::direction])))
-    down = _LEFT + 2 * _COLUMN + 112
-    parts.append(arrow((down, top + _BOX[1] + 1), (down, top + row - 1)))
-    start, bus, end = top + row + _BOX[1] + 1, top + row + _BOX[1] + 18, top + 2 * row - 1
-    for column in range(3):
-        x = _LEFT + column * _COLUMN + 112
-        parts.append(arrow((_LEFT + 112, start), (_LEFT + 112, bus), (x, bus), (x, end)))
-    y = top + 2 * row + _BOX[1] / 2
-    parts.append(arrow((_LEFT + _COLUMN + _BOX[0] + 1, y), (_LEFT + 2 * _COLUMN - 1, y)))
-    for part in marked:
-        x, y = corners[part][0] + 4, corners[part][1] + _BOX[1] - 4
-        parts.append(
-            f'<rect class="pill" x="{x:g}" y="{y:g}" width="92" height="16" rx="8"/>'
-            + label((x + 46, y + 12), "you are here", "tag")
-        )
+        boxes[part] = Box(_COLUMNS[column], 32 + 104 * row, part, notes[part], kind)
+    parts = [label((8, 20), "Sender", "title"), label((138, 232), "Receiver", "title")]
+    parts += map(str, boxes.values())
+    for side, chain in (("right", PARTS[:3]), ("left", PARTS[3:6]), ("right", PARTS[7:])):
+        other = "left" if side == "right" else "right"
+        parts += [link(boxes[a], side, boxes[b], other) for a, b in pairwise(chain)]
+    parts.append(link(boxes["fusion"], "bottom", boxes["latent"], "top", 48))
+    x, start = boxes["file"].side("bottom", 48)
+    for part in PARTS[6:]:
+        end = boxes[part].side("top", 48)
+        parts.append(arrow((x, start), (x, start + 17), (end[0], start + 17), end))
+    for box in (boxes[part] for part in marked):
+        x, y = box.x + 4, box.y + box.height - 4
+        parts.append(f'<rect class="pill" x="{x:g}" y="{y:g}" width="92" height="16" rx="8"/>')
+        parts.append(label((x + 46, y + 12), "you are here", "tag"))
     alt = (
         "The pipeline. Sender: photo, cues, fusion, latent, symbols, file. Receiver, from the file: sketch, preview, "
         "and from both preview and file the refined picture."
     )
     alt += f" You are here: {', '.join(marked)}." if marked else ""
-    return draw(parts, top + 2 * row + _BOX[1] + 18, alt)
+    return draw(parts, 320, alt)
 
 
 def _notes(config: ModelConfig) -> dict[str, tuple[str, ...]]:
@@ -82,13 +75,13 @@ def _notes(config: ModelConfig) -> dict[str, tuple[str, ...]]:
     hyper = 0 if config.context == "factorised" else config.hyper_channels
     fused = {"fused": "a gate mixes them", "none": "no cues here"}
     return {
-        "photo": ("3 × H × W",),
+        "photo": ("3×H×W",),
         "cues": ("structural: lines", "perceptual: colour"),
         "fusion": (
             fused.get(config.cues, f"{config.cues} only"),
-            f"{config.encoder_widths[0]} × H/4 × W/4",
+            _size(config.encoder_widths[0], 4),
         ),
-        "latent": (f"{config.latent_channels} × H/16 × W/16",),
+        "latent": (_size(config.latent_channels, 16),),
         "symbols": (
             f"{config.structure_channels} structure",
             f"{config.tone_channels} tone, {hyper} hyper",
@@ -107,40 +100,29 @@ def gate(config: ModelConfig) -> Drawing:
         config: of the codec, ``codec.model.config``.
     """
     width = config.encoder_widths[0]
-    size, rows = f"{width} × H/4 × W/4", (8, 98, 198, 298)
-    left, middle, right = (_LEFT + column * _COLUMN for column in range(3))
+    size, (left, middle, right) = _size(width, 4), _COLUMNS
     held = {"structural": "held at 1", "perceptual": "held at 0", "none": "not in this codec"}
     works = held.get(config.cues, f"1×1: {2 * width} → {width}"), "sigmoid: 0 to 1"
-    corners = {
-        "boundaries": (left, rows[0]), "photo": (right, rows[0]), "structural cue": (left, rows[1]),
-        "perceptual cue": (right, rows[1]), "gate g": (middle, rows[2]), "× g": (left, rows[2]),
-        "× (1 − g)": (right, rows[2]), "fused": (middle, rows[3]),
-    }  # fmt: skip
-    notes = {
-        "boundaries": ("1 × H × W",), "photo": ("3 × H × W",), "structural cue": (size,), "perceptual cue": (size,),
-        "gate g": works, "× g": ("structural cue",), "× (1 − g)": ("perceptual cue",), "fused": (size, "sum of both"),
-    }  # fmt: skip
-    parts = [
-        box(corner, _BOX, name, notes.get(name, ()), "here" if name == "gate g" else "box")
-        for name, corner in corners.items()
+    lines, photo = Box(left, 8, "boundaries", ["1×H×W"]), Box(right, 8, "photo", ["3×H×W"])
+    structural = Box(left, 98, "structural cue", [size])
+    perceptual = Box(right, 98, "perceptual cue", [size])
+    weight = Box(middle, 198, "gate g", works, "here")
+    times_g = Box(left, 198, "× g", ["structural cue"])
+    times_rest = Box(right, 198, "× (1 − g)", ["perceptual cue"])
+    fused = Box(middle, 298, "fused", [size, "sum of both"])
+    parts = [lines, photo, structural, perceptual, weight, times_g, times_rest, fused]
+    ways = [
+        *((lines, "bottom", structural, "top"), (photo, "bottom", perceptual, "top")),
+        *((structural, "bottom", times_g, "top"), (perceptual, "bottom", times_rest, "top")),
+        *((structural, "right", weight, "top", -24), (perceptual, "left", weight, "top", 24)),
+        *((weight, "left", times_g, "right"), (weight, "right", times_rest, "left")),
+        *((times_g, "bottom", fused, "left"), (times_rest, "bottom", fused, "right")),
     ]
-    for column in (left, right):
-        x, inwards = column + _CENTRE, 1 if column == left else -1
-        for above, below in ((rows[0], rows[1]), (rows[1], rows[2])):
-            parts.append(arrow((x, above + _BOX[1] + 1), (x, below - 1)))
-        # From the cue into the gate, from the gate to its product, from the product into the sum.
-        edge = column + (_BOX[0] + 1 if inwards == 1 else -1)
-        y, top = rows[1] + _BOX[1] / 2, middle + _CENTRE - 24 * inwards
-        parts.append(arrow((edge, y), (top, y), (top, rows[2] - 1)))
-        y, side = rows[2] + _BOX[1] / 2, middle + (-1 if inwards == 1 else _BOX[0] + 1)
-        parts.append(arrow((side, y), (edge, y)))
-        y, side = rows[3] + _BOX[1] / 2, middle + (-1 if inwards == 1 else _BOX[0] + 1)
-        parts.append(arrow((x, rows[2] + _BOX[1] + 1), (x, y), (side, y)))
     alt = (
         f"The fusion gate. Structural and perceptual cue, {width} channels each, enter a 1 by 1 convolution and a "
         "sigmoid; the gate g weighs the structural cue by g, the perceptual cue by 1 minus g, and their sum is fused."
     )
-    return draw(parts, rows[3] + _BOX[1] + 8, alt)
+    return draw([*parts, *(link(*way) for way in ways)], 368, alt)
 
 
 def passes(config: ModelConfig) -> Drawing:
@@ -153,26 +135,26 @@ def passes(config: ModelConfig) -> Drawing:
     sees, hyper = config.context == "checkerboard", config.context != "factorised"
     names = [("structure", config.structure_channels), ("tone", config.tone_channels)]
     known = ["hyper" if hyper else "the quality"]
-    parts = [label((_LEFT, 22), "First: hyper" if hyper else "No hyper latent", "title")]
+    parts = [label((8, 22), "First: hyper" if hyper else "No hyper latent", "title")]
     if hyper:
-        parts.append(grid((_LEFT, 32), 32, ["ooo", "ooo"]))
+        parts.append(grid((8, 32), 32, ["ooo", "ooo"]))
         notes = (
-            f"{config.hyper_channels} × H/64 × W/64",
+            _size(config.hyper_channels, 64),
             "what each region is like:",
             "all that follows knows it",
         )
-        parts += [label((_LEFT + 112, 50 + 18 * n), note, "left") for n, note in enumerate(notes)]
+        parts += [label((120, 50 + 18 * n), note, "left") for n, note in enumerate(notes)]
     number, y = 0, 122 if hyper else 42
     for name, channels in names:
         for half, rows in enumerate((["o.o.o.", ".o.o.o"] * 2, ["#o#o#o", "o#o#o#"] * 2)):
             if not channels:
                 continue
             number += 1
-            x = _LEFT + half * 222
+            x = 8 + half * 222
             others = "the others" if half else "anchors"
             parts.append(label((x, y), f"{number} · {name}, {others}", "title"))
             parts.append(grid((x, y + 10), 16, rows))
-            told = [*known, f"its {'anchors'}"] if half and sees else known if sees else known[:1]
+            told = [*known, "its anchors"] if half and sees else known if sees else known[:1]
             notes = f"{channels} channels", "knows", *told
             parts += [
                 label((x + 104, y + 22 + 15 * n), note, "left") for n, note in enumerate(notes)
@@ -180,9 +162,9 @@ def passes(config: ModelConfig) -> Drawing:
         known.append(name)
         y += 106 if channels else 0
     for x, letter, text in (
-        (_LEFT, "o", "decoded now"),
-        (_LEFT + 130, "#", "known"),
-        (_LEFT + 222, ".", "not yet"),
+        (8, "o", "decoded now"),
+        (138, "#", "known"),
+        (230, ".", "not yet"),
     ):
         parts += [grid((x, y - 10), 14, [letter]), label((x + 20, y + 2), text, "left")]
     alt = (
@@ -200,64 +182,46 @@ def unet(config: RefinerConfig) -> Drawing:
         config: of the refiner, ``codec.refiner.unet.config``.
     """
     (w4, w8, w16), (d4, d8, d16), (down4, down8) = config.widths, config.depths, config.down_depths
-    rows, right = (24, 120, 216, 312), WIDTH - _LEFT - _BOX[0]
-    middle = (WIDTH - _BOX[0]) / 2
-    low = rows[3]
+    left, middle, right = _COLUMNS
 
     def level(width: int, stride: int, count: int) -> tuple[str, str]:
-        return f"{width} × H/{stride} × W/{stride}", f"{count} block{'s' * (count > 1)}"
+        return _size(width, stride), f"{count} block{'s' * (count > 1)}"
 
-    parts = [
-        f'<rect class="empty" x="{right - 9 + 4 * n}" y="{rows[1] - 26 + 4 * n}" width="142" height="196" rx="6"/>'
-        for n in (1, 0)
-    ]
-    parts = [
-        parts[0],
-        parts[1],
-        label((right + _CENTRE - 4, rows[1] - 10), "twice: two ends", "tag"),
-    ]
-    boxes: list[tuple[Point, str, tuple[str, ...], str]] = [
-        (
-            (_LEFT, rows[0]),
-            "noisy picture",
-            ("and preview", f"6 → {6 * SHUFFLE**2} channels"),
-            "box",
+    seen = Box(left, 24, "noisy picture", ["and preview", f"6 → {6 * SHUFFLE**2} channels"])
+    drawn = Box(right, 24, "picture", ["3×H×W"], "file")
+    down_4, up_4 = (
+        Box(left, 120, "down", level(w4, 4, down4)),
+        Box(right, 120, "up", level(w4, 4, d4)),
+    )
+    down_8, up_8 = (
+        Box(left, 216, "down", level(w8, 8, down8)),
+        Box(right, 216, "up", level(w8, 8, d8)),
+    )
+    deep = Box(middle, 312, "middle", level(w16, 16, d16))
+    latent = Box(middle, 408, "latent", [_size(config.latent_channels, 16)], "file")
+    ways = [
+        *((seen, "bottom", down_4, "top"), (down_4, "bottom", down_8, "top")),
+        *((down_8, "bottom", deep, "left"), (latent, "top", deep, "bottom")),
+        *(
+            (deep, "right", up_8, "bottom"),
+            (up_8, "top", up_4, "bottom", 48),
+            (up_4, "top", drawn, "bottom", 48),
         ),
-        ((right, rows[0]), "picture", ("3 × H × W",), "file"),
-        ((_LEFT, rows[1]), "down", level(w4, 4, down4), "box"),
-        ((right, rows[1]), "up", level(w4, 4, d4), "box"),
-        ((_LEFT, rows[2]), "down", level(w8, 8, down8), "box"),
-        ((right, rows[2]), "up", level(w8, 8, d8), "box"),
-        ((middle, low), "middle", level(w16, 16, d16), "box"),
-        ((middle, low + 96), "latent", (f"{config.latent_channels} × H/16 × W/16",), "file"),
+        *((down_4, "right", up_4, "left"), (down_8, "right", up_8, "left")),
     ]
-    parts += [box(at, _BOX, name, notes, kind) for at, name, notes, kind in boxes]
-    for above, below in ((rows[0], rows[1]), (rows[1], rows[2])):
-        parts.append(arrow((_LEFT + _CENTRE, above + 63), (_LEFT + _CENTRE, below - 1)))
-        x = right + _CENTRE + 48
-        parts.append(arrow((x, below - 1), (x, above + 63)))
-    for y in (rows[1] + 31, rows[2] + 31):
-        parts.append(arrow((_LEFT + _BOX[0] + 1, y), (right - 1, y)))
-        parts.append(label((WIDTH / 2 - 4, y - 6), "skip"))
-    parts.append(
-        arrow((_LEFT + _CENTRE, rows[2] + 63), (_LEFT + _CENTRE, low + 31), (middle - 1, low + 31))
-    )
-    parts.append(
-        arrow(
-            (middle + _BOX[0] + 1, low + 31),
-            (right + _CENTRE, low + 31),
-            (right + _CENTRE, rows[2] + 63),
-        )
-    )
-    parts.append(arrow((middle + _CENTRE, low + 95), (middle + _CENTRE, low + 63)))
-    parts.append(label((_LEFT, low + 122), "Noise level and quality", "left"))
-    parts.append(label((_LEFT, low + 138), "set a bias in every block.", "left"))
+    frame = '<rect class="empty" x="{}" y="{}" width="137" height="196" rx="6"/>'
+    parts = [frame.format(right - 5, 98), frame.format(right - 9, 94)]  # one behind the other
+    parts += map(str, (seen, drawn, down_4, up_4, down_8, up_8, deep, latent))
+    parts.append(label((right + 60, 110), "twice: two ends", "tag"))
+    parts += [label((WIDTH / 2 - 4, y), "skip") for y in (145, 241)]
+    said = "Noise level and", "quality set a bias", "in every block."
+    parts += [label((8, 418 + 17 * n), line, "left") for n, line in enumerate(said)]
     alt = (
         f"The refiner's U-Net. Noisy picture and preview go down through {w4} channels at stride 4 and {w8} at stride "
         f"8 to {w16} at stride 16, where the latent is added; then up again, with skips from the left, to the picture. "
         "The way up exists twice, for the faithful and the realistic end."
     )
-    return draw(parts, low + 96 + _BOX[1] + 8, alt)
+    return draw([*parts, *(link(*way) for way in ways)], 478, alt)
 
 
 def sampler(config: RefinerConfig, steps: int = 4) -> Drawing:
@@ -271,46 +235,39 @@ def sampler(config: RefinerConfig, steps: int = 4) -> Drawing:
         ArgumentError: another number of steps.
     """
     times = [*flow_times(steps), 0.0]
-    left, middle, right = (_LEFT + column * _COLUMN for column in range(3))
-    top, loop, line = 8, 104, 254
-    parts = [
-        box((left, top), _BOX, "preview", ("3 × H × W",), "file"),
-        box((middle, top), _BOX, "start, t = 1", ("preview", f"+ {config.noise:g} · noise")),
-        box((right, top), _BOX, "noise", ("seed: checksum", "of the file"), "file"),
-        box((middle, loop), _BOX, "picture at t", ("photo and start,", "mixed (1−t) : t")),
-        box((right, loop), _BOX, "network", ("U-Net: guesses", "the photo"), "here"),
-        box((left, loop), _BOX, "next level", (f"t − 1/{steps}: nearer", "to the guess")),
-        arrow((left + _BOX[0] + 1, top + 31), (middle - 1, top + 31)),
-        arrow((right - 1, top + 31), (middle + _BOX[0] + 1, top + 31)),
-        arrow((middle + _CENTRE, top + 63), (middle + _CENTRE, loop - 1)),
-        arrow((middle + _BOX[0] + 1, loop + 31), (right - 1, loop + 31)),
-        arrow((left + _BOX[0] + 1, loop + 31), (middle - 1, loop + 31)),
+    left, middle, right = _COLUMNS
+    onwards = (f"t − 1/{steps}: nearer", "to the guess") if steps > 1 else ("t = 0: the guess",)
+    preview = Box(left, 8, "preview", ["3×H×W"], "file")
+    begin = Box(middle, 8, "start, t = 1", ["preview", f"+ {config.noise:g} · noise"])
+    noise = Box(right, 8, "noise", ["seed: checksum", "of the file"], "file")
+    picture = Box(middle, 104, "picture at t", ["photo and start,", "mixed (1−t) : t"])
+    network = Box(right, 104, "network", ["U-Net: guesses", "the photo"], "here")
+    onward = Box(left, 104, "next level", onwards)
+    ways = [
+        *((preview, "right", begin, "left"), (noise, "left", begin, "right")),
+        *((begin, "bottom", picture, "top"), (picture, "right", network, "left")),
+        (onward, "right", picture, "left"),
     ]
-    under = loop + _BOX[1] + 20
-    parts.append(
-        arrow(
-            (right + _CENTRE, loop + 63),
-            (right + _CENTRE, under),
-            (left + _CENTRE, under),
-            (left + _CENTRE, loop + 63),
-        )
-    )
-    parts.append(label((middle + _CENTRE, under - 6), "guess of the photo"))
+    parts = [str(each) for each in (preview, begin, noise, picture, network, onward)]
+    parts += [link(*way) for way in ways]
+    (x1, y), (x2, _), line = network.side("bottom"), onward.side("bottom"), 254
+    parts.append(arrow((x1, y), (x1, y + 19), (x2, y + 19), (x2, y)))
+    parts.append(label((WIDTH / 2, y + 14), "guess of the photo"))
     passed = "once" if steps == 1 else f"{steps} times"
-    parts.append(label((_LEFT, line - 32), f"Noise levels: the network is asked {passed}", "title"))
-    start, end = _LEFT + 14, WIDTH - _LEFT - 14
+    parts.append(label((8, line - 32), f"Noise levels: the network is asked {passed}", "title"))
+    start, end = 22, WIDTH - 22
     parts.append(arrow((start, line), (end, line), kind="plain"))
     for t in times:
         x = start + (1 - t) * (end - start)
         parts.append(
             f'<circle class="{"here" if t else "file"}" cx="{x:g}" cy="{line}" r="{5 + 7 * t:g}"/>'
         )
-        parts.append(label((x, line + 30), f"{t:.2g}"))
+        parts.append(label((x, line + 30), f"{t:.3g}"))
     parts.append(label((start - 12, line + 48), "t = 1: preview and noise", "left"))
     parts.append(label((end - 44, line + 48), "t = 0: the picture"))
     alt = (
         "The sampler. Preview and noise make the start at noise level 1. The network guesses the photo; the picture "
-        f"moves towards the guess, to the next of the levels {', '.join(f'{t:.2g}' for t in times)}; then the network "
+        f"moves towards the guess, to the next of the levels {', '.join(f'{t:.3g}' for t in times)}; then the network "
         "is asked again."
     )
     return draw(parts, line + 58, alt)

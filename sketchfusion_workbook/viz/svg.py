@@ -1,6 +1,6 @@
 """Drawings of boxes and arrows, as SVG text: the engine of :mod:`.drawings` and of ``docs/architecture.svg``.
 
-    box(...), arrow(...), label(...) --> parts --> Drawing --show(...)--> a picture that is dark where the page is
+    Box(...), link(...), label(...) --> parts --> Drawing --show(...)--> a picture that is dark where the page is
 
 Text stays text. All lengths are in units of the drawing, a little less than pixels; :data:`WIDTH` is small, so that the
 text can be read on a phone, too.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-__all__ = ["WIDTH", "Drawing", "Point", "arrow", "box", "draw", "grid", "label"]
+__all__ = ["WIDTH", "Box", "Drawing", "Point", "arrow", "draw", "grid", "label", "link"]
 
 WIDTH = 440
 Point = tuple[float, float]
@@ -71,7 +71,7 @@ class Drawing:
 
 
 def draw(
-    parts: Iterable[str], height: float, alt: str, width: float = WIDTH, scale: float = 1.15
+    parts: Iterable[str | Box], height: float, alt: str, width: float = WIDTH, scale: float = 1.15
 ) -> Drawing:
     """Put parts on paper; later ones lie above.
 
@@ -90,7 +90,7 @@ def draw(
         HEAD,
         paper,
     ]
-    return Drawing("\n".join([*lines, *parts, "</svg>", ""]), alt)
+    return Drawing("\n".join([*lines, *map(str, parts), "</svg>", ""]), alt)
 
 
 def label(at: Point, text: str, kind: str = "") -> str:
@@ -98,29 +98,60 @@ def label(at: Point, text: str, kind: str = "") -> str:
     return f'<text class="{kind}" x="{at[0]:g}" y="{at[1]:g}">{escape(text, quote=False)}</text>'
 
 
-def box(
-    at: Point, size: Point, name: str, notes: Sequence[str] = (), kind: str = "box", code: str = ""
-) -> str:
+@dataclass(frozen=True)
+class Box:
     """A box with its name and, below, small notes.
 
-    Args:
-        at: its left upper corner.
-        size: width and height.
-        name: at most about 15 letters for a box of 128.
+    Attributes:
+        x, y: its left upper corner.
+        name: at most about 15 letters for the usual width.
         notes: lines of at most about 18 letters.
         kind: class of the box: ``"box"``, ``"file"`` or ``"here"``.
-        code: class of the notes.
+        width, height: of the frame.
+        letters: class of the notes.
     """
-    (x, y), (width, height) = at, size
-    first = y + height / 2 + 5 - 8 * len(notes)
-    texts = [label((x + width / 2, first), name, "name")]
-    texts += [
-        label((x + width / 2, first + 1 + 16 * n), note, code) for n, note in enumerate(notes, 1)
-    ]
-    frame = (
-        f'<rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="5"/>'
+
+    x: float
+    y: float
+    name: str
+    notes: Sequence[str] = ()
+    kind: str = "box"
+    width: float = 128
+    height: float = 62
+    letters: str = ""
+
+    def __str__(self) -> str:
+        middle, first = self.x + self.width / 2, self.y + self.height / 2 + 5 - 8 * len(self.notes)
+        frame = f'x="{self.x:g}" y="{self.y:g}" width="{self.width:g}" height="{self.height:g}"'
+        texts = [label((middle, first), self.name, "name")]
+        for line, note in enumerate(self.notes, 1):
+            texts.append(label((middle, first + 1 + 16 * line), note, self.letters))
+        return f'<rect class="{self.kind}" {frame} rx="5"/>{"".join(texts)}'
+
+    def side(self, which: str, shift: float = 0) -> Point:
+        """The middle of the ``"left"``, ``"right"``, ``"top"`` or ``"bottom"`` side, or ``shift`` beside it."""
+        if which in ("left", "right"):
+            x = self.x - 1 if which == "left" else self.x + self.width + 1
+            return x, self.y + self.height / 2 + shift
+        y = self.y - 1 if which == "top" else self.y + self.height + 1
+        return self.x + self.width / 2 + shift, y
+
+
+def link(start: Box, out: str, end: Box, into: str, shift: float = 0) -> str:
+    """An arrow from one side of a box to a side of another one, straight or round a corner.
+
+    Args:
+        start, end: the boxes.
+        out, into: their sides, see :meth:`Box.side`.
+        shift: of its end along that side, and of a straight arrow as a whole.
+    """
+    flat, turns = (
+        out in ("left", "right"),
+        (out in ("left", "right")) != (into in ("left", "right")),
     )
-    return frame + "".join(texts)
+    first, last = start.side(out, 0 if turns else shift), end.side(into, shift)
+    corner = (last[0], first[1]) if flat else (first[0], last[1])
+    return arrow(first, *([corner] if turns else []), last)
 
 
 def arrow(*points: Point, kind: str = "arrow") -> str:
