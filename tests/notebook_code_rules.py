@@ -17,15 +17,11 @@ MAX_LINES, CELLS = 30, (15, 25)
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 
 # Every notebook runs with another codec, elsewhere and in other numbers, but for what has no meaning in it.
-COMMON = {"weights": "", "refiner": "", "device": "cpu", "precision": "float32"}
+COMMON = {"weights", "refiner", "device", "precision"}
 WITHOUT = {
-    "01_cues": {"refiner"},  # previews show what a cue is worth
-    "02_sketch_encoder": {"refiner"},  # of the receiver it needs previews
-    "03_entropy_coding": {"refiner", "precision"},  # exact integers, and previews
-    "04_preview_decoding": {"refiner"},
-    "05_objectives": {"refiner"},  # its six decoders make previews
+    "03_entropy_coding": {"precision"},  # exact integers
     "07_rate_distortion": {"precision"},  # a table is in float32, whatever the machine
-    "08_ablations": {*COMMON},  # reads tables; the runs of its live sweep train on what there is
+    "08_ablations": COMMON,  # reads tables; the runs of its live sweep train on what there is
 }
 
 
@@ -54,14 +50,8 @@ def parameters(book: Book) -> Iterator[str]:
             yield f"{shown!r} is of another type than it says"
     if "results_path" not in names:
         yield "has no parameter results_path"
-    defaults = {
-        s.target.id: s.value
-        for s in ast.parse(cells[0].source).body
-        if isinstance(s, ast.AnnAssign)
-    }
-    for name in COMMON.keys() - WITHOUT.get(book.path.stem, set()):
-        if name not in defaults or ast.unparse(defaults[name]) != repr(COMMON[name]):
-            yield f"has no parameter {name}: str = {COMMON[name]!r}"
+    missing = COMMON - WITHOUT.get(book.path.stem, set()) - set(names)
+    yield from (f"has no parameter {name}" for name in sorted(missing))
     later = [cell for cell in book.code if cell is not cells[0]]
     read = {
         n.id for c in later for n in walk(c) if isinstance(n, ast.Name) and type(n.ctx) is ast.Load

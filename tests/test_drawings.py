@@ -1,4 +1,4 @@
-"""Drawings say the sizes of the codec at hand, and can be read without seeing them; a stand-in refiner fits any codec."""
+"""Drawings say the sizes of the codec at hand and read without sight; a stand-in refiner fits any codec."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ BROKEN = {
     "parameters: of another type": replace(1, "= 6", "= 6.0"),
     "parameters: write name": replace(1, "count: int", "count: int | None"),
     "parameters: no parameter weights": replace(1, "weights: str", "weight: str"),
-    "parameters: no parameter device: str = 'cpu'": replace(1, '"cpu"', '"auto"'),
+    "parameters: no parameter device": replace(1, "device: str", "where: str"),
     "parameters: no parameter results_path": replace(1, "results_path", "results"),
     "parameters: wanted is never read": replace(1, "count", "wanted: int = 1  # x\ncount"),
     "papermill_sees: does not see results_path": replace(1, "empty: do not", '"" = do not'),

@@ -240,7 +240,7 @@ def sampler(config: RefinerConfig, steps: int = 4) -> Drawing:
     preview = Box(left, 8, "preview", ["3×H×W"], "file")
     begin = Box(middle, 8, "start, t = 1", ["preview", f"+ {config.noise:g} · noise"])
     noise = Box(right, 8, "noise", ["seed: checksum", "of the file"], "file")
-    picture = Box(middle, 104, "picture at t", ["photo and start,", "mixed (1−t) : t"])
+    picture = Box(middle, 104, "picture at t", ["guess and start,", "mixed (1−t) : t"])
     network = Box(right, 104, "network", ["U-Net: guesses", "the photo"], "here")
     onward = Box(left, 104, "next level", onwards)
     ways = [
