@@ -112,17 +112,22 @@ def gate(config: ModelConfig) -> Drawing:
     fused = Box(middle, 298, "fused", [size, "sum of both"])
     parts = [lines, photo, structural, perceptual, weight, times_g, times_rest, fused]
     ways = [
-        *((lines, "bottom", structural, "top"), (photo, "bottom", perceptual, "top")),
-        *((structural, "bottom", times_g, "top"), (perceptual, "bottom", times_rest, "top")),
-        *((structural, "right", weight, "top", -24), (perceptual, "left", weight, "top", 24)),
-        *((weight, "left", times_g, "right"), (weight, "right", times_rest, "left")),
-        *((times_g, "bottom", fused, "left"), (times_rest, "bottom", fused, "right")),
+        link(lines, "bottom", structural, "top"),
+        link(photo, "bottom", perceptual, "top"),
+        link(structural, "bottom", times_g, "top"),
+        link(perceptual, "bottom", times_rest, "top"),
+        link(structural, "right", weight, "top", -24),
+        link(perceptual, "left", weight, "top", 24),
+        link(weight, "left", times_g, "right"),
+        link(weight, "right", times_rest, "left"),
+        link(times_g, "bottom", fused, "left"),
+        link(times_rest, "bottom", fused, "right"),
     ]
     alt = (
         f"The fusion gate. Structural and perceptual cue, {width} channels each, enter a 1 by 1 convolution and a "
         "sigmoid; the gate g weighs the structural cue by g, the perceptual cue by 1 minus g, and their sum is fused."
     )
-    return draw([*parts, *(link(*way) for way in ways)], 368, alt)
+    return draw([*map(str, parts), *ways], 368, alt)
 
 
 def passes(config: ModelConfig) -> Drawing:
@@ -138,12 +143,12 @@ def passes(config: ModelConfig) -> Drawing:
     parts = [label((8, 22), "First: hyper" if hyper else "No hyper latent", "title")]
     if hyper:
         parts.append(grid((8, 32), 32, ["ooo", "ooo"]))
-        notes = (
+        said = (
             _size(config.hyper_channels, 64),
             "what each region is like:",
             "all that follows knows it",
         )
-        parts += [label((120, 50 + 18 * n), note, "left") for n, note in enumerate(notes)]
+        parts += [label((120, 50 + 18 * n), line, "left") for n, line in enumerate(said)]
     number, y = 0, 122 if hyper else 42
     for name, channels in names:
         for half, rows in enumerate((["o.o.o.", ".o.o.o"] * 2, ["#o#o#o", "o#o#o#"] * 2)):
@@ -200,14 +205,15 @@ def unet(config: RefinerConfig) -> Drawing:
     deep = Box(middle, 312, "middle", level(w16, 16, d16))
     latent = Box(middle, 408, "latent", [_size(config.latent_channels, 16)], "file")
     ways = [
-        *((seen, "bottom", down_4, "top"), (down_4, "bottom", down_8, "top")),
-        *((down_8, "bottom", deep, "left"), (latent, "top", deep, "bottom")),
-        *(
-            (deep, "right", up_8, "bottom"),
-            (up_8, "top", up_4, "bottom", 48),
-            (up_4, "top", drawn, "bottom", 48),
-        ),
-        *((down_4, "right", up_4, "left"), (down_8, "right", up_8, "left")),
+        link(seen, "bottom", down_4, "top"),
+        link(down_4, "bottom", down_8, "top"),
+        link(down_8, "bottom", deep, "left"),
+        link(latent, "top", deep, "bottom"),
+        link(deep, "right", up_8, "bottom"),
+        link(up_8, "top", up_4, "bottom", 48),
+        link(up_4, "top", drawn, "bottom", 48),
+        link(down_4, "right", up_4, "left"),
+        link(down_8, "right", up_8, "left"),
     ]
     frame = '<rect class="empty" x="{}" y="{}" width="137" height="196" rx="6"/>'
     parts = [frame.format(right - 5, 98), frame.format(right - 9, 94)]  # one behind the other
@@ -221,7 +227,7 @@ def unet(config: RefinerConfig) -> Drawing:
         f"8 to {w16} at stride 16, where the latent is added; then up again, with skips from the left, to the picture. "
         "The way up exists twice, for the faithful and the realistic end."
     )
-    return draw([*parts, *(link(*way) for way in ways)], 478, alt)
+    return draw([*parts, *ways], 478, alt)
 
 
 def sampler(config: RefinerConfig, steps: int = 4) -> Drawing:
@@ -244,12 +250,14 @@ def sampler(config: RefinerConfig, steps: int = 4) -> Drawing:
     network = Box(right, 104, "network", ["U-Net: guesses", "the photo"], "here")
     onward = Box(left, 104, "next level", onwards)
     ways = [
-        *((preview, "right", begin, "left"), (noise, "left", begin, "right")),
-        *((begin, "bottom", picture, "top"), (picture, "right", network, "left")),
-        (onward, "right", picture, "left"),
+        link(preview, "right", begin, "left"),
+        link(noise, "left", begin, "right"),
+        link(begin, "bottom", picture, "top"),
+        link(picture, "right", network, "left"),
+        link(onward, "right", picture, "left"),
     ]
     parts = [str(each) for each in (preview, begin, noise, picture, network, onward)]
-    parts += [link(*way) for way in ways]
+    parts += ways
     (x1, y), (x2, _), line = network.side("bottom"), onward.side("bottom"), 254
     parts.append(arrow((x1, y), (x1, y + 19), (x2, y + 19), (x2, y)))
     parts.append(label((WIDTH / 2, y + 14), "guess of the photo"))

@@ -71,7 +71,7 @@ class Drawing:
 
 
 def draw(
-    parts: Iterable[str | Box], height: float, alt: str, width: float = WIDTH, scale: float = 1.15
+    parts: Iterable[str], height: float, alt: str, width: float = WIDTH, scale: float = 1.15
 ) -> Drawing:
     """Put parts on paper; later ones lie above.
 
@@ -90,7 +90,7 @@ def draw(
         HEAD,
         paper,
     ]
-    return Drawing("\n".join([*lines, *map(str, parts), "</svg>", ""]), alt)
+    return Drawing("\n".join([*lines, *parts, "</svg>", ""]), alt)
 
 
 def label(at: Point, text: str, kind: str = "") -> str:
