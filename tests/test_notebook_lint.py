@@ -23,6 +23,10 @@ Find the number that answers everything.
 
 PARAMETERS = """\
 count: int = 6  # how many
+weights: str = ""  # a file
+refiner: str = ""  # a folder
+device: str = "cpu"  # where
+precision: str = "float32"  # which numbers
 results_path: str = ""  # write one JSON row here; empty: do not"""
 
 EXERCISES = """\
@@ -81,7 +85,10 @@ def sound() -> Any:
         new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
         new_markdown_cell(tool.NOTE, metadata={"tags": ["setup"]}),
         new_code_cell(tool.CODE, metadata={"tags": ["setup"]}),
-        new_code_cell("import math\n\nx = math.pi\ny = x\nz = y", outputs=[picture()]),
+        new_code_cell(
+            "import math\n\nx = math.pi\ny = weights, refiner\nz = device, precision",
+            outputs=[picture()],
+        ),
         new_markdown_cell(prose + "word " * 900),
         checkpoint,
         new_code_cell(f"{FOUR}\nassert d > a"),
@@ -159,10 +166,16 @@ BROKEN = {
     "parameters: exactly one cell": tag(1),
     "parameters: is no literal": replace(1, "= 6", "= 2 * 3"),
     "parameters: write name": replace(1, "count: int", "count: int | None"),
+    "parameters: no parameter weights": replace(1, "weights: str", "weight: str"),
+    "parameters: no parameter device": replace(1, "device: str", "where: str"),
+    "parameters: no parameter results_path": replace(1, "results_path", "results"),
     "parameters: wanted is never read": replace(1, "count", "wanted: int = 1  # x\ncount"),
     "papermill_sees: does not see results_path": replace(1, "empty: do not", '"" = do not'),
     # code
     "setup: not the common set-up": replace(3, "import os", "import os, math"),
+    "cells: has 14 code cells": lambda nb: [
+        source(i, "show(drawings.gate(config))")(nb) for i in (10, 11)
+    ],
     "cells: an empty cell": lambda nb: nb.cells.insert(10, new_code_cell("")),
     "cells: has 1.0 statements": lambda nb: [source(i, "a = 1")(nb) for i in range(10, 23)],
     "imports: json": replace(4, "import math", "import json\nimport math"),

@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import tempfile
+from base64 import b64encode
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("CHANGELOG.md", "README.md", "sketchfusion_lite/weights/MODEL_CARD.md")
 LIST = "<!-- list of notebooks -->"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-PICTURES = ("image/png", "image/jpeg")
+PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 
 
 def gather(target: Path) -> None:
@@ -54,8 +55,12 @@ def for_pages(notebook: dict[str, Any]) -> dict[str, Any]:
         for output in outputs:
             for kind in PICTURES:
                 if alt := output.get("metadata", {}).get(kind, {}).get("alt"):
-                    data = "".join("".join(output["data"][kind]).split())
-                    html = f'<img src="data:{kind};base64,{data}" alt="{escape(alt)}">'
+                    data = "".join(output["data"][kind])
+                    if kind == "image/svg+xml":  # the others are in base64 already
+                        data = b64encode(data.encode()).decode()
+                    source = f"data:{kind};base64,{''.join(data.split())}"
+                    look = ' class="drawing"' if kind == "image/svg+xml" else ""
+                    html = f'<img{look} src="{source}" alt="{escape(alt)}">'
                     output["data"] = {"text/html": html}
         if "outputs" in cell:
             cell["outputs"] = outputs
