@@ -18,9 +18,8 @@ from PIL import Image
 from ..errors import ImageError
 from .boxes import boxes, primary_properties
 from .profiles import (
-    ADOBE_RGB,
-    LINEAR,
     SRGB_POINTS,
+    adobe_rgb,
     cicp_profile,
     matrix_profile,
     power,
@@ -93,7 +92,7 @@ def exif_profile(colour_space: Any, index: Any, gamma: Any, points: Any, name: s
     if isinstance(index, bytes):
         index = index.rstrip(b"\0").decode("latin-1")
     if colour_space == 2 or (colour_space != 1 and index == "R03"):
-        return ADOBE_RGB
+        return adobe_rgb()
     if colour_space != _UNCALIBRATED:
         return None
     try:
@@ -252,7 +251,7 @@ def _gif(file: BinaryIO, info: dict[str, Any], name: str) -> _Statement:
 
 def _qoi(file: BinaryIO, info: dict[str, Any], name: str) -> _Statement:
     file.seek(13)
-    return True, LINEAR if file.read(1) == b"\1" else None
+    return True, matrix_profile(SRGB_POINTS, power(1.0)) if file.read(1) == b"\1" else None
 
 
 _READERS = {
