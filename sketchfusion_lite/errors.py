@@ -1,28 +1,5 @@
 """Every error the package raises on purpose.
 
-    SketchFusionError
-    ├── ArgumentError            (also a ValueError)   a parameter outside its range
-    ├── ImageError               no usable picture went in
-    ├── OutputError              a file could not be written
-    ├── StreamError              something is wrong with a .skf stream
-    │   ├── NotAStream           it is something else
-    │   ├── UnsupportedStream    made for a newer reader, or over this reader's limits
-    │   ├── CorruptStream        checksum or field impossible
-    │   ├── TruncatedStream      too little arrived to decode anything
-    │   └── ModelMismatch        made by another model
-    ├── BudgetTooSmall           the picture cannot fit the bytes asked for
-    ├── WeightsError             a weights file is missing, damaged or of another shape
-    ├── DownloadError            a download failed or has the wrong checksum
-    ├── RecipeError              a training recipe does not make sense
-    ├── DependencyMissing        an optional package is not installed
-    ├── EvaluationError          an evaluation cannot go on
-    │   ├── ResultsError         a table of results is damaged, or of other settings
-    │   └── PeerError            a codec to compare with failed
-    ├── SweepError               a sweep's grid makes no sense, or some of its runs failed
-    └── WorkersError             no workers to spread work over
-
-Beside them stands :class:`SketchFusionWarning`, for work that goes on without a part of what it was given.
-
 ``except SketchFusionError`` catches them all. Each message names the file or field and what to do.
 Each class carries ``exit_code``, the status with which the command line ends on it; the codes are
 part of the interface and never change meaning. 1 stands for anything unforeseen, 2 is also what the

@@ -27,7 +27,7 @@ from ..folders import Decoding, Encoding, Item, Made, Manifest, attempt, attempt
 from ..folders.manifest import CHANGED, DONE, OTHERWISE, TODO, UNKNOWN
 from ..workers import Finished, open_client, spread
 from .console import note, progress_bar, report, say, show
-from .pipes import check_stdout, is_stdout
+from .pipes import is_stdout
 
 _HOPELESS = (ArgumentError, WeightsError)
 
@@ -109,8 +109,9 @@ class Batch:
                     f"skipped: {job.source.name}: {job.target} exists already; --force replaces it"
                 )
             for job in found[CHANGED]:
-                text = f"{job.source.name}: it or {job.target} has changed since it was encoded; --force replaces the file"
-                self.refused.append((job, OutputError(text)))
+                text = f"{job.source.name}: it or {job.target} has changed since it was encoded"
+                error = OutputError(f"{text}; --force replaces the file")
+                self.refused.append((job, error))
             kept.update(found[UNKNOWN], found[CHANGED])
         self.skipped = len(kept) - (0 if force else len(found[CHANGED]))
         self.jobs = [job for job in self.jobs if job not in kept]
@@ -208,16 +209,3 @@ class Batch:
         show(table)
         if errors:
             raise typer.Exit(errors[0].exit_code)
-
-
-def check_target(target: Path, force: bool) -> None:
-    """Refuse, by an :class:`.OutputError`, an output that exists, or whose folder does not."""
-    if is_stdout(target):
-        check_stdout()
-        return
-    if os.path.isdir(target):
-        raise OutputError(f"{target}: is a folder. Name a file inside it.")
-    if os.path.isfile(target) and not force:
-        raise OutputError(f"{target}: exists already. Pass --force to replace it.")
-    if not os.path.isdir(target.parent):
-        raise OutputError(f"{target}: the folder {target.parent} does not exist. Create it first.")

@@ -11,9 +11,9 @@ from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..errors import ArgumentError, DependencyMissing, DownloadError, EvaluationError
-from .batch import check_target
 from .console import note, progress_bar, say, show
 from .options import Scheduler, Weights, one_of, option
+from .pipes import check_target
 
 _SHOWN = {  # column of the table of means -> heading, digits
     "bpp": ("bpp", 4),

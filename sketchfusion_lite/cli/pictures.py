@@ -19,7 +19,7 @@ from ..files import IMAGE_SUFFIXES, list_files, list_images, sha256_of
 from ..folders import Decoding, Encoding, Item, Made, Manifest, Networks, read_photo
 from ..folders.manifest import NAME as MANIFEST
 from ..results import read_stream
-from .batch import Batch, check_target
+from .batch import Batch
 from .console import note, progress_bar, say
 from .options import (
     Device,
@@ -33,7 +33,7 @@ from .options import (
     one_of,
     option,
 )
-from .pipes import is_stdin, is_stdout, label, photo_from, stream_from, write
+from .pipes import check_target, is_stdin, is_stdout, label, photo_from, stream_from, write
 from .streams import entropy_model_id, missing_text
 
 LOG_SECONDS = 10  # between lines of progress where there is no terminal
@@ -227,18 +227,15 @@ def _networks(
     if not is_folder:
         if spread:
             raise ArgumentError("--workers and --scheduler are for folders: drop them for a file.")
-        return Networks(_text(weights), "", device, dtype, _text(refiner))
+        return Networks(weights and str(weights), "", device, dtype, refiner and str(refiner))
     from ..weights_io import SHIPPED, weights_file
 
     file = weights_file(weights)
     if not file.is_file():
         raise WeightsError(f"{file}: no such weights file. Check the path.")
-    name = _text(weights if str(weights) in SHIPPED else weights and weights.absolute())
-    return Networks(name, sha256_of(file), device, dtype, _text(refiner and refiner.absolute()))
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
+    here = weights if weights is None or str(weights) in SHIPPED else weights.absolute()
+    paths = [path and str(path) for path in (here, refiner and refiner.absolute())]
+    return Networks(paths[0], sha256_of(file), device, dtype, paths[1])
 
 
 def _model(networks: Networks) -> str:

@@ -17,9 +17,9 @@ from rich.progress import (
 
 from ..errors import RecipeError, WeightsError
 from ..files import text_of
-from .batch import check_target
 from .console import needs_extra, note, progress_bar, say
 from .options import one_of, option
+from .pipes import check_target
 
 if TYPE_CHECKING:
     from ..training.loop import TrainingRun

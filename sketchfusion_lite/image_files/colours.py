@@ -16,11 +16,20 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
+from ..errors import ImageError
 from .profiles import tell
 
-__all__ = ["Samples", "to_srgb"]
-
+_SLACK = 1e-3  # less than half an 8-bit step is no mistake
 _MAX_PROFILE = 1 << 22  # bytes; printers' have two million
+
+
+def check_floats(low: float, high: float, name: str) -> None:
+    """Refuse, by an :class:`.ImageError`, floats outside [0, 1]; resampling may overshoot a little."""
+    if not (low >= -_SLACK and high <= 1 + _SLACK):  # false for NaN too
+        raise ImageError(
+            f"{name}: its values run from {low:g} to {high:g}, but floats must lie in [0, 1] and be finite, 0 being "
+            "black and 1 white. Divide by 255, clip, or pass 8 or 16 bits."
+        )
 
 
 @dataclass(frozen=True)
@@ -100,10 +109,10 @@ class _Conversion:
         self.nothing = self.space != "CMYK" and self._error_of_nothing() <= 1
 
     def _error_of_nothing(self) -> int:
+        """The largest change of a level, over greys and a grid of 18 values a channel."""
         levels = np.arange(256, dtype=np.uint8)[:, None, None]
         if self.space == "RGB":
-            few = levels[::15, 0, 0]
-            grid = np.stack(np.meshgrid(few, few, few), -1).reshape(-1, 1, 3)  # (18**3, 1, 3)
+            grid = np.stack(np.meshgrid(*[levels[::15].ravel()] * 3), -1).reshape(-1, 1, 3)
             levels = np.concatenate([levels.repeat(3, axis=2), grid])
         return int(np.abs(self._eight(levels).astype(int) - levels).max())
 
