@@ -33,8 +33,9 @@ from . import checks
 from .checks import DEFAULT_MAX_PIXELS, MAX_SIDE
 from .errors import ArgumentError, ImageError, OutputError
 from .files import IMAGE_SUFFIXES, atomic_write_bytes, list_images
-from .image_files.colours import check_floats
+from .image_files.colours import Samples, check_floats
 from .image_files.flattening import flattened, over_white
+from .image_files.kinds import CheckSize
 from .image_files.reading import read_file, read_image
 
 __all__ = [
@@ -92,17 +93,17 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS, name: 
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
         name = name or f"image: PIL image of mode {source.mode}"
-        return _decoded(_from_pil, source, max_pixels, name)
+        return _decoded(read_image, source, max_pixels, name)
     if isinstance(source, bytes | bytearray | memoryview):
         name = name or f"picture of {len(source)} bytes"
-        return _decoded(_from_file, io.BytesIO(source), max_pixels, name)
+        return _decoded(read_file, io.BytesIO(source), max_pixels, name)
     if isinstance(source, str | os.PathLike):
         if os.path.isdir(source):
             raise ImageError(f"{source}: is a folder. Name one picture (list_images finds them).")
         if not os.path.exists(source):
             name = os.fspath(source) or "an empty path"
             raise ImageError(f"{name}: no such file. Check the path.")
-        return _decoded(_from_file, source, max_pixels, str(source))
+        return _decoded(_read_path, source, max_pixels, str(source))
     raise ImageError(
         f"image: {type(source).__name__} is no picture. Pass a path, the bytes of a picture file, a PIL "
         "image, a numpy array or a torch tensor."
@@ -210,24 +211,28 @@ def crop(image: Tensor, size: Sequence[int]) -> Tensor:
 # The ways in
 
 
-def _decoded(how: Callable[[Any, int, str], Tensor], source: Any, limit: int, name: str) -> Tensor:
+def _decoded(
+    read: Callable[[Any, str, CheckSize], Samples], source: Any, max_pixels: int, name: str
+) -> Tensor:
     try:
-        return how(source, limit, name)
+        return flattened(read(source, name, partial(_check_size, max_pixels, name)), name)
     except ImageError:
         raise
     except Exception as error:  # decoders of damaged files raise nearly anything
-        raise _unreadable(name, error) from error
+        if isinstance(error, OSError) and error.strerror:  # the system's error, not Pillow's
+            text = f"{name}: cannot be read ({error.strerror}). Check its permissions."
+            raise ImageError(text) from error
+        reason = str(error) or type(error).__name__
+        raise ImageError(
+            f"{name}: damaged, truncated or unsupported picture ({reason}). "
+            "Fetch a whole copy, or convert it to PNG."
+        ) from error
 
 
-def _from_file(source: str | os.PathLike[str] | io.BytesIO, max_pixels: int, name: str) -> Tensor:
-    with source if isinstance(source, io.BytesIO) else open(source, "rb") as file:
-        if not file.seekable():  # a pipe
-            file = io.BytesIO(file.read())
-        return flattened(read_file(file, name, partial(_check_size, max_pixels, name)), name)
-
-
-def _from_pil(picture: Image.Image, max_pixels: int, name: str) -> Tensor:
-    return flattened(read_image(picture, name, partial(_check_size, max_pixels, name)), name)
+def _read_path(path: str | os.PathLike[str], name: str, check_size: CheckSize) -> Samples:
+    with open(path, "rb") as file:
+        whole = file if file.seekable() else io.BytesIO(file.read())  # a pipe is not
+        return read_file(whole, name, check_size)
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> Tensor:
@@ -277,13 +282,3 @@ def _check_size(max_pixels: int, name: str, width: int, height: int) -> None:
             f"{name}: {width}x{height} = {width * height} pixels, over the limit of {max_pixels}. "
             "Downscale it, or raise max_pixels."
         )
-
-
-def _unreadable(name: str, error: Exception) -> ImageError:
-    if isinstance(error, OSError) and error.strerror:  # the system's error, not Pillow's
-        return ImageError(f"{name}: cannot be read ({error.strerror}). Check its permissions.")
-    reason = str(error) or type(error).__name__
-    return ImageError(
-        f"{name}: damaged, truncated or unsupported picture ({reason}). "
-        "Fetch a whole copy, or convert it to PNG."
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from collections.abc import Callable
 
 import imagecodecs
 import numpy as np
@@ -17,7 +18,6 @@ from .by_hand import exif, in_jpeg, with_jp2_colours
 from .cells import CLOSE, P3, P3_PROFILE, SCENE, SMOOTH, UPRIGHT, cell, in_srgb, large, saved
 
 LEAD = b"Exif\0\0"
-FIRST = "the first is taken"
 
 
 def jpeg(samples: np.ndarray = SMOOTH, **options) -> bytes:
@@ -86,6 +86,31 @@ def _():
     yield saved(SMOOTH, "MPO", quality=100, subsampling=0, **more), SMOOTH, 3
 
 
+def usual(form: str, make: Callable[..., bytes], pixels: np.ndarray, loss: float) -> None:
+    """The cells that formats which Pillow writes have in common."""
+    alpha = cells.ALPHA if pixels is SCENE else large(cells.ALPHA)
+
+    @cell(form, "transparency")
+    def _():
+        data = make(np.dstack([pixels, alpha]))
+        yield data, cells.over_white(pixels, alpha), loss + 1
+
+    @cell(form, "ICC profile")
+    def _():
+        yield make(pixels, icc_profile=P3_PROFILE), cells.of_p3(pixels), 2 * loss + 2
+
+    @cell(form, "orientation")
+    def _():
+        for number, upright in UPRIGHT.items():
+            block = LEAD + exif({274: ("H", number)})
+            yield make(pixels, exif=block), upright(pixels), loss
+
+    @cell(form, "several pictures")
+    def _():
+        more = {"save_all": True, "append_images": [Image.fromarray(255 - pixels)]}
+        yield make(pixels, **more), pixels, loss, "the first is taken"
+
+
 def webp(samples: np.ndarray = SCENE, **options) -> bytes:
     return saved(samples, "WEBP", lossless=True, exact=True, **options)
 
@@ -96,39 +121,18 @@ def _():
     yield (lossy := imagecodecs.webp_encode(SMOOTH, level=95)), imagecodecs.webp_decode(lossy), 2
 
 
-@cell("WebP", "transparency")
-def _():
-    yield webp(np.dstack([SCENE, cells.ALPHA])), cells.over_white(SCENE, cells.ALPHA)
-
-
-@cell("WebP", "ICC profile")
-def _():
-    yield webp(icc_profile=P3_PROFILE), cells.of_p3(SCENE), 1.1
-
-
 @cell("WebP", "other statements of colour")
 def _():
     for block in cells.ADOBE_EXIF.values():
         yield webp(exif=block), cells.of_adobe(SCENE), 1.1
 
 
-@cell("WebP", "orientation")
-def _():
-    for number, upright in UPRIGHT.items():
-        yield webp(exif=exif({274: ("H", number)})), upright(SCENE)
-
-
-@cell("WebP", "several pictures")
-def _():
-    yield cells.animation("WEBP", lossless=True), SCENE, CLOSE, FIRST
-
-
 def avif(samples: np.ndarray = SMOOTH, **options) -> bytes:
     return imagecodecs.avif_encode(samples, level=100, speed=8, **options)
 
 
-def avif_by_pillow(**options) -> bytes:
-    return saved(SMOOTH, "AVIF", quality=100, subsampling="4:4:4", speed=8, **options)
+def avif_by_pillow(samples: np.ndarray, **options) -> bytes:
+    return saved(samples, "AVIF", quality=100, subsampling="4:4:4", speed=8, **options)
 
 
 def with_code_points(data: bytes, primaries: int, transfer: int) -> bytes:
@@ -148,17 +152,6 @@ def _():
         yield avif(stored, bitspersample=bits), SMOOTH, 3
 
 
-@cell("AVIF", "transparency")
-def _():
-    alpha = large(cells.ALPHA)
-    yield avif(np.dstack([SMOOTH, alpha])), cells.over_white(SMOOTH, alpha), 4
-
-
-@cell("AVIF", "ICC profile")
-def _():
-    yield avif_by_pillow(icc_profile=P3_PROFILE), cells.of_p3(SMOOTH), 8
-
-
 @cell("AVIF", "other statements of colour")
 def _():
     plain = avif()
@@ -176,12 +169,6 @@ def _():
     yield with_code_points(plain, 9, 18), np.full(SMOOTH.shape, 255), 3, "HDR"
 
 
-@cell("AVIF", "orientation")
-def _():
-    for number, upright in UPRIGHT.items():
-        yield avif_by_pillow(exif=exif({274: ("H", number)})), upright(SMOOTH), 3
-
-
 # 16x16 pixels, of which the property clap leaves 8x8
 CUT = b"""0000WW^{RQVRmU|00000VRmU|ZE0pPZE0a<O+hh10003LZDn*}000000000XXk=`10000000000aA{+700000000000000000000
 4sdC7Z2$lO000310016oY;R)#0000)000310RR910RR92JOBUy6#xJLC~0YKW&i*H00031000_kZf0cy000000RRADb}%tRZ)|UJ
@@ -195,11 +182,6 @@ def _():
     yield base64.b85decode(CUT.replace(b"\n", b"")), "cuts off its borders"
 
 
-@cell("AVIF", "several pictures")
-def _():
-    yield avif(np.stack([SMOOTH, 255 - SMOOTH])), SMOOTH, 3, FIRST
-
-
 def heic(samples: np.ndarray = SMOOTH, **options) -> bytes:
     pytest.importorskip("pillow_heif").register_heif_opener()
     return saved(samples, "HEIF", quality=100, chroma=444, **options)
@@ -210,32 +192,14 @@ def _():
     yield heic(), SMOOTH, 4
 
 
-@cell("HEIC", "transparency")
-def _():
-    alpha = large(cells.ALPHA)
-    yield heic(np.dstack([SMOOTH, alpha])), cells.over_white(SMOOTH, alpha), 5
-
-
-@cell("HEIC", "ICC profile")
-def _():
-    yield heic(icc_profile=P3_PROFILE), cells.of_p3(SMOOTH), 10
-
-
 @cell("HEIC", "other statements of colour")
 def _():
     yield with_code_points(heic(), 12, 13), in_srgb(SMOOTH, P3, cells.srgb_light), 10
 
 
-@cell("HEIC", "orientation")
-def _():
-    for number, upright in UPRIGHT.items():
-        yield heic(exif=LEAD + exif({274: ("H", number)})), upright(SMOOTH), 4
-
-
-@cell("HEIC", "several pictures")
-def _():
-    more = {"save_all": True, "append_images": [Image.fromarray(255 - SMOOTH)]}
-    yield heic(**more), SMOOTH, 4, FIRST
+usual("WebP", webp, SCENE, CLOSE)
+usual("AVIF", avif_by_pillow, SMOOTH, 3)
+usual("HEIC", heic, SMOOTH, 4)
 
 
 def jp2(samples: np.ndarray = SMOOTH, bits: int = 8, kind: str = "jp2") -> bytes:
