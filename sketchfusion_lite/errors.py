@@ -87,14 +87,7 @@ class TruncatedStream(StreamError):
 
     @classmethod
     def at(cls, arrived: int, needed: int, what: str, name: str) -> TruncatedStream:
-        """Build the error for a stream that ends inside ``what``.
-
-        Args:
-            arrived: bytes at hand.
-            needed: bytes needed at least.
-            what: the part that is incomplete.
-            name: file name or other name of the stream.
-        """
+        """The error for a stream called ``name`` that ends inside ``what``, after ``arrived`` of ``needed`` bytes."""
         error = cls(
             f"{name}: the stream ends inside its {what}: {arrived} bytes arrived, at least "
             f"{needed} are needed to decode anything. Fetch the rest of the file."
@@ -116,13 +109,7 @@ class ModelMismatch(StreamError):
 
     @classmethod
     def between(cls, stream_id: int, model_id: int, remedy: str, name: str) -> ModelMismatch:
-        """Build the error for a stream of model ``stream_id`` met by model ``model_id``.
-
-        Args:
-            stream_id, model_id: of the stream, and of the codec.
-            remedy: how to read it, without a full stop.
-            name: of the stream.
-        """
+        """The error for a stream called ``name``; ``remedy`` says how to read it, without a full stop."""
         error = cls(
             f"{name}: made by model {stream_id:#06x}, but model {model_id:#06x} is loaded. "
             f"{remedy}, or encode the photo again."

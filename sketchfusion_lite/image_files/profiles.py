@@ -123,10 +123,8 @@ def cicp_profile(primaries: int, transfer: int, name: str) -> bytes | None:
         name: of the picture, for warnings.
     """
     if primaries not in _CICP_POINTS or transfer not in _CICP_CURVES:
-        tell(
-            name,
-            f"colours of code points {primaries}/{transfer}, which are unknown here; they are taken as sRGB.",
-        )
+        points = f"colours of code points {primaries}/{transfer}"
+        tell(name, f"{points}, which are unknown here; they are taken as sRGB.")
         return None
     if transfer in _HDR:
         tell(name, "an HDR picture; what is brighter than white paper becomes white.")

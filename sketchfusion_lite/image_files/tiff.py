@@ -132,10 +132,8 @@ def _say_what_is_left(tiff: Any, page: TiffPage, name: str) -> None:
     if kinds and not page.extrasamples:
         tell(name, "does not say what its last channel is; it is taken as transparency.")
     if left := len(kinds) - (1 in kinds or 2 in kinds):
-        tell(
-            name,
-            f"{left} of its channels are neither its colours nor transparency; they are left out.",
-        )
+        what = "neither its colours nor transparency"
+        tell(name, f"{left} of its channels are {what}; they are left out.")
 
 
 def _extra_kinds(page: TiffPage) -> list[int]:
