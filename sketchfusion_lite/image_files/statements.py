@@ -207,7 +207,8 @@ def _avif(file: BinaryIO, info: dict[str, Any], name: str) -> bytes | None:
         return info["icc_profile"]
     for kind, body in properties:
         if kind == b"colr" and body[:4] == b"nclx" and len(body) >= 8:
-            return cicp_profile(*struct.unpack_from(">HH", body, 4), name) or _SRGB
+            primaries, transfer = struct.unpack_from(">HH", body, 4)
+            return cicp_profile(primaries, transfer, name) or _SRGB
     what = "states its colours in its stream alone, where they are not read"
     tell(name, f"{what}; they are taken as sRGB.")
     return None
