@@ -78,10 +78,8 @@ class Batch:
                 continue
             *names, last = [job.source.name for job in jobs]
             become = f"would {'all' if names[1:] else 'both'} become {jobs[0].target.name}"
-            error = ArgumentError(
-                f"{', '.join(names)} and {last} {become}. Rename all but one of them."
-            )
-            self.refused += [(job, error) for job in jobs]
+            text = f"{', '.join(names)} and {last} {become}. Rename all but one of them."
+            self.refused += [(job, ArgumentError(text)) for job in jobs]
 
     def leave_out(self, force: bool, manifest: Manifest | None = None) -> None:
         """Leave out what is there already; says so.
@@ -110,8 +108,7 @@ class Batch:
                 )
             for job in found[CHANGED]:
                 text = f"{job.source.name}: it or {job.target} has changed since it was encoded"
-                error = OutputError(f"{text}; --force replaces the file")
-                self.refused.append((job, error))
+                self.refused.append((job, OutputError(f"{text}; --force replaces the file")))
             kept.update(found[UNKNOWN], found[CHANGED])
         self.skipped = len(kept) - (0 if force else len(found[CHANGED]))
         self.jobs = [job for job in self.jobs if job not in kept]

@@ -227,15 +227,18 @@ def _networks(
     if not is_folder:
         if spread:
             raise ArgumentError("--workers and --scheduler are for folders: drop them for a file.")
-        return Networks(weights and str(weights), "", device, dtype, refiner and str(refiner))
+        return Networks(_text(weights), "", device, dtype, _text(refiner))
     from ..weights_io import SHIPPED, weights_file
 
     file = weights_file(weights)
     if not file.is_file():
         raise WeightsError(f"{file}: no such weights file. Check the path.")
-    here = weights if weights is None or str(weights) in SHIPPED else weights.absolute()
-    paths = [path and str(path) for path in (here, refiner and refiner.absolute())]
-    return Networks(paths[0], sha256_of(file), device, dtype, paths[1])
+    name = _text(weights if str(weights) in SHIPPED else weights and weights.absolute())
+    return Networks(name, sha256_of(file), device, dtype, _text(refiner and refiner.absolute()))
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _model(networks: Networks) -> str:

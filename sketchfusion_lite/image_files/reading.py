@@ -245,11 +245,11 @@ def _orientation(picture: Image.Image) -> int:
 
 def _pixels(picture: Image.Image, name: str) -> Samples:
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        grey, transparent = _deep_grey(picture, name), picture.info.get("transparency")
+        deep, transparent = _deep_grey(picture, name), picture.info.get("transparency")
         alpha = None
-        if isinstance(transparent, int) and grey.dtype == np.uint16:
-            alpha = np.where(grey[..., 0] == transparent, 0, 65535).astype(np.uint16)
-        return Samples(grey, "GRAY", alpha)
+        if isinstance(transparent, int) and deep.dtype == np.uint16:
+            alpha = np.where(deep[..., 0] == transparent, 0, 65535).astype(np.uint16)
+        return Samples(deep, "GRAY", alpha)
     if picture.mode == "LAB":
         lab = np.asarray(picture)
         lab = np.dstack([lab[..., 0] * (100 / 255), lab[..., 1:].view(np.int8)])
