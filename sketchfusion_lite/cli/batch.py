@@ -127,11 +127,9 @@ class Batch:
         Files are read as workers come free, and written by this process alone.
 
         Args:
-            how: what is done to a file.
-            read: reads an input file.
+            how: what is done to a file, which ``read`` reads.
             line: the summary of a file for stdout, from its name and what became of it.
-            workers: processes to start here for it.
-            scheduler: of workers that are there, in place of ``workers``; with neither, this process works.
+            workers: processes to start here, or ``scheduler`` of some that are there; else this process works.
             manifest: receives a row for every file.
 
         Raises:

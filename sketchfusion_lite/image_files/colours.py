@@ -55,10 +55,6 @@ def to_srgb(samples: Samples, name: str) -> np.ndarray:
     """The colours of a picture in sRGB, ``(H, W, 1 | 3)``, alpha left aside.
 
     A profile that cannot be used is said in a :class:`.PictureWarning`; colours are then taken as sRGB.
-
-    Args:
-        samples: of the picture.
-        name: of the picture, for warnings.
     """
     colour, space, profile = samples.colour, samples.space, samples.profile
     if profile is None:

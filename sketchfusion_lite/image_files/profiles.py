@@ -75,11 +75,7 @@ _HDR = (16, 18)
 
 
 def matrix_profile(points: Any, *curves: Curve) -> bytes:
-    """An ICC profile of three primaries, or of grey.
-
-    Args:
-        points: x and y of red, green, blue and white; None for grey.
-        curves: one for all channels, or one each.
+    """An ICC profile of primaries (x and y of red, green, blue and white) or of grey (None), and one curve or three.
 
     Raises:
         ValueError: no such primaries can be.
@@ -116,12 +112,7 @@ def _cicp(primaries: int, transfer: int) -> bytes:
 
 
 def cicp_profile(primaries: int, transfer: int, name: str) -> bytes | None:
-    """The profile of two code points of ITU-T H.273; None, which is sRGB, for unknown ones, with a warning.
-
-    Args:
-        primaries, transfer: the code points.
-        name: of the picture, for warnings.
-    """
+    """The profile of two code points of ITU-T H.273; None for unknown ones, with a warning."""
     if primaries not in _CICP_POINTS or transfer not in _CICP_CURVES:
         points = f"colours of code points {primaries}/{transfer}"
         tell(name, f"{points}, which are unknown here; they are taken as sRGB.")

@@ -31,16 +31,11 @@ _SCAN, _END, _START = 0xDA, 0xD9, 0xD8
 
 
 def read_file(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
-    """Read a picture file.
-
-    Args:
-        file: open for reading, and seekable.
-        name: what errors and warnings call it.
-        check_size: raises for a width and height that are too large.
+    """Read a picture file, which must be seekable.
 
     Raises:
-        ImageError: not a picture, of a kind that is not read, damaged or truncated, over the limit. Parsers of damaged
-            files raise nearly anything besides.
+        ImageError: not a picture, of a kind that is not read, over the limit. Damaged and truncated files raise nearly
+            anything besides.
     """
     head = file.read(256)
     refuse(head, name)
@@ -71,17 +66,7 @@ def read_file(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
 def read_pil(
     picture: Image.Image, name: str, check_size: CheckSize, profile: bytes | None
 ) -> Samples:
-    """The samples of a PIL image of any mode.
-
-    Args:
-        picture: the image; loaded if it is not yet.
-        name: what errors and warnings call it.
-        check_size: raises for a width and height that are too large.
-        profile: of its colours.
-
-    Raises:
-        ImageError: of a mode without a defined meaning; over the limit.
-    """
+    """The samples of a PIL image of any mode; :class:`.ImageError` where that has no defined meaning."""
     check_size(*picture.size)
     picture.load()  # all pixels: a truncated file fails here
     return replace(_pixels(picture, name), profile=profile, orientation=_orientation(picture))
@@ -91,8 +76,7 @@ def read_image(picture: Image.Image, name: str, check_size: CheckSize) -> Sample
     """The samples of a PIL image that was handed over; one that is still in its file is read from there.
 
     Raises:
-        ImageError: as for :func:`read_file` and :func:`read_pil`; Pillow decoded it already, in a way that lost its
-            meaning.
+        ImageError: as above; or Pillow decoded it already, in a way that lost its meaning.
     """
     if (
         isinstance(picture, ImageFile.ImageFile)

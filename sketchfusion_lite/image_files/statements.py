@@ -36,12 +36,7 @@ _AS_SRGB = "colours are taken as sRGB."
 
 
 def stated_profile(picture: Image.Image, file: BinaryIO | None, name: str) -> bytes | None:
-    """The ICC profile of a picture's colours, or None where they are sRGB.
-
-    Args:
-        picture: opened, with what Pillow found.
-        file: the same, for what Pillow does not look at; None for a picture without a file.
-        name: of the picture, for warnings.
+    """The profile of a picture as Pillow opened it, and of its ``file``, if there is one, for what Pillow leaves.
 
     Raises:
         ImageError: colours of a kind that is not read.
@@ -86,7 +81,6 @@ def exif_profile(colour_space: Any, index: Any, gamma: Any, points: Any, name: s
         index: its InteroperabilityIndex; ``"R03"`` stands for Adobe RGB.
         gamma: its Gamma, or None.
         points: x and y of red, green, blue and white, or None.
-        name: of the picture, for warnings.
     """
     if isinstance(index, bytes):
         index = index.rstrip(b"\0").decode("latin-1")

@@ -48,15 +48,7 @@ _SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
 
 def read_tiff(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
-    """Read the first page of a TIFF.
-
-    Args:
-        file: the file.
-        name: what errors and warnings call it.
-        check_size: raises for a width and height that are too large.
-
-    Returns:
-        its samples; without any pixel where Pillow shall decode them, and only profile and orientation count.
+    """The samples of the first page of a TIFF; no pixel, but a profile, where Pillow shall decode them.
 
     Raises:
         ImageError: of a kind that is not read, by name, or damaged; over the limit.
