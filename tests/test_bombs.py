@@ -200,15 +200,14 @@ def test_uploads_are_bounded_in_pixels(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "AVIF", "TIFF", "GIF", "JPEG2000", "BMP"])
-def test_pictures_truncated_at_every_length_are_errors_or_pictures(kind):
+def test_pictures_truncated_anywhere_are_errors_or_pictures(kind):
     data = saved(Image.effect_noise((24, 20), 60).convert("RGB"), kind)
-    lengths = (
-        range(len(data)) if len(data) < 1500 else random.Random(1).sample(range(len(data)), 400)
-    )
+    lengths = random.Random(1).sample(range(len(data)), min(len(data), 200))
     refused = 0
     for length in lengths:
         try:
             assert load_image(data[:length]).shape == (1, 3, 20, 24)
-        except ImageError:
+        except ImageError as error:
+            assert "not a picture" in str(error) or "damaged" in str(error)
             refused += 1
     assert refused > 0.6 * len(lengths)
