@@ -23,6 +23,11 @@ _SLACK = 1e-3  # less than half an 8-bit step is no mistake
 _MAX_PROFILE = 1 << 22  # bytes; printers' have two million
 
 
+def white_of(samples: np.ndarray) -> int:
+    """The value of white: 1 of floats."""
+    return np.iinfo(samples.dtype).max if samples.dtype.kind in "iu" else 1
+
+
 def check_floats(low: float, high: float, name: str) -> None:
     """Refuse, by an :class:`.ImageError`, floats outside [0, 1]; resampling may overshoot a little."""
     if not (low >= -_SLACK and high <= 1 + _SLACK):  # false for NaN too
@@ -37,15 +42,14 @@ class Samples:
     """One decoded picture with the meaning of its samples.
 
     Attributes:
-        colour: ``(H, W, C)``, uint8 or uint16 in full range, or float32 in [0, 1].
-        space: ``"GRAY"`` (C = 1, black is 0), ``"RGB"`` (C = 3) or ``"CMYK"`` (C = 4, paper is 0).
+        colour: ``(H, W, C)``, uint8 or uint16 in full range, or float32 in [0, 1]; grey (C = 1, black is 0), RGB
+            (C = 3) or CMYK (C = 4, paper is 0).
         alpha: ``(H, W)`` of the same kind, not multiplied into the colours; or None.
         profile: an ICC profile of the colours; None is sRGB.
         orientation: as EXIF counts them, 1 to 8.
     """
 
     colour: np.ndarray
-    space: str
     alpha: np.ndarray | None = None
     profile: bytes | None = None
     orientation: int = 1
@@ -56,7 +60,8 @@ def to_srgb(samples: Samples, name: str) -> np.ndarray:
 
     A profile that cannot be used is said in a :class:`.PictureWarning`; colours are then taken as sRGB.
     """
-    colour, space, profile = samples.colour, samples.space, samples.profile
+    colour, profile = samples.colour, samples.profile
+    space = {1: "GRAY", 3: "RGB", 4: "CMYK"}[colour.shape[2]]
     if profile is None:
         if space == "CMYK":
             tell(name, "CMYK without a colour profile: the colours are approximate.")
@@ -71,12 +76,13 @@ def to_srgb(samples: Samples, name: str) -> np.ndarray:
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         tell(name, f"its colour profile cannot be used ({reason}); colours are taken as sRGB.")
-        return _plain(samples.colour) if samples.space == "CMYK" else samples.colour
+        colour = samples.colour
+        return _plain(colour) if colour.shape[2] == 4 else colour
 
 
 def _plain(cmyk: np.ndarray) -> np.ndarray:
     """CMYK of unknown inks ``(H, W, 4)`` -> RGB ``(H, W, 3)``: each ink takes away its share."""
-    white = np.iinfo(cmyk.dtype).max if cmyk.dtype.kind == "u" else 1
+    white = white_of(cmyk)
     ink = cmyk.astype(np.float32)
     rgb = (white - ink[..., :3]) * ((white - ink[..., 3:]) / white)
     return np.round(rgb).astype(cmyk.dtype) if cmyk.dtype.kind == "u" else rgb

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .colours import Samples, to_srgb
+from .colours import Samples, to_srgb, white_of
 
 
 def flattened(samples: Samples, name: str) -> Tensor:
@@ -16,7 +16,7 @@ def flattened(samples: Samples, name: str) -> Tensor:
         if (
             colour.dtype != alpha.dtype
         ):  # a profile made 16 bits of floats, or nothing made floats of inks
-            colour, alpha = _unit(colour), _unit(alpha)
+            colour, alpha = (x.astype(np.float32) / white_of(x) for x in (colour, alpha))
         grey = colour.shape[2] == 1
         colour = np.dstack([colour, alpha])[..., [0, 0, 0, 1] if grey else slice(None)]
     number = samples.orientation  # as EXIF counts: which of rows, columns and diagonal are turned
@@ -26,20 +26,14 @@ def flattened(samples: Samples, name: str) -> Tensor:
     return over_white(colour[::rows, ::columns])
 
 
-def _unit(samples: np.ndarray) -> np.ndarray:
-    white = np.iinfo(samples.dtype).max if samples.dtype.kind == "u" else 1
-    return samples.astype(np.float32) / np.float32(white)
-
-
 def over_white(pixels: np.ndarray) -> Tensor:
     """Checked ``(H, W)`` or ``(H, W, 1 | 3 | 4)`` -> ``(1, 3, H, W)`` float32 in [0, 1]."""
-    whole = np.issubdtype(pixels.dtype, np.integer)
     # A copy in either case; torch has no uint16 arithmetic, and floats come in any byte order.
     kind = np.uint8 if pixels.dtype == np.uint8 else np.float32
     copy = np.array(pixels, kind, order="C")
     image = torch.from_numpy(copy).view(*pixels.shape[:2], -1).permute(2, 0, 1)[None]
     image = image.to(torch.float32, memory_format=torch.contiguous_format)  # (1, 1 | 3 | 4, H, W)
-    image = image.div_(np.iinfo(pixels.dtype).max) if whole else image.clamp_(0, 1)
+    image = image.clamp_(0, 1) if pixels.dtype.kind == "f" else image.div_(white_of(pixels))
     if image.shape[1] == 1:
         return image.repeat(1, 3, 1, 1)
     if image.shape[1] == 4:

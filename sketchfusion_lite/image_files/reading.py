@@ -213,7 +213,7 @@ def _with_alpha(stored: np.ndarray) -> Samples:
     channels = stored.shape[2]
     alpha = stored[..., -1] if channels in (2, 4) else None
     colour = stored[..., : channels - (alpha is not None)]
-    return Samples(colour, "GRAY" if channels < 3 else "RGB", alpha)
+    return Samples(colour, alpha)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -233,13 +233,13 @@ def _pixels(picture: Image.Image, name: str) -> Samples:
         alpha = None
         if isinstance(transparent, int) and deep.dtype == np.uint16:
             alpha = np.where(deep[..., 0] == transparent, 0, 65535).astype(np.uint16)
-        return Samples(deep, "GRAY", alpha)
+        return Samples(deep, alpha)
     if picture.mode == "LAB":
         lab = np.asarray(picture)
         lab = np.dstack([lab[..., 0] * (100 / 255), lab[..., 1:].view(np.int8)])
-        return Samples(lab_to_srgb(lab), "RGB")
+        return Samples(lab_to_srgb(lab))
     if picture.mode == "CMYK":
-        return Samples(np.asarray(picture), "CMYK")
+        return Samples(np.asarray(picture))
     grey = picture.mode in ("1", "L", "LA", "La")
     if grey and "transparency" not in picture.info:
         target = "LA" if picture.mode in ("LA", "La") else "L"
@@ -247,7 +247,7 @@ def _pixels(picture: Image.Image, name: str) -> Samples:
         target = "RGBA" if picture.has_transparency_data else "RGB"
     same = picture.mode == target
     samples = _with_alpha(np.asarray(picture if same else picture.convert(target)))
-    return replace(samples, colour=samples.colour[..., :1], space="GRAY") if grey else samples
+    return replace(samples, colour=samples.colour[..., :1]) if grey else samples
 
 
 def _deep_grey(picture: Image.Image, name: str) -> np.ndarray:

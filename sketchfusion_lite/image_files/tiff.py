@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .colours import Samples, check_floats
+from .colours import Samples, check_floats, white_of
 from .kinds import CheckSize, opened
 from .profiles import SRGB_POINTS, lab_to_srgb, matrix_profile, srgb_curve, tell
 from .statements import exif_profile, orientation_of, pairs
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-_SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 
 
 def read_tiff(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
@@ -67,12 +66,12 @@ def read_tiff(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
         }
         if by_pillow:
             nothing = np.empty((0, 0, 1), np.uint8)
-            return Samples(nothing, "GRAY", **meaning)
+            return Samples(nothing, **meaning)
         stored = _unpacked(page, name) if page.compression == LZW else page.asarray(squeeze=False)
         # (S, 1, H, W, C), one of S and C being 1
         stored = np.moveaxis(stored[:, 0], 0, -1).reshape(*stored.shape[2:4], -1)  # (H, W, S * C)
         colour, alpha = _meaning(page, stored, name)
-    return Samples(colour, _SPACES[colour.shape[2]], alpha, **meaning)
+    return Samples(colour, alpha, **meaning)
 
 
 def _unpacked(page: TiffPage, name: str) -> np.ndarray:
@@ -195,16 +194,12 @@ def _meaning(page: TiffPage, stored: np.ndarray, name: str) -> tuple[np.ndarray,
     else:
         colour = _full_range(colour, bits, name)
         if photometric == MINISWHITE:
-            colour = _white(colour) - colour
+            colour = white_of(colour) - colour
     if alpha is not None and which is not None and kinds[which] == 1:
-        share = np.maximum(alpha[..., None].astype(np.float32) / _white(alpha), 1e-6)
-        whole = np.minimum(colour / share, _white(colour))
+        share = np.maximum(alpha[..., None].astype(np.float32) / white_of(alpha), 1e-6)
+        whole = np.minimum(colour / share, white_of(colour))
         colour = (np.round(whole) if colour.dtype.kind == "u" else whole).astype(colour.dtype)
     return colour, alpha
-
-
-def _white(samples: np.ndarray) -> int:
-    return np.iinfo(samples.dtype).max if samples.dtype.kind == "u" else 1
 
 
 def _full_range(samples: np.ndarray, bits: int, name: str) -> np.ndarray:
