@@ -13,9 +13,7 @@ def flattened(samples: Samples, name: str) -> Tensor:
     """Samples of a file -> sRGB -> upright -> over white."""
     colour, alpha = to_srgb(samples, name), samples.alpha
     if alpha is not None:
-        if (
-            colour.dtype != alpha.dtype
-        ):  # a profile made 16 bits of floats, or nothing made floats of inks
+        if colour.dtype != alpha.dtype:  # a profile makes 16 bits of floats
             colour, alpha = (x.astype(np.float32) / white_of(x) for x in (colour, alpha))
         grey = colour.shape[2] == 1
         colour = np.dstack([colour, alpha])[..., [0, 0, 0, 1] if grey else slice(None)]
