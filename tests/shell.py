@@ -26,7 +26,7 @@ def python(*arguments: object, **options: Any) -> subprocess.CompletedProcess[An
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment |= options.pop("env", {})
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, env=environment, timeout=300, **options)
+    return subprocess.run(command, env=environment, timeout=600, **options)
 
 
 def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[Any]:
