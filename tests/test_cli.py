@@ -31,7 +31,7 @@ def desk(tmp_path, photo, tiny_codec, tiny_weights, monkeypatch) -> Path:
     """The current folder, with a photo and its stream, one cut short and one damaged."""
     monkeypatch.chdir(tmp_path)
     save_image(photo, "photo.png")
-    data = tiny_codec.encode(photo, quality=2.0).data
+    data = tiny_codec.encode("photo.png", quality=2.0).data
     streams = {
         "photo": data,
         "cut": data[:-3],
