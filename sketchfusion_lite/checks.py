@@ -15,21 +15,6 @@ from typing import Any, TypeVar
 
 from .errors import ArgumentError
 
-__all__ = [
-    "DEFAULT_MAX_PIXELS",
-    "MAX_SIDE",
-    "flag",
-    "function",
-    "is_whole",
-    "kind",
-    "number",
-    "one_of",
-    "path",
-    "refusal",
-    "text",
-    "whole",
-]
-
 MAX_SIDE = 1 << 20  # pixels, of any picture or stream
 DEFAULT_MAX_PIXELS = 1 << 26  # 67 megapixels, 8192 x 8192
 
@@ -66,7 +51,7 @@ def number(
         else "that is finite"
     )
     if high < math.inf:
-        end = f"{end} and at most {high:g}" if above else f"from {low:g} to {high:g}"
+        end += f" and at most {high:g}"
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     # False for nan, and no conversion before the comparison: a large int has no float.
     if not (is_number and low <= value <= high and abs(value) < math.inf) or (

@@ -1,28 +1,5 @@
 """Every error the package raises on purpose.
 
-    SketchFusionError
-    ├── ArgumentError            (also a ValueError)   a parameter outside its range
-    ├── ImageError               no usable picture went in
-    ├── OutputError              a file could not be written
-    ├── StreamError              something is wrong with a .skf stream
-    │   ├── NotAStream           it is something else
-    │   ├── UnsupportedStream    made for a newer reader, or over this reader's limits
-    │   ├── CorruptStream        checksum or field impossible
-    │   ├── TruncatedStream      too little arrived to decode anything
-    │   └── ModelMismatch        made by another model
-    ├── BudgetTooSmall           the picture cannot fit the bytes asked for
-    ├── WeightsError             a weights file is missing, damaged or of another shape
-    ├── DownloadError            a download failed or has the wrong checksum
-    ├── RecipeError              a training recipe does not make sense
-    ├── DependencyMissing        an optional package is not installed
-    ├── EvaluationError          an evaluation cannot go on
-    │   ├── ResultsError         a table of results is damaged, or of other settings
-    │   └── PeerError            a codec to compare with failed
-    ├── SweepError               a sweep's grid makes no sense, or some of its runs failed
-    └── WorkersError             no workers to spread work over
-
-Beside them stands :class:`SketchFusionWarning`, for work that goes on without a part of what it was given.
-
 ``except SketchFusionError`` catches them all. Each message names the file or field and what to do.
 Each class carries ``exit_code``, the status with which the command line ends on it; the codes are
 part of the interface and never change meaning. 1 stands for anything unforeseen, 2 is also what the
@@ -110,14 +87,7 @@ class TruncatedStream(StreamError):
 
     @classmethod
     def at(cls, arrived: int, needed: int, what: str, name: str) -> TruncatedStream:
-        """Build the error for a stream that ends inside ``what``.
-
-        Args:
-            arrived: bytes at hand.
-            needed: bytes needed at least.
-            what: the part that is incomplete.
-            name: file name or other name of the stream.
-        """
+        """The error for a stream called ``name`` that ends inside ``what``, after ``arrived`` of ``needed`` bytes."""
         error = cls(
             f"{name}: the stream ends inside its {what}: {arrived} bytes arrived, at least "
             f"{needed} are needed to decode anything. Fetch the rest of the file."
@@ -139,13 +109,7 @@ class ModelMismatch(StreamError):
 
     @classmethod
     def between(cls, stream_id: int, model_id: int, remedy: str, name: str) -> ModelMismatch:
-        """Build the error for a stream of model ``stream_id`` met by model ``model_id``.
-
-        Args:
-            stream_id, model_id: of the stream, and of the codec.
-            remedy: how to read it, without a full stop.
-            name: of the stream.
-        """
+        """The error for a stream called ``name``; ``remedy`` says how to read it, without a full stop."""
         error = cls(
             f"{name}: made by model {stream_id:#06x}, but model {model_id:#06x} is loaded. "
             f"{remedy}, or encode the photo again."

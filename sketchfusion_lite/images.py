@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,9 @@ from . import checks
 from .checks import DEFAULT_MAX_PIXELS, MAX_SIDE
 from .errors import ArgumentError, ImageError, OutputError
 from .files import IMAGE_SUFFIXES, atomic_write_bytes, list_images
+from .image_files.colours import Samples, check_floats
 from .image_files.flattening import flattened, over_white
+from .image_files.kinds import CheckSize
 from .image_files.reading import read_file, read_image
 
 __all__ = [
@@ -60,7 +62,6 @@ _SAVE_OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".webp": ("WEBP", {"lossless": True}),
 }
-_FLOAT_SLACK = 1e-3  # resampling overshoots a little; less than half an 8-bit step is no mistake
 
 
 def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS, name: str = "") -> Tensor:
@@ -91,18 +92,18 @@ def load_image(source: ImageSource, max_pixels: int = DEFAULT_MAX_PIXELS, name: 
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
     if isinstance(source, Image.Image):
-        return _from_pil(source, max_pixels, name or f"image: PIL image of mode {source.mode}")
+        name = name or f"image: PIL image of mode {source.mode}"
+        return _decoded(read_image, source, max_pixels, name)
     if isinstance(source, bytes | bytearray | memoryview):
         name = name or f"picture of {len(source)} bytes"
-        return _from_file(io.BytesIO(source), max_pixels, name)
+        return _decoded(read_file, io.BytesIO(source), max_pixels, name)
     if isinstance(source, str | os.PathLike):
         if os.path.isdir(source):
             raise ImageError(f"{source}: is a folder. Name one picture (list_images finds them).")
         if not os.path.exists(source):
-            raise ImageError(
-                f"{os.fspath(source) or 'an empty path'}: no such file. Check the path."
-            )
-        return _from_file(source, max_pixels, str(source))
+            name = os.fspath(source) or "an empty path"
+            raise ImageError(f"{name}: no such file. Check the path.")
+        return _decoded(_read_path, source, max_pixels, str(source))
     raise ImageError(
         f"image: {type(source).__name__} is no picture. Pass a path, the bytes of a picture file, a PIL "
         "image, a numpy array or a torch tensor."
@@ -210,26 +211,28 @@ def crop(image: Tensor, size: Sequence[int]) -> Tensor:
 # The ways in
 
 
-def _from_file(source: str | os.PathLike[str] | io.BytesIO, max_pixels: int, name: str) -> Tensor:
+def _decoded(
+    read: Callable[[Any, str, CheckSize], Samples], source: Any, max_pixels: int, name: str
+) -> Tensor:
     try:
-        with source if isinstance(source, io.BytesIO) else open(source, "rb") as file:
-            if not file.seekable():  # a pipe
-                file = io.BytesIO(file.read())
-            samples = read_file(file, name, partial(_check_size, max_pixels, name))
-            return flattened(samples, name)
+        return flattened(read(source, name, partial(_check_size, max_pixels, name)), name)
     except ImageError:
         raise
     except Exception as error:  # decoders of damaged files raise nearly anything
-        raise _unreadable(name, error) from error
+        if isinstance(error, OSError) and error.strerror:  # the system's error, not Pillow's
+            text = f"{name}: cannot be read ({error.strerror}). Check its permissions."
+            raise ImageError(text) from error
+        reason = str(error) or type(error).__name__
+        raise ImageError(
+            f"{name}: damaged, truncated or unsupported picture ({reason}). "
+            "Fetch a whole copy, or convert it to PNG."
+        ) from error
 
 
-def _from_pil(picture: Image.Image, max_pixels: int, name: str) -> Tensor:
-    try:
-        return flattened(read_image(picture, name, partial(_check_size, max_pixels, name)), name)
-    except ImageError:
-        raise
-    except Exception as error:  # as above
-        raise _unreadable(name, error) from error
+def _read_path(path: str | os.PathLike[str], name: str, check_size: CheckSize) -> Samples:
+    with open(path, "rb") as file:
+        whole = file if file.seekable() else io.BytesIO(file.read())  # a pipe is not
+        return read_file(whole, name, check_size)
 
 
 def _from_array(array: np.ndarray, max_pixels: int) -> Tensor:
@@ -241,7 +244,7 @@ def _from_array(array: np.ndarray, max_pixels: int) -> Tensor:
     array = np.asarray(array)
     _check_size(max_pixels, name, array.shape[1], array.shape[0])
     if np.issubdtype(array.dtype, np.floating):
-        _check_range(float(array.min()), float(array.max()), name)
+        check_floats(float(array.min()), float(array.max()), name)
     elif array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise ImageError(f"{name}: pass uint8, uint16, or floats in [0, 1].")
     return over_white(array)
@@ -261,7 +264,7 @@ def _from_tensor(tensor: Tensor, max_pixels: int) -> Tensor:
     if not image.is_floating_point():
         raise ImageError(f"{name}: pass uint8, or floats in [0, 1].")
     image = image.float()
-    _check_range(float(image.min()), float(image.max()), name)
+    check_floats(float(image.min()), float(image.max()), name)
     return image.clamp(0, 1).contiguous()
 
 
@@ -279,21 +282,3 @@ def _check_size(max_pixels: int, name: str, width: int, height: int) -> None:
             f"{name}: {width}x{height} = {width * height} pixels, over the limit of {max_pixels}. "
             "Downscale it, or raise max_pixels."
         )
-
-
-def _check_range(low: float, high: float, name: str) -> None:
-    if not (low >= -_FLOAT_SLACK and high <= 1 + _FLOAT_SLACK):  # false for NaN too
-        raise ImageError(
-            f"{name}: values run from {low:g} to {high:g}, but floats must lie in [0, 1] "
-            "and be finite. Divide by 255, clip, or pass uint8."
-        )
-
-
-def _unreadable(name: str, error: Exception) -> ImageError:
-    if isinstance(error, OSError) and error.strerror:  # the system's error, not Pillow's
-        return ImageError(f"{name}: cannot be read ({error.strerror}). Check its permissions.")
-    reason = str(error) or type(error).__name__
-    return ImageError(
-        f"{name}: damaged, truncated or unsupported picture ({reason}). "
-        "Fetch a whole copy, or convert it to PNG."
-    )

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["RELEASED", "Released", "how_to_read", "released"]
-
 
 @dataclass(frozen=True)
 class Released:

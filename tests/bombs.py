@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import resource
-import struct
-import subprocess
 import sys
 import zlib
 from dataclasses import dataclass
@@ -21,7 +18,10 @@ from PIL import Image
 from sketchfusion_lite.bitstream import Header, pack
 from sketchfusion_lite.errors import SketchFusionError
 
-ROOT = Path(__file__).parents[1]
+from .formats.by_hand import png_of, tags_of, tiff
+from .formats.cells import saved
+from .shell import ROOT, python
+
 _SECONDS = 30  # of processor time: a bomb that needs more has gone off
 _ADDRESSES = 12 << 30  # bytes of address space: a test must not take the machine down
 
@@ -46,11 +46,8 @@ def measure(files: dict[str, bytes], folder: Path) -> dict[str, Outcome]:
     """
     for number, (name, data) in enumerate(files.items()):
         (folder / f"{number:03} {name.replace('/', ' ')}").write_bytes(data)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.bombs", str(folder)]
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=environment, cwd=ROOT, timeout=600
-    )
+    options = {"capture_output": True, "text": True, "cwd": ROOT}
+    done = python("-m", "tests.bombs", folder, **options)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return {name: Outcome(*line) for name, line in zip(files, lines, strict=True)}
@@ -59,18 +56,6 @@ def measure(files: dict[str, bytes], folder: Path) -> dict[str, Outcome]:
 def stream(model_id: int, width: int, height: int, *words: int, fill: bytes = b"\xff") -> bytes:
     """A stream with sections of so many words, filled with one byte; its checksums are right."""
     return pack(Header(width, height, 0, model_id), *(fill * 4 * count for count in words))
-
-
-def png(width: int, height: int, *chunks: tuple[bytes, bytes], depth: int = 1) -> bytes:
-    """A grey PNG of any size with any chunks between its header and its end."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunk(*c) for c in chunks) + chunk(b"IEND", b"")
 
 
 def zeros(size: int) -> bytes:
@@ -82,31 +67,23 @@ def zeros(size: int) -> bytes:
 
 def tiled_tiff(side: int, tile_width: int, tile_height: int) -> bytes:
     """A square RGB TIFF of one deflated tile of black."""
-    body = zeros(tile_width * tile_height * 3)
-    at = 8 + 2 + 12 * 10 + 4
-    tags = [
-        *((256, 4, 1, side), (257, 4, 1, side), (258, 3, 3, at), (259, 3, 1, 8), (262, 3, 1, 2)),
-        *((277, 3, 1, 3), (322, 4, 1, tile_width), (323, 4, 1, tile_height)),
-        *((324, 4, 1, at + 8), (325, 4, 1, len(body))),
-    ]
-    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags)
-    return b"II*\0\x08\0\0\0" + directory + bytes(4) + struct.pack("<4H", 8, 8, 8, 0) + body
+    tags = tags_of(
+        (side, side, 3), 8, 2, t259=("H", 8), t322=("I", tile_width), t323=("I", tile_height)
+    )
+    del tags[278]
+    return tiff(tags, zeros(tile_width * tile_height * 3), tiled=True)
 
 
 def jpeg_of_scans(side: int, count: int) -> bytes:
     """A progressive JPEG whose last scan is there ``count`` times more."""
-    buffer = io.BytesIO()
-    Image.new("L", (side, side), 128).save(buffer, "JPEG", progressive=True)
-    data = buffer.getvalue()
+    data = saved(Image.new("L", (side, side), 128), "JPEG", progressive=True)
     return data[:-2] + data[data.rindex(b"\xff\xda") : -2] * count + data[-2:]
 
 
 def animation(kind: str, side: int, frames: int) -> bytes:
     """An animation of plain frames that differ."""
-    pictures = [Image.new("L", (side, side), shade % 256) for shade in range(frames)]
-    buffer = io.BytesIO()
-    pictures[0].save(buffer, kind, save_all=True, append_images=pictures[1:])
-    return buffer.getvalue()
+    first, *others = (Image.new("L", (side, side), shade % 256) for shade in range(frames))
+    return saved(first, kind, save_all=True, append_images=others)
 
 
 def _open_all(folder: Path) -> None:
@@ -117,7 +94,7 @@ def _open_all(folder: Path) -> None:
 
     codec = load_codec(device="cpu", dtype="float32")
     codec.decode(codec.encode(Image.new("RGB", (64, 64)), quality=1.0).data)  # libraries warm up
-    load_image(png(8, 8, (b"IDAT", zlib.compress(bytes(16)))))
+    load_image(png_of((8, 8), 1, 0, (b"IDAT", zlib.compress(bytes(16)))))
     opened = {
         "decode": codec.decode,
         "image": load_image,

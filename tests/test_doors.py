@@ -1,4 +1,4 @@
-"""The doors: whatever is passed, an error of ours names the argument or the file; pipes; threads; forked processes."""
+"""The doors: whatever is passed, an error of ours names the argument or the file; threads; forked processes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import inspect
 import os
 import re
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 import sketchfusion_lite
 from sketchfusion_lite import (
@@ -27,7 +24,6 @@ from sketchfusion_lite import (
     refiner_io,
     samples,
 )
-from sketchfusion_lite.cli import app
 from sketchfusion_lite.codec import load_codec
 from sketchfusion_lite.conditioning import RefinementCondition
 from sketchfusion_lite.errors import SketchFusionError, StreamError, WorkersError
@@ -36,7 +32,8 @@ from sketchfusion_lite.images import save_image
 from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
 from sketchfusion_lite.sampler import FlowRefiner, sample
 
-ROOT = Path(sketchfusion_lite.__file__).parents[1]
+from .shell import python
+
 NAN, INF = float("nan"), float("inf")
 
 # What is wrong for a parameter, by the first of these words in its annotation.
@@ -325,9 +322,8 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 def test_a_forked_process_says_that_it_would_hang(tiny_weights):
     """And the remedy that it names helps."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, "-c", _FORKED, str(tiny_weights)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    two = {"OMP_NUM_THREADS": "2"}
+    done = python("-c", _FORKED, tiny_weights, env=two, stdout=subprocess.PIPE, text=True)
     refused, decoded = done.stdout.splitlines()
     assert refused.startswith(WorkersError.__name__) and "spawn" in refused
     assert int(decoded) == 3 * 256 * 256
@@ -390,181 +386,3 @@ def test_a_path_of_the_wrong_kind_is_named(tiny_codec, tmp_path, photo):
 def test_the_bad_file_is_named_whatever_the_budget(tiny_codec, name):
     with pytest.raises(SketchFusionError, match=r"holiday\.heic"):
         tiny_codec.encode(b"no picture", **{name: 100.0}, name="holiday.heic")
-
-
-# --------------------------------------------------------------------------------------------------
-# The command line
-
-
-def invoke(*arguments: object, stdin: bytes | None = None) -> Any:
-    return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
-
-
-COMMANDS = {
-    "encode": ["photo.png", "x.skf"],
-    "decode": ["photo.skf", "x.png"],
-    "info": ["photo.skf"],
-    "evaluate": ["photos", "--codec", "jpeg", "--metrics", "psnr", "--out", "x.csv"],
-    "fid": ["photos", "photos"],
-    "train": ["cues", "--out", "run"],
-    "export": ["run", "x.safetensors"],
-    "sweep": ["grid.yaml"],
-    "fetch": ["nothing"],
-    "explore": ["coffee", "--no-browser"],
-}
-
-
-def options_of(command: str) -> list[str]:
-    import typer
-
-    parameters = typer.main.get_command(app).commands[command].params
-    return [
-        p.opts[0] for p in parameters if p.opts[0].startswith("--") and not getattr(p, "is_flag", 0)
-    ]
-
-
-@pytest.fixture
-def desk(tmp_path, photo, tiny_codec, monkeypatch) -> Path:
-    """The current folder, with a photo, a stream and a folder of photos."""
-    (tmp_path / "photos").mkdir()
-    for name in ("photo.png", "photos/a.png"):
-        save_image(photo[..., :32, :48], tmp_path / name)
-    tiny_codec.encode(photo, quality=1.0).save(tmp_path / "photo.skf")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_wrong_options_end_with_an_error_and_never_a_traceback(desk, command):
-    """Generated from the commands: every option that takes a value, with values that fit none."""
-    for option in set(options_of(command)) - {"--pictures"}:  # a folder that is made
-        for value in ("", "nowhere/at-all"):
-            result = invoke(command, *COMMANDS[command], option, value)
-            shown = f"{command} {option} {value!r}: {result.exit_code}: {result.stderr}"
-            assert result.exit_code not in (0, 1), shown
-            assert "rror" in result.stderr and "Traceback" not in result.stderr, shown
-            assert isinstance(result.exception, SystemExit), shown
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_empty_arguments_are_refused(desk, command):
-    """An empty path would mean the current folder."""
-    arguments = ["", *COMMANDS[command][1:]]
-    result = invoke(command, *arguments)
-    assert result.exit_code == 2 and "empty argument" in result.stderr, result.output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "advice", "never"),
-    [
-        (["decode", "bad.skf", "x.png"], "--keep-going", "keep_going"),
-        (["info", "bad.skf"], "--keep-going", "keep_going"),
-        (["decode", "photo.skf", "x.png", "--max-pixels", 9], "--max-pixels", "max_pixels"),
-        (["encode", "photo.png", "x.skf", "--max-pixels", 9], "--max-pixels", "max_pixels"),
-        (["encode", "photo.png", "x.skf", "--max-bytes", 9], "--max-bytes", "max_bytes"),
-        (["encode", "photo.png", "x.skf", "--max-bytes", 9], "(or --bpp)", "(or bpp)"),
-        (["encode", "photo.png", "x.skf", "--device", "foo"], "--device foo", "device="),
-        (["encode", "photo.png", "x.skf", "--weights", "none"], "--weights FILE", "weights="),
-        (["decode", "photo.skf", "x.png", "--refiner", "photos"], "--stage preview", "stage="),
-    ],
-)
-def test_errors_advise_what_the_command_line_has(desk, tiny_weights, arguments, advice, never):
-    damaged = bytearray((desk / "photo.skf").read_bytes())
-    damaged[-5] ^= 1
-    (desk / "bad.skf").write_bytes(damaged)
-    weights = [] if {"--weights", "info"} & set(arguments) else ["--weights", tiny_weights]
-    result = invoke(*arguments, *weights)
-    assert result.exit_code > 1 and result.stderr.count("\n") == 1
-    assert advice in result.stderr and never not in result.stderr, result.stderr
-
-
-def test_the_advice_to_keep_going_helps(desk, tiny_weights):
-    damaged = bytearray((desk / "photo.skf").read_bytes())
-    damaged[-5] ^= 1
-    (desk / "max_pixels=9.skf").write_bytes(damaged)
-    weights = ("--weights", tiny_weights)
-    result = invoke("decode", "max_pixels=9.skf", "x.png", *weights)
-    assert "error: max_pixels=9.skf: " in result.stderr, "a name is no advice"
-    result = invoke("decode", "max_pixels=9.skf", "x.png", *weights, "--keep-going")
-    assert result.exit_code == 0 and "without tone" in result.stderr and Path("x.png").exists()
-    result = invoke("info", "max_pixels=9.skf", *weights, "--keep-going")
-    assert result.exit_code == 0 and "tone (missing)" in result.stdout
-
-
-# --------------------------------------------------------------------------------------------------
-# Pipes
-
-
-def test_a_dash_is_standard_input_and_output(desk, tiny_weights):
-    weights = ("--weights", tiny_weights, "--dtype", "float32")
-    invoke("encode", "photo.png", "a.skf", "--quality", 2, *weights)
-    invoke("decode", "a.skf", "a.png", "--stage", "preview", *weights)
-    photo, stream = Path("photo.png").read_bytes(), Path("a.skf").read_bytes()
-    encoded = invoke("encode", "-", "-", "--quality", 2, *weights, stdin=photo)
-    assert (encoded.exit_code, encoded.stdout_bytes) == (0, stream)
-    assert encoded.stderr.startswith("stdin  48x32  "), "words go beside the stream"
-    decoded = invoke("decode", "-", "-", "--stage", "preview", *weights, stdin=stream)
-    assert (decoded.exit_code, decoded.stdout_bytes) == (0, Path("a.png").read_bytes())
-    webp = invoke("decode", "-", "-", "--format", "webp", *weights, stdin=stream)
-    assert webp.stdout_bytes[8:12] == b"WEBP"
-    told = invoke("info", "-", *weights[:2], stdin=stream)
-    assert told.exit_code == 0 and told.stdout.startswith("stdin: 48x32")
-    for arguments, given in ((["encode", "-", "x.skf"], b"text"), (["decode", "-", "x.png"], b"x")):
-        refused = invoke(*arguments, *weights, stdin=given)
-        assert refused.exit_code > 2 and refused.stderr.startswith("error: stdin: ")
-    assert invoke("encode", "photos", "-", *weights).exit_code == 2
-
-
-def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "sketchfusion_lite.cli", *map(str, arguments)]
-    return subprocess.run(command, env=environment, timeout=120, **options)
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="no /dev/stdout on this system")
-def test_other_names_of_standard_output_are_not_spoilt(desk, tiny_weights):
-    weights = ("--weights", tiny_weights, "--quality", 2)
-    os.symlink("/dev/stdout", "link.skf")
-    with open("b.skf", "wb") as file:
-        photo = Path("photo.png").read_bytes()
-        done = run(
-            "encode",
-            "/dev/stdin",
-            "link.skf",
-            *weights,
-            input=photo,
-            stdout=file,
-            stderr=subprocess.PIPE,
-        )
-    invoke("encode", "photo.png", "a.skf", *weights)
-    assert Path("b.skf").read_bytes() == Path("a.skf").read_bytes() and b"48x32" in done.stderr
-
-
-@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
-def test_a_reader_that_went_away_is_no_error(desk):
-    reader, writer = os.pipe()
-    os.close(reader)
-    with os.fdopen(writer, "wb") as closed:
-        done = run("info", "photo.skf", stdout=closed, stderr=subprocess.PIPE)
-    assert (done.returncode, done.stderr) == (141, b"")
-
-
-ODD_NAMES = [b"latin-1 \xe4.png", b"new\nline.png", b"-dash.png", b"[red]x.png", b"a=b_c.png"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
-def test_odd_file_names_take_nobody_along(desk, tiny_weights):
-    photo = Path("photo.png").read_bytes()
-    for name in ODD_NAMES:
-        with open(b"photos/" + name, "wb") as file:
-            file.write(photo)
-    with open(b"photos/broken \xe4.png", "wb") as file:
-        file.write(b"no picture")
-    weights = ("--weights", tiny_weights, "--quality", 1)
-    result = invoke("encode", "photos", "out", *weights)
-    assert result.exit_code == 3 and isinstance(result.exception, SystemExit), result.output
-    made = {name for name in os.listdir(b"out") if name.endswith(b".skf")}
-    assert made == {b"a.skf", *(name.replace(b".png", b".skf") for name in ODD_NAMES)}
-    odd = os.fsdecode(b"photos/" + ODD_NAMES[0])
-    alone = invoke("encode", odd, "one.skf", *weights)
-    assert alone.exit_code == 0, alone.output

@@ -19,16 +19,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from sketchfusion_lite import datasets, journal
-from sketchfusion_lite.cli import app
 from sketchfusion_lite.errors import DownloadError, OutputError, RecipeError
 from sketchfusion_lite.images import to_pil
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.recipe import CodecRecipe, CuesRecipe
 from tools.faults.killing import Reference, Tally, trial
 from tools.faults.scenarios import Encode
+
+from .shell import invoke
 
 ROOT = Path(__file__).parents[1]
 
@@ -126,10 +126,6 @@ def full_disk(limit: int):
         signal.signal(signal.SIGXFSZ, before)
 
 
-def run(*arguments: object):
-    return CliRunner().invoke(app, [*map(str, arguments)])
-
-
 def visible(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
 
@@ -150,38 +146,25 @@ def picture(tmp_path, photo) -> Path:
     return path
 
 
-def test_full_disk_while_encoding(picture, tmp_path, tiny_weights):
-    target = tmp_path / "photo.skf"
+@pytest.mark.parametrize("command", ["encode", "decode", "export"])
+def test_full_disk_leaves_the_old_file(
+    command, picture, tmp_path, tiny_codec, tiny_model, tiny_weights
+):
+    stream = tiny_codec.encode(picture, bpp=1.0).save(tmp_path / "stream.skf")
+    recipe = CodecRecipe(photos=["photos"], model=tiny_model.config.to_dict()).to_dict()
+    state = {"recipe": recipe, "step": 1, "seconds": 1.0}
+    torch.save({**state, "modules": {"model": tiny_model.state_dict()}}, tmp_path / "checkpoint.pt")
+    weights = ("--weights", tiny_weights)
+    source, name, *options = {
+        "encode": (picture, "a.skf", "--bpp", 1, *weights),
+        "decode": (stream, "a.png", *weights),
+        "export": (tmp_path, "a.safetensors"),
+    }[command]
+    target = tmp_path / name
     target.write_bytes(b"old")
     with full_disk(100):
-        result = run("encode", picture, target, "--force", "--bpp", 1, "--weights", tiny_weights)
-    assert_refused(result, "photo.skf", tmp_path)
-    assert target.read_bytes() == b"old"
-
-
-def test_full_disk_while_decoding(tmp_path, tiny_codec, tiny_weights, photo):
-    stream, target = tmp_path / "a.skf", tmp_path / "a.png"
-    stream.write_bytes(tiny_codec.encode(photo, bpp=1.0).data)
-    target.write_bytes(b"old")
-    with full_disk(200):
-        result = run("decode", stream, target, "--force", "--weights", tiny_weights)
-    assert_refused(result, "a.png", tmp_path)
-    assert target.read_bytes() == b"old"
-
-
-def test_full_disk_while_exporting(tmp_path, tiny_model):
-    state = {
-        "recipe": CodecRecipe(photos=["photos"], model=tiny_model.config.to_dict()).to_dict(),
-        "step": 1,
-        "seconds": 1.0,
-        "modules": {"model": tiny_model.state_dict()},
-    }
-    torch.save(state, tmp_path / "checkpoint.pt")
-    target = tmp_path / "w.safetensors"
-    target.write_bytes(b"old")
-    with full_disk(500):
-        result = run("export", tmp_path, target, "--force")
-    assert_refused(result, "w.safetensors", tmp_path)
+        result = invoke(command, source, target, "--force", *options)
+    assert_refused(result, name, tmp_path)
     assert target.read_bytes() == b"old"
 
 
@@ -194,10 +177,10 @@ def test_full_disk_while_fetching(tmp_path, monkeypatch):
     monkeypatch.setenv("SKETCHFUSION_MIRROR", str(tmp_path))
     (tmp_path / "a.png").write_bytes(content)
     with full_disk(5000):
-        result = run("fetch", "kodak")
+        result = invoke("fetch", "kodak")
     assert_refused(result, str(home / "kodak"), home)
     assert "SKETCHFUSION_HOME" in result.stderr and visible(home) == []
-    assert run("fetch", "kodak").exit_code == 0
+    assert invoke("fetch", "kodak").exit_code == 0
     assert (home / "kodak" / "a.png").read_bytes() == content
 
 
@@ -220,11 +203,11 @@ def test_full_disk_while_evaluating(picture, tmp_path):
     picture.rename(photos / "photo.png")
     asked = ("evaluate", photos, "--codec", "jpeg", "--rates", "1.5,2,3", "--metrics", "psnr")
     with full_disk(900):
-        result = run(*asked, "--out", out)
+        result = invoke(*asked, "--out", out)
     assert_refused(result, "t.csv", tmp_path)
     assert not out.exists()
     assert len(journal.read(tmp_path / "t.csv.journal")[0]) in (1, 2), "kept for the next start"
-    assert run(*asked, "--out", out).exit_code == 0
+    assert invoke(*asked, "--out", out).exit_code == 0
     assert len(out.read_text().splitlines()) == 1 + 3
 
 
@@ -235,10 +218,10 @@ def test_full_disk_while_training(photo_folder, tmp_path):
         "phases = [[0.0, 48, 2]]\n"
     )
     with full_disk(4000):
-        result = run("train", recipe, "--out", folder)
+        result = invoke("train", recipe, "--out", folder)
     assert_refused(result, "checkpoint.pt", folder)
     assert not (folder / "checkpoint.pt").exists()
-    assert run("train", recipe, "--out", folder, "--resume").exit_code == 0
+    assert invoke("train", recipe, "--out", folder, "--resume").exit_code == 0
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -291,7 +274,7 @@ def test_read_only_folders_are_named(read_only, picture, tiny_weights, photo_fol
         "cache": ("fetch", "kodak"),
     }
     for name, arguments in tasks.items():
-        result = CliRunner().invoke(app, [*map(str, arguments)])
+        result = invoke(*arguments)
         assert result.exit_code == OutputError.exit_code, (name, result.output)
         assert f"read_only/{name}" in result.stderr and "Read-only" in result.stderr
 
@@ -304,7 +287,7 @@ def test_every_set_says_what_to_do_without_a_network(name, tmp_path, monkeypatch
     for variable, value in NO_NETWORK.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path))
-    result = CliRunner().invoke(app, ["fetch", name])
+    result = invoke("fetch", name)
     assert result.exit_code == DownloadError.exit_code
     (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     for part in (name, "Check the network", str(tmp_path / name), "SKETCHFUSION_MIRROR"):

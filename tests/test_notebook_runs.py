@@ -143,7 +143,9 @@ def test_cues_with_another_photo_and_human_boundaries(solve: Solve, photo_folder
 
 @slow
 def test_sketch_encoder_with_another_photo_and_short_trainings(solve: Solve):
-    row = solve("02_sketch_encoder", photo="chelsea", quality=1.0, train_steps=8, width=6)
+    small = {"quality": 1.0, "train_steps": 8, "width": 6}
+    table = str(TABLES / "quantisers.csv")
+    row = solve("02_sketch_encoder", photo="chelsea", quantisers_path=table, **small)
     assert (row["photo"], row["quality"], row["train_steps"]) == ("chelsea", 1.0, 8)
     assert 0.8 < row["zeros"] < 1 and -1 <= row["gate_correlation"] <= 1
     assert 0.2 < row["share_correlation"] <= 1, "only lines pass where there are lines"

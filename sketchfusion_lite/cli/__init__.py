@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from .console import Command, ErrorReportingGroup, say
+from .console import Command, say
 from .evaluation import evaluate, fid
 from .pictures import decode, encode
 from .streams import info
@@ -33,7 +33,6 @@ __all__ = ["app"]
 
 app = typer.Typer(
     name="sketchfusion",
-    cls=ErrorReportingGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

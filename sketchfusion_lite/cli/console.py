@@ -7,7 +7,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -18,35 +18,60 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
 from rich.table import Table
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 
 from ..errors import DependencyMissing, SketchFusionError, SketchFusionWarning
 
 _BROKEN_PIPE = 141  # 128 + SIGPIPE, as 130 is 128 + SIGINT
 
-# Of the command that runs: its options by their names in Python, and what it was given.
-_options: ContextVar[Mapping[str, str] | None] = ContextVar("options", default=None)
-_given: ContextVar[tuple[str, ...]] = ContextVar("given", default=())
+# The context of the command that runs: what it was given, and its options by their names in Python.
+_running: ContextVar[Any] = ContextVar("running", default=None)
 
 
-class ErrorReportingGroup(TyperGroup):
-    """Turns our errors into one line on stderr and the exit status of their class."""
+class Command(TyperCommand):
+    """A command that refuses empty arguments, and whose errors are a line in the words of its options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse empty arguments: an empty path would mean the current folder."""
+        for before, arg in zip(["", *args], args, strict=False):
+            if not arg or (arg.startswith("--") and arg.endswith("=")):
+                option = arg[:-1] or before
+                named = f" for {option}" if option.startswith("--") else ""
+                raise typer.BadParameter(
+                    f"an empty argument (''){named}: name a file, or leave it out."
+                )
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
+        """Run the command; errors end with one line on stderr and the exit status of their class."""
+        token = _running.set(ctx)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("always", SketchFusionWarning)
                 warnings.showwarning = partial(_show_warning, warnings.showwarning)
                 return super().invoke(ctx)
-        except SketchFusionError as error:
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            report(error)
-            raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
             note("interrupted")
             raise typer.Exit(130) from error
+        except BrokenPipeError as error:  # nobody reads any more, which is no mistake
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_BROKEN_PIPE) from error
+        except (SketchFusionError, OSError) as error:
+            if isinstance(error, SketchFusionError):
+                ours = error
+            elif error.filename is None or not error.strerror:
+                raise
+            else:
+                name = os.fsdecode(error.filename)
+                ours = SketchFusionError(
+                    f"{name}: {error.strerror}. Check its name and permissions."
+                )
+            if ctx.find_root().params.get("debug"):
+                traceback.print_exc()
+            report(ours)
+            raise typer.Exit(ours.exit_code) from error
+        finally:
+            _running.reset(token)
 
 
 def _show_warning(
@@ -59,48 +84,6 @@ def _show_warning(
         others(message, category, *where)
 
 
-class Command(TyperCommand):
-    """A command that refuses empty arguments, and whose errors speak of its options."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Refuse empty arguments: an empty path would mean the current folder."""
-        for before, arg in zip(["", *args], args, strict=False):
-            option = arg[:-1] if arg.startswith("--") and arg.endswith("=") else before
-            if not arg or option != before:
-                arguments = (p for p in self.params if p.param_type_name == "argument")
-                positional = " ".join(p.metavar or p.name.upper() for p in arguments)
-                named = option if option.startswith("--") else positional
-                raise typer.BadParameter(
-                    f"an empty argument ('') for {named}: name a file, or leave it out."
-                )
-        return super().parse_args(ctx, args)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command."""
-        options = {p.name: p.opts[0] for p in self.params if p.opts[0].startswith("--")}
-        values = (v if isinstance(v, list | tuple) else [v] for v in ctx.params.values())
-        given = tuple(str(v) for v in chain(*values) if v is not None)
-        tokens = _options.set(options), _given.set(given)
-        try:
-            return super().invoke(ctx)
-        except SketchFusionError as error:
-            error.args = (in_options(str(error)),)
-            raise
-        except BrokenPipeError as error:  # nobody reads any more, which is no mistake
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(_BROKEN_PIPE) from error
-        except OSError as error:
-            if error.filename is None or not error.strerror:
-                raise
-            name = os.fsdecode(error.filename)
-            raise SketchFusionError(
-                f"{name}: {error.strerror}. Check its name and permissions."
-            ) from error
-        finally:
-            _options.reset(tokens[0])
-            _given.reset(tokens[1])
-
-
 def in_options(message: str, *names: str) -> str:
     """A message of the library in the words of the command line: ``max_pixels=9`` is ``--max-pixels 9`` there.
 
@@ -108,9 +91,16 @@ def in_options(message: str, *names: str) -> str:
         message: of an error; on one line in what is returned.
         names: of files, which stay as they are, as do the arguments of the command.
     """
-    options = _options.get() or {}
-    message = one_line(message)
-    whole = sorted({*map(one_line, names), *_given.get()}, key=len, reverse=True)
+    message, context = one_line(message), _running.get()
+    if context is None:
+        return message
+    parameters = context.command.params
+    options = {p.name: p.opts[0] for p in parameters if p.opts[0].startswith("--")}
+    if not options:
+        return message
+    values = (v if isinstance(v, list | tuple) else [v] for v in context.params.values())
+    given = (str(v) for v in chain(*values) if v is not None)
+    whole = sorted({*map(one_line, names), *given}, key=len, reverse=True)
     kept = [re.escape(name) for name in whole if "=" in name or "_" in name]
     sure = sorted((name for name in options if "_" in name), key=len, reverse=True)
     words = "|".join(sorted(options, key=len, reverse=True))
@@ -120,8 +110,6 @@ def in_options(message: str, *names: str) -> str:
         name, value = found[1] or found[3] or found[4], (found[2] or "").strip("'")
         return options[name] if value in ("", "True") else f"{options[name]} {value}"
 
-    if not options:
-        return message
     parts = re.split(f"({'|'.join(kept)})", message) if kept else [message]
     return "".join(p if i % 2 else re.sub(pattern, spoken, p) for i, p in enumerate(parts))
 

@@ -11,9 +11,9 @@ from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..errors import ArgumentError, DependencyMissing, DownloadError, EvaluationError
-from .batch import check_target
 from .console import note, progress_bar, say, show
-from .options import Scheduler
+from .options import Scheduler, Weights, one_of, option
+from .pipes import check_target
 
 _SHOWN = {  # column of the table of means -> heading, digits
     "bpp": ("bpp", 4),
@@ -27,68 +27,44 @@ _SHOWN = {  # column of the table of means -> heading, digits
 }
 
 
+_CODEC = (
+    "What to measure; may be repeated. Ours: sketch, preview, refined, lines, as in refined:steps=4,realism=0.8. "
+    "Others: jpeg, webp, avif, jpeg2000, jpegxl, heic, vvc, at half the size as in avif/2; pics:pipeline=FOLDER; "
+    "zoo:model=NAME."
+)
+_TABLE = "Table to write, or to go on with: rows that it has are not measured again. CSV if it is named so."
+_RATES = "Budgets in bits per pixel, the same for every codec. Default: 0.03,0.045,0.07,0.1."
+_METRICS = (
+    "Out of psnr, ms_ssim, lpips_alex, lpips_vgg, dists. Default: all; the last two are slow."
+)
+_WORKERS = "Processes, of one thread and about 2 GB each; several need the extra sweep. Default: 1."
+_SEED = "Of the random numbers, where a codec takes any. Default: 0."
+_REFINER = "Folder of our refiner. Default: the shipped one."
+_DEVICE = "Where the networks run: cpu, cuda ... Default: cpu."
+_PICTURES = (
+    "Keep the decoded pictures there, as CODEC/RATE/IMAGE.png. Rows without one are measured again."
+)
+_FID = "Add FID and KID on patches of the kept pictures, and write them to OUT.fid.csv. Needs --pictures."
+_DECODED = (
+    "Folder of decoded pictures, named as the photos are but for the suffix; or a folder of such folders, as evaluate "
+    "--pictures makes it."
+)
+
+
 def evaluate(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Photos to measure on.")],
-    codec: Annotated[
-        list[str],
-        typer.Option(
-            help="What to measure; may be repeated. Ours: sketch, preview, refined, lines, as in "
-            "refined:steps=4,realism=0.8. Others: jpeg, webp, avif, jpeg2000, jpegxl, heic, vvc, at half the "
-            "size as in avif/2; pics:pipeline=FOLDER; zoo:model=NAME."
-        ),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            metavar="OUT.parquet",
-            help="Table to write, or to go on with: rows that it has are not measured again. CSV if it is named so.",
-        ),
-    ],
-    rates: Annotated[
-        str, typer.Option(help="Budgets in bits per pixel, the same for every codec.")
-    ] = "0.03,0.045,0.07,0.1",
-    metrics: Annotated[
-        str,
-        typer.Option(
-            help="Out of psnr, ms_ssim, lpips_alex, lpips_vgg, dists. Default: all; the last two are slow.",
-            show_default=False,
-        ),
-    ] = "",
-    workers: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Processes, of one thread and about 2 GB each; several need the extra sweep.",
-        ),
-    ] = 1,
+    codec: Annotated[list[str], option(_CODEC)],
+    out: Annotated[Path, option(_TABLE, metavar="OUT.parquet")],
+    rates: Annotated[str, option(_RATES)] = "0.03,0.045,0.07,0.1",
+    metrics: Annotated[str, option(_METRICS)] = "",
+    workers: Annotated[int, option(_WORKERS, min=1)] = 1,
     scheduler: Scheduler = None,
-    seed: Annotated[int, typer.Option(help="Of the random numbers, where a codec takes any.")] = 0,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            help="Weights file of our codec. Default: the shipped one.", show_default=False
-        ),
-    ] = None,
-    refiner: Annotated[
-        Path | None,
-        typer.Option(help="Folder of our refiner. Default: the shipped one.", show_default=False),
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where the networks run: cpu, cuda ...")] = "cpu",
-    pictures: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Keep the decoded pictures there, as CODEC/RATE/IMAGE.png. Rows without one are measured again.",
-            show_default=False,
-        ),
-    ] = None,
-    fid: Annotated[
-        bool,
-        typer.Option(
-            "--fid",
-            help="Add FID and KID on patches of the kept pictures, and write them to OUT.fid.csv. Needs --pictures.",
-        ),
-    ] = False,
+    seed: Annotated[int, option(_SEED)] = 0,
+    weights: Weights = None,
+    refiner: Annotated[Path | None, option(_REFINER)] = None,
+    device: Annotated[str, option(_DEVICE)] = "cpu",
+    pictures: Annotated[Path | None, option(_PICTURES, metavar="FOLDER")] = None,
+    fid: Annotated[bool, option(_FID, "--fid")] = False,
 ) -> None:
     """Measure codecs over a folder of photos: real files within the same budgets, decoded from their bytes.
 
@@ -101,10 +77,7 @@ def evaluate(
     from ..evaluation.runner import evaluate as run
     from ..evaluation.summary import mean_rows
 
-    if scheduler is not None and workers != 1:
-        raise ArgumentError(
-            "--workers and --scheduler exclude each other: a scheduler has its workers."
-        )
+    one_of(workers=None if workers == 1 else workers, scheduler=scheduler)
     if fid and pictures is None:
         raise ArgumentError("--fid compares kept pictures: add --pictures FOLDER.")
     network = _network_or_reason(device) if fid else None
@@ -184,20 +157,10 @@ def _report_problems(rows: list[dict[str, Any]]) -> int:
 
 def fid(
     originals: Annotated[Path, typer.Argument(metavar="ORIGINALS", help="Folder of photos.")],
-    decoded: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DECODED",
-            help="Folder of decoded pictures, named as the photos are but for the suffix; or a folder of such "
-            "folders, as evaluate --pictures makes it.",
-        ),
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="OUT.csv", help="Write the table there, too.", show_default=False),
-    ] = None,
-    device: Annotated[str, typer.Option(help="Where the network runs: cpu, cuda ...")] = "cpu",
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT.csv.")] = False,
+    decoded: Annotated[Path, typer.Argument(metavar="DECODED", help=_DECODED)],
+    out: Annotated[Path | None, option("Write the table there, too.", metavar="OUT.csv")] = None,
+    device: Annotated[str, option(_DEVICE)] = "cpu",
+    force: Annotated[bool, option("Replace OUT.csv.", "--force")] = False,
 ) -> None:
     """FID and KID between photos and decoded pictures, on 256x256 patches.
 

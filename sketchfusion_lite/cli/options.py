@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ..errors import ArgumentError
+
 
 def option(help: str, *names: str, **limits: Any) -> Any:
     """An option whose help says its default, where that is worth saying."""
@@ -36,3 +38,10 @@ KeepGoing = Annotated[bool, option(_KEEP_GOING, "--keep-going")]
 Force = Annotated[bool, option(_FORCE, "--force")]
 Workers = Annotated[int | None, option(_WORKERS, min=1)]
 Scheduler = Annotated[str | None, option(_SCHEDULER, metavar="ADDRESS")]
+
+
+def one_of(**options: object) -> None:
+    """Refuse, by an :class:`.ArgumentError`, options that exclude each other; None is an option that is not given."""
+    if sum(value is not None for value in options.values()) > 1:
+        *names, last = (f"--{name.replace('_', '-')}" for name in options)
+        raise ArgumentError(f"{', '.join(names)} and {last} exclude each other: pass one of them.")

@@ -6,24 +6,34 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.progress import TaskProgressColumn, TimeRemainingColumn
 
 from .. import bitstream
-from ..errors import ArgumentError, ImageError, StreamError, WeightsError
+from ..errors import ArgumentError, ImageError, SketchFusionError, StreamError, WeightsError
 from ..files import IMAGE_SUFFIXES, list_files, list_images, sha256_of
 from ..folders import Decoding, Encoding, Item, Made, Manifest, Networks, read_photo
 from ..folders.manifest import NAME as MANIFEST
 from ..results import read_stream
-from .batch import doing, leave_out, make_plan, run_plan
+from .batch import Batch
 from .console import note, progress_bar, say
-from .options import Device, Dtype, Force, KeepGoing, MaxPixels, Scheduler, Weights, Workers, option
-from .pipes import is_stdout, label, photo_from, stream_from, write
+from .options import (
+    Device,
+    Dtype,
+    Force,
+    KeepGoing,
+    MaxPixels,
+    Scheduler,
+    Weights,
+    Workers,
+    one_of,
+    option,
+)
+from .pipes import check_target, is_stdin, is_stdout, label, photo_from, stream_from, write
 from .streams import entropy_model_id, missing_text
 
 LOG_SECONDS = 10  # between lines of progress where there is no terminal
@@ -56,20 +66,8 @@ _FORMAT = (
 )
 
 
-class Stage(StrEnum):
-    """How far to decode."""
-
-    SKETCH = "sketch"
-    PREVIEW = "preview"
-    REFINED = "refined"
-
-
-class Format(StrEnum):
-    """What decoded pictures are stored as."""
-
-    PNG = "png"
-    WEBP = "webp"
-    JPG = "jpg"
+Stage = Literal["sketch", "preview", "refined"]
+Format = Literal["png", "webp", "jpg"]
 
 
 def encode(
@@ -94,28 +92,28 @@ def encode(
     folders inside are left out, and named. A folder's manifest.jsonl says what was made of which photo and how: start
     a run that was cut off again, and it goes on.
     """
-    _one_of(bpp=bpp, max_bytes=max_bytes, quality=quality)
-    _one_of(workers=workers, scheduler=scheduler)
+    one_of(bpp=bpp, max_bytes=max_bytes, quality=quality)
+    one_of(workers=workers, scheduler=scheduler)
     if target.suffix.lower() in IMAGE_SUFFIXES:
         raise ArgumentError(f"{target}: named like a picture. Call the stream {target.stem}.skf.")
-    plan = make_plan(source, target, ".skf", force, list_images, ImageError)
-    networks = _networks(plan.is_folder, weights, device, dtype, workers or scheduler)
+    sources = _sources(source, target, force, list_images, ImageError)
+    networks = _networks(sources is not None, weights, device, dtype, workers or scheduler)
     how = Encoding(networks, bpp, max_bytes, quality, effort, max_pixels)
 
     def line(name: str, made: Made) -> str:
         return f"{_facts(name, made)}  {made.seconds:.2f} s  ({made.device})"
 
-    if not plan.is_folder:
+    if sources is None:
         name = label(source)
         item = Item(str(name), photo_from(source), str(target))
         with _effort_bar(name.name, effort) as on_progress:
             made = how.make(item, on_progress)
         _give(target, made.data, line(name.name, made))
         return
+    batch = Batch(sources, target, ".skf")
     with Manifest.opened(target, how.settings, _model(networks), note) as manifest:
-        plan = leave_out(plan, force, manifest)
-        with doing(plan, how, workers, scheduler) as do:
-            run_plan(plan, read_photo, do, line, "encoded", manifest)
+        batch.leave_out(force, manifest)
+        batch.run(how, read_photo, line, workers, scheduler, manifest)
 
 
 def decode(
@@ -141,48 +139,62 @@ def decode(
     --keep-going decodes without its damage. In a folder, a bad stream is reported and the others go on; the exit
     status tells. Other files and folders inside are left out, and named.
     """
-    _one_of(workers=workers, scheduler=scheduler)
+    one_of(workers=workers, scheduler=scheduler)
     piped = is_stdout(target) and not target.suffix
     is_file = not os.path.isdir(source)
     if format is not None and is_file and not piped and target.suffix.lower() != f".{format}":
         raise ArgumentError(f"{target}: not named .{format}. Drop --format, or rename the output.")
     dials = {k: v for k, v in (("steps", steps), ("realism", realism)) if v is not None}
-    if stage not in (None, Stage.REFINED) and (dials or refiner):
+    if stage not in (None, "refined") and (dials or refiner):
         raise ArgumentError(
             f"--{next(iter(dials), 'refiner')} belongs to the refined stage. Drop --stage {stage}."
         )
-    asked = Stage.REFINED if dials else stage  # a dial is a wish for what it turns
-    suffix = f".{format or Format.PNG}"
-    plan = make_plan(source, target, suffix, force, _list_streams, StreamError)
-    networks = _networks(plan.is_folder, weights, device, dtype, workers or scheduler, refiner)
-    how = Decoding(networks, asked and asked.value, tuple(dials.items()), max_pixels, keep_going)
+    asked = "refined" if dials else stage  # a dial is a wish for what it turns
+    suffix = f".{format or 'png'}"
+    sources = _sources(source, target, force, _list_streams, StreamError)
+    folder = sources is not None
+    networks = _networks(folder, weights, device, dtype, workers or scheduler, refiner)
+    how = Decoding(networks, asked, tuple(dials.items()), max_pixels, keep_going)
 
     def line(name: str, made: Made) -> str:
         if made.missing:
-            file = source / name if plan.is_folder else label(source)
+            file = source / name if folder else label(source)
             note(f"warning: {missing_text(file, made.missing, keep_going)}")
         return f"{_facts(name, made)}  {made.stage}  {made.seconds:.2f} s  ({made.device})"
 
-    if not plan.is_folder:
+    if sources is None:
         output = f"stdout{suffix}" if piped else str(target)
         name = label(source)
         made = how.make(Item(str(name), stream_from(source, max_pixels), output))
         _give(target, made.data, line(name.name, made))
         return
-    plan = leave_out(plan, force)
-    with doing(plan, how, workers, scheduler) as do:
-        run_plan(plan, partial(read_stream, max_pixels=max_pixels), do, line, "decoded")
+    batch = Batch(sources, target, suffix)
+    batch.leave_out(force)
+    batch.run(how, partial(read_stream, max_pixels=max_pixels), line, workers, scheduler)
 
 
-def _one_of(**options: object) -> None:
-    """Refuse options that exclude each other.
+def _sources(
+    source: Path,
+    target: Path,
+    force: bool,
+    find: Callable[[Path], list[Path]],
+    unusable: type[SketchFusionError],
+) -> list[Path] | None:
+    """The files of a folder; None where the source is one file, for which the target is checked.
 
     Raises:
-        ArgumentError: more than one is given.
+        unusable: there is nothing at ``source``.
+        OutputError: the output file exists already, or cannot exist.
     """
-    if sum(value is not None for value in options.values()) > 1:
-        *names, last = (f"--{name.replace('_', '-')}" for name in options)
-        raise ArgumentError(f"{', '.join(names)} and {last} exclude each other: pass one of them.")
+    if not (is_stdin(source) or os.path.exists(source)):
+        raise unusable(f"{source}: no such file or folder. Check the path.")
+    if is_stdin(source) or not os.path.isdir(source):
+        check_target(target, force)
+        return None
+    sources = find(source)
+    if not sources:
+        raise unusable(f"{source}: nothing to do, the folder holds no file of the right kind.")
+    return sources
 
 
 def _give(target: Path, data: bytes, line: str) -> None:

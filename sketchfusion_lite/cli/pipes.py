@@ -15,9 +15,8 @@ from ..files import atomic_write_bytes
 from ..folders.coding import read_photo, read_whole
 from ..results import read_bounded, read_stream
 
-__all__ = ["check_stdout", "is_stdin", "is_stdout", "label", "photo_from", "stream_from", "write"]
-
 _DASH = Path("-")
+_TERMINAL = "-: standard {} is a terminal. Redirect it: {}."
 
 
 def is_stdin(source: Path) -> bool:
@@ -66,15 +65,20 @@ def write(target: Path, data: bytes) -> None:
         raise OutputError(f"stdout: cannot be written ({error.strerror}).") from error
 
 
-def check_stdout() -> None:
-    """Refuse, by an :class:`.ArgumentError`, to fill a terminal with bytes."""
-    if sys.stdout.isatty():
-        raise ArgumentError(
-            "-: standard output is a terminal, and the output no text. Redirect it: > FILE, or | COMMAND."
-        )
-
-
 def _stdin() -> BinaryIO:
     if sys.stdin.isatty():
-        raise ArgumentError("-: standard input is a terminal. Redirect it: < FILE, or COMMAND |.")
+        raise ArgumentError(_TERMINAL.format("input", "< FILE, or COMMAND |"))
     return sys.stdin.buffer
+
+
+def check_target(target: Path, force: bool) -> None:
+    """Refuse, by an :class:`.OutputError`, an output that exists, or whose folder does not; a terminal is none."""
+    if is_stdout(target):
+        if sys.stdout.isatty():
+            raise ArgumentError(_TERMINAL.format("output", "> FILE, or | COMMAND"))
+    elif os.path.isdir(target):
+        raise OutputError(f"{target}: is a folder. Name a file inside it.")
+    elif os.path.isfile(target) and not force:
+        raise OutputError(f"{target}: exists already. Pass --force to replace it.")
+    elif not os.path.isdir(target.parent):
+        raise OutputError(f"{target}: the folder {target.parent} does not exist. Create it first.")

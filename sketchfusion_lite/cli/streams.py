@@ -107,12 +107,9 @@ def describe(
 
 def _matching_weights(model_id: int, weights: Path | None) -> dict[str, Any] | None:
     """Whether the weights at hand decode a stream of ``model_id``; None if there are none."""
-    codecs = _codecs(weights)
-    if not codecs:
-        return None
-    name = next((name for name, own in codecs.items() if own == model_id), next(iter(codecs)))
-    own = codecs[name]
-    return {"file": name, "model_id": f"{own:#06x}", "decodes": own == model_id}
+    for name, own in sorted(_codecs(weights).items(), key=lambda item: item[1] != model_id):
+        return {"file": name, "model_id": f"{own:#06x}", "decodes": own == model_id}
+    return None
 
 
 def _codecs(weights: Path | None) -> dict[str, int]:

@@ -15,56 +15,34 @@ from rich.table import Table
 
 from ..errors import ArgumentError, SweepError
 from .console import needs_extra, note, say, show
-from .options import Scheduler
+from .options import Scheduler, option
 
 if TYPE_CHECKING:
     from ..sweeps.plan import Plan
 
 
+_GRID = "Notebook, parameters and folder of the results; see docs."
+_WORKERS = "Processes on this machine, of one thread each. Default: 1."
+_RESOURCES = "What each run needs of a worker, as in GPU=1."
+_TIMEOUT = "Time limit of a run, instead of the grid's; a run over it is ended and has failed."
+_RESUME = "Go on where the folder stands, or refuse one with results."
+
+
 def sweep(
-    grid: Annotated[
-        Path,
-        typer.Argument(
-            metavar="GRID.yaml", help="Notebook, parameters and folder of the results; see docs."
-        ),
-    ],
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes on this machine, of one thread each.")
-    ] = 1,
+    grid: Annotated[Path, typer.Argument(metavar="GRID.yaml", help=_GRID)],
+    workers: Annotated[int, option(_WORKERS, min=1)] = 1,
     scheduler: Scheduler = None,
-    resources: Annotated[
-        str,
-        typer.Option(metavar="NAME=AMOUNT", help="What each run needs of a worker, as in GPU=1."),
-    ] = "",
+    resources: Annotated[str, option(_RESOURCES, metavar="NAME=AMOUNT")] = "",
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Folder of the results, instead of the grid's.",
-            show_default=False,
-        ),
+        Path | None, option("Folder of the results, instead of the grid's.", metavar="FOLDER")
     ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SECONDS",
-            help="Time limit of a run, instead of the grid's; a run over it is ended and has failed.",
-            show_default=False,
-        ),
-    ] = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume/--no-resume",
-            help="Go on where the folder stands, or refuse one with results.",
-        ),
-    ] = True,
+    timeout: Annotated[float | None, option(_TIMEOUT, metavar="SECONDS")] = None,
+    resume: Annotated[bool, option(_RESUME, "--resume/--no-resume")] = True,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run those again whose notebook failed.")
+        bool, option("Run those again whose notebook failed.", "--retry-failed")
     ] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Check everything, list the runs, and start nothing."),
+        bool, option("Check everything, list the runs, and start nothing.", "--dry-run")
     ] = False,
 ) -> None:
     """Run a notebook with every combination of a grid; one row of results per run, in one table.
@@ -117,18 +95,14 @@ def sweep(
 
 
 def _parse_resources(text: str) -> dict[str, float] | None:
-    if not text:
-        return None
-    found = {}
-    for part in text.split(","):
-        name, _, amount = part.partition("=")
-        try:
-            found[name.strip()] = float(amount)
-        except ValueError as error:
-            raise ArgumentError(f"--resources {text}: write NAME=AMOUNT, as in GPU=1.") from error
-        if not name.strip() or not 0 < found[name.strip()] < float("inf"):
-            raise ArgumentError(f"--resources {text}: write NAME=AMOUNT, as in GPU=1.")
-    return found
+    pairs = [part.partition("=") for part in text.split(",") if text]
+    try:
+        found = {name.strip(): float(amount) for name, _, amount in pairs}
+    except ValueError:
+        found = {"": 0.0}
+    if not all(name and 0 < amount < float("inf") for name, amount in found.items()):
+        raise ArgumentError(f"--resources {text}: write NAME=AMOUNT, as in GPU=1.")
+    return found or None
 
 
 def _list_runs(planned: Plan, rows: list[dict[str, Any]], again: Sequence[str]) -> None:

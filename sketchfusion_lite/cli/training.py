@@ -15,58 +15,46 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..errors import ArgumentError, RecipeError, WeightsError
+from ..errors import RecipeError, WeightsError
 from ..files import text_of
-from .batch import check_target
 from .console import needs_extra, note, progress_bar, say
+from .options import one_of, option
+from .pipes import check_target
 
 if TYPE_CHECKING:
     from ..training.loop import TrainingRun
 
 
+_RECIPE = (
+    "codec, codec-gpu, preview, refiner, refiner-gpu, lines, cues, or the path of a recipe (.toml)."
+)
+_PHOTOS = "Folder of training photos instead of the recipe's; may be repeated."
+_STEPS = "Length of the run in steps, instead of the recipe's."
+_MINUTES = "Length of the run in minutes of training, instead of steps."
+_COMPILE = "Use torch.compile: a slow start, then faster steps."
+_DETECTOR = "Weights of a cues run, for the detector of a codec run."
+_CODEC = "Weights of the codec that a preview or refiner is for."
+_GRAFT = "Weights of a codec whose preview decoder a refiner begins as."
+_RUN = "Run folder of a codec recipe, or its checkpoint.pt."
+_SET = (
+    "kodak: 24 photos for evaluation; lpips: networks that training and evaluation need; inception: the network under "
+    "FID and KID; all: everything."
+)
+
+
 def train(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE",
-            help="codec, codec-gpu, preview, refiner, refiner-gpu, lines, cues, or the path of a recipe (.toml).",
-        ),
-    ],
-    photos: Annotated[
-        list[Path] | None,
-        typer.Option(help="Folder of training photos instead of the recipe's; may be repeated."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder. Default: runs/RECIPE.", show_default=False)
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")
-    ] = False,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Length of the run in steps, instead of the recipe's.")
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="Length of the run in minutes of training, instead of steps."),
-    ] = None,
-    compile: Annotated[
-        bool | None,
-        typer.Option(
-            help="Use torch.compile: a slow start, then faster steps.", show_default=False
-        ),
-    ] = None,
-    detector: Annotated[
-        Path | None, typer.Option(help="Weights of a cues run, for the detector of a codec run.")
-    ] = None,
-    codec: Annotated[
-        Path | None, typer.Option(help="Weights of the codec that a preview or refiner is for.")
-    ] = None,
-    graft: Annotated[
-        Path | None,
-        typer.Option(help="Weights of a codec whose preview decoder a refiner begins as."),
-    ] = None,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help=_RECIPE)],
+    photos: Annotated[list[Path] | None, option(_PHOTOS)] = None,
+    out: Annotated[Path | None, option("Run folder. Default: runs/RECIPE.")] = None,
+    resume: Annotated[bool, option("Go on from the folder's last checkpoint.", "--resume")] = False,
+    steps: Annotated[int | None, option(_STEPS, min=1)] = None,
+    minutes: Annotated[float | None, option(_MINUTES, min=0.01)] = None,
+    compile: Annotated[bool | None, option(_COMPILE)] = None,
+    detector: Annotated[Path | None, option(_DETECTOR)] = None,
+    codec: Annotated[Path | None, option(_CODEC)] = None,
+    graft: Annotated[Path | None, option(_GRAFT)] = None,
     start_from: Annotated[
-        Path | None, typer.Option(help="Run folder, checkpoint or weights to start from.")
+        Path | None, option("Run folder, checkpoint or weights to start from.")
     ] = None,
 ) -> None:
     """Train by a recipe; stop it at any moment and go on with --resume.
@@ -75,8 +63,7 @@ def train(
     weights. Options replace what the recipe says. Uses a GPU if there is one: codec-gpu and
     refiner-gpu are made for it. Several GPUs: accelerate launch -m sketchfusion_lite.cli train RECIPE
     """
-    if steps is not None and minutes is not None:
-        raise ArgumentError("--steps and --minutes exclude each other: pass one of them.")
+    one_of(steps=steps, minutes=minutes)
     from ..training.recipe import load_recipe
 
     files = {"detector": detector, "codec": codec, "graft": graft, "start_from": start_from}
@@ -130,14 +117,11 @@ def _watch(run: TrainingRun, name: str) -> None:
 
 
 def export(
-    run_folder: Annotated[
-        Path,
-        typer.Argument(metavar="RUN", help="Run folder of a codec recipe, or its checkpoint.pt."),
-    ],
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help=_RUN)],
     target: Annotated[
         Path, typer.Argument(metavar="OUT.safetensors", help="Weights file to write.")
     ],
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    force: Annotated[bool, option("Replace an existing file.", "--force")] = False,
 ) -> None:
     """Turn the last checkpoint of a codec run, its averaged weights, into a weights file before it ends.
 
@@ -171,16 +155,7 @@ def export(
     say(f"{target}  model {model_id:#06x}  {target.stat().st_size} bytes  step {state['step']}")
 
 
-def fetch(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="kodak: 24 photos for evaluation; lpips: networks that training and evaluation "
-            "need; inception: the network under FID and KID; all: everything.",
-        ),
-    ],
-) -> None:
+def fetch(name: Annotated[str, typer.Argument(metavar="NAME", help=_SET)]) -> None:
     """Download what is too large or not ours to ship, checked by its sha256, into the cache folder.
 
     What is there already is not downloaded again. Prints the folder.

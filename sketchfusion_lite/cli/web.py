@@ -10,21 +10,18 @@ import typer
 from .. import bitstream, links
 from ..errors import OutputError
 from .console import note, say
+from .options import MaxPixels, option
 from .pipes import label, stream_from
-from .streams import MaxPixels
+
+_MODELS = "Weights files (.safetensors), or base and lines."
+_PAGE = "Address of a page that `make web` built. Without it, the end of the link is printed alone."
+_STREAM = "Stream to put into a link, - for stdin."
 
 
 def export_web(
-    weights: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="WEIGHTS...", help="Weights files (.safetensors), or base and lines."
-        ),
-    ],
+    weights: Annotated[list[str], typer.Argument(metavar="WEIGHTS...", help=_MODELS)],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the files of an earlier export.")
-    ] = False,
+    force: Annotated[bool, option("Replace the files of an earlier export.", "--force")] = False,
 ) -> None:
     """Export codecs for the page that decodes in a browser: integers, two ONNX graphs, and a manifest with hashes.
 
@@ -39,17 +36,8 @@ def export_web(
 
 
 def link(
-    source: Annotated[
-        Path, typer.Argument(metavar="IN.skf", help="Stream to put into a link, - for stdin.")
-    ],
-    page: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Address of a page that `make web` built. Without it, the end of the link is printed alone.",
-            show_default=False,
-        ),
-    ] = "",
+    source: Annotated[Path, typer.Argument(metavar="IN.skf", help=_STREAM)],
+    page: Annotated[str, option(_PAGE, metavar="ADDRESS")] = "",
     max_pixels: MaxPixels = bitstream.DEFAULT_MAX_PIXELS,
 ) -> None:
     """Print a link that holds the whole photo: whoever opens it sees sketch and preview, and no server is asked.

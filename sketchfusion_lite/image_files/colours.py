@@ -16,11 +16,25 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
+from ..errors import ImageError
 from .profiles import tell
 
-__all__ = ["Samples", "to_srgb"]
-
+_SLACK = 1e-3  # less than half an 8-bit step is no mistake
 _MAX_PROFILE = 1 << 22  # bytes; printers' have two million
+
+
+def white_of(samples: np.ndarray) -> int:
+    """The value of white: 1 of floats."""
+    return np.iinfo(samples.dtype).max if samples.dtype.kind in "iu" else 1
+
+
+def check_floats(low: float, high: float, name: str) -> None:
+    """Refuse, by an :class:`.ImageError`, floats outside [0, 1]; resampling may overshoot a little."""
+    if not (low >= -_SLACK and high <= 1 + _SLACK):  # false for NaN too
+        raise ImageError(
+            f"{name}: its values run from {low:g} to {high:g}, but floats must lie in [0, 1] and be finite, 0 being "
+            "black and 1 white. Divide by 255, clip, or pass 8 or 16 bits."
+        )
 
 
 @dataclass(frozen=True)
@@ -28,15 +42,14 @@ class Samples:
     """One decoded picture with the meaning of its samples.
 
     Attributes:
-        colour: ``(H, W, C)``, uint8 or uint16 in full range, or float32 in [0, 1].
-        space: ``"GRAY"`` (C = 1, black is 0), ``"RGB"`` (C = 3) or ``"CMYK"`` (C = 4, paper is 0).
+        colour: ``(H, W, C)``, uint8 or uint16 in full range, or float32 in [0, 1]; grey (C = 1, black is 0), RGB
+            (C = 3) or CMYK (C = 4, paper is 0).
         alpha: ``(H, W)`` of the same kind, not multiplied into the colours; or None.
         profile: an ICC profile of the colours; None is sRGB.
         orientation: as EXIF counts them, 1 to 8.
     """
 
     colour: np.ndarray
-    space: str
     alpha: np.ndarray | None = None
     profile: bytes | None = None
     orientation: int = 1
@@ -46,12 +59,9 @@ def to_srgb(samples: Samples, name: str) -> np.ndarray:
     """The colours of a picture in sRGB, ``(H, W, 1 | 3)``, alpha left aside.
 
     A profile that cannot be used is said in a :class:`.PictureWarning`; colours are then taken as sRGB.
-
-    Args:
-        samples: of the picture.
-        name: of the picture, for warnings.
     """
-    colour, space, profile = samples.colour, samples.space, samples.profile
+    colour, profile = samples.colour, samples.profile
+    space = {1: "GRAY", 3: "RGB", 4: "CMYK"}[colour.shape[2]]
     if profile is None:
         if space == "CMYK":
             tell(name, "CMYK without a colour profile: the colours are approximate.")
@@ -66,12 +76,13 @@ def to_srgb(samples: Samples, name: str) -> np.ndarray:
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         tell(name, f"its colour profile cannot be used ({reason}); colours are taken as sRGB.")
-        return _plain(samples.colour) if samples.space == "CMYK" else samples.colour
+        colour = samples.colour
+        return _plain(colour) if colour.shape[2] == 4 else colour
 
 
 def _plain(cmyk: np.ndarray) -> np.ndarray:
     """CMYK of unknown inks ``(H, W, 4)`` -> RGB ``(H, W, 3)``: each ink takes away its share."""
-    white = np.iinfo(cmyk.dtype).max if cmyk.dtype.kind == "u" else 1
+    white = white_of(cmyk)
     ink = cmyk.astype(np.float32)
     rgb = (white - ink[..., :3]) * ((white - ink[..., 3:]) / white)
     return np.round(rgb).astype(cmyk.dtype) if cmyk.dtype.kind == "u" else rgb
@@ -100,10 +111,10 @@ class _Conversion:
         self.nothing = self.space != "CMYK" and self._error_of_nothing() <= 1
 
     def _error_of_nothing(self) -> int:
+        """The largest change of a level, over greys and a grid of 18 values a channel."""
         levels = np.arange(256, dtype=np.uint8)[:, None, None]
         if self.space == "RGB":
-            few = levels[::15, 0, 0]
-            grid = np.stack(np.meshgrid(few, few, few), -1).reshape(-1, 1, 3)  # (18**3, 1, 3)
+            grid = np.stack(np.meshgrid(*[levels[::15].ravel()] * 3), -1).reshape(-1, 1, 3)
             levels = np.concatenate([levels.repeat(3, axis=2), grid])
         return int(np.abs(self._eight(levels).astype(int) - levels).max())
 

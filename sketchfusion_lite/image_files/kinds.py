@@ -14,46 +14,39 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import ImageError
 
-__all__ = ["CONVERT", "FORMATS", "TIFF_MARKS", "CheckSize", "opened", "refuse"]
-
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "QOI")
 CheckSize = Callable[[int, int], None]
 
 _DEVELOP = "Develop it with a raw converter and pass the TIFF, PNG or JPEG."
 CONVERT = "Convert it to PNG."
-# offset, first bytes, what it is, remedy
-_REFUSED: tuple[tuple[int, bytes, str, str], ...] = (
-    (8, b"CR\x02", "a raw picture of a Canon camera (CR2)", _DEVELOP),
-    (4, b"ftypcrx ", "a raw picture of a Canon camera (CR3)", _DEVELOP),
-    (0, b"FUJIFILM", "a raw picture of a Fujifilm camera (RAF)", _DEVELOP),
-    (0, b"IIRO", "a raw picture of an Olympus camera (ORF)", _DEVELOP),
-    (0, b"IIRS", "a raw picture of an Olympus camera (ORF)", _DEVELOP),
-    (0, b"MMOR", "a raw picture of an Olympus camera (ORF)", _DEVELOP),
-    (0, b"IIU\0", "a raw picture of a Panasonic camera (RW2)", _DEVELOP),
-    (0, b"FOVb", "a raw picture of a Sigma camera (X3F)", _DEVELOP),
-    (0, b"\0MRM", "a raw picture of a Minolta camera (MRW)", _DEVELOP),
-    (0, b"\xff\x0a", "JPEG XL", CONVERT),
-    (0, b"\0\0\0\x0cJXL ", "JPEG XL", CONVERT),
-    (0, b"II\xbc", "JPEG XR", CONVERT),
-    (0, b"8BPS", "a Photoshop document", CONVERT),
-    (0, b"gimp xcf", "a GIMP document", CONVERT),
-    (0, b"%PDF", "a PDF document", CONVERT),
-    (0, b"%!PS", "PostScript", CONVERT),
-    (0, b"\xc5\xd0\xd3\xc6", "PostScript", CONVERT),
-    (0, b"<svg", "an SVG drawing", CONVERT),
-    (0, b"\0\0\1\0", "an icon (ICO)", CONVERT),
-    (0, b"\0\0\2\0", "a cursor (CUR)", CONVERT),
-    (0, b"DDS ", "a DDS texture", CONVERT),
-    (0, b"v/1\x01", "OpenEXR", "Map its tones, and store it as PNG."),
-    (0, b"#?RADIANCE", "Radiance HDR", "Map its tones, and store it as PNG."),
-    (0, b"#?RGBE", "Radiance HDR", "Map its tones, and store it as PNG."),
-    (0, b"PF", "a PFM of three colours", "Map its tones, and store it as PNG."),
-    (0, b"P7\n", "a PAM", CONVERT),
-    (0, b"SIMPLE  =", "a FITS picture", CONVERT),
-    (128, b"DICM", "a DICOM picture", CONVERT),
-    (4, b"ftypqt  ", "a film", "Take a picture out of it."),
-    (4, b"ftypisom", "a film", "Take a picture out of it."),
-    (4, b"ftypmp4", "a film", "Take a picture out of it."),
+_TONES = "Map its tones, and store it as PNG."
+_CAMERA = "a raw picture of a {} camera ({})"
+# what it is, remedy, where its mark begins, its marks
+_REFUSED: tuple[tuple[str, str, int, tuple[bytes, ...]], ...] = (
+    (_CAMERA.format("Canon", "CR2"), _DEVELOP, 8, (b"CR\x02",)),
+    (_CAMERA.format("Canon", "CR3"), _DEVELOP, 4, (b"ftypcrx ",)),
+    (_CAMERA.format("Fujifilm", "RAF"), _DEVELOP, 0, (b"FUJIFILM",)),
+    (_CAMERA.format("Olympus", "ORF"), _DEVELOP, 0, (b"IIRO", b"IIRS", b"MMOR")),
+    (_CAMERA.format("Panasonic", "RW2"), _DEVELOP, 0, (b"IIU\0",)),
+    (_CAMERA.format("Sigma", "X3F"), _DEVELOP, 0, (b"FOVb",)),
+    (_CAMERA.format("Minolta", "MRW"), _DEVELOP, 0, (b"\0MRM",)),
+    ("JPEG XL", CONVERT, 0, (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
+    ("JPEG XR", CONVERT, 0, (b"II\xbc",)),
+    ("a Photoshop document", CONVERT, 0, (b"8BPS",)),
+    ("a GIMP document", CONVERT, 0, (b"gimp xcf",)),
+    ("a PDF document", CONVERT, 0, (b"%PDF",)),
+    ("PostScript", CONVERT, 0, (b"%!PS", b"\xc5\xd0\xd3\xc6")),
+    ("an SVG drawing", CONVERT, 0, (b"<svg",)),
+    ("an icon (ICO)", CONVERT, 0, (b"\0\0\1\0",)),
+    ("a cursor (CUR)", CONVERT, 0, (b"\0\0\2\0",)),
+    ("a DDS texture", CONVERT, 0, (b"DDS ",)),
+    ("OpenEXR", _TONES, 0, (b"v/1\x01",)),
+    ("Radiance HDR", _TONES, 0, (b"#?RADIANCE", b"#?RGBE")),
+    ("a PFM of three colours", _TONES, 0, (b"PF",)),
+    ("a PAM", CONVERT, 0, (b"P7\n",)),
+    ("a FITS picture", CONVERT, 0, (b"SIMPLE  =",)),
+    ("a DICOM picture", CONVERT, 128, (b"DICM",)),
+    ("a film", "Take a picture out of it.", 4, (b"ftypqt  ", b"ftypisom", b"ftypmp4")),
 )
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
@@ -61,8 +54,9 @@ _PILLOW_LIMIT_LOCK = threading.Lock()
 
 
 def refuse(head: bytes, name: str) -> None:
-    for offset, magic, what, remedy in _REFUSED:
-        if head[offset:].startswith(magic):
+    """Refuse, by an :class:`.ImageError`, a file whose first bytes are those of a kind that is not read."""
+    for what, remedy, at, marks in _REFUSED:
+        if head[at:].startswith(marks):
             raise ImageError(f"{name}: {what}, not a picture of a kind that is read. {remedy}")
     if _is_heif(head) and importlib.util.find_spec("pillow_heif") is None:
         raise ImageError(

@@ -20,30 +20,22 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from ..errors import ImageError
-from .colours import Samples
+from .colours import Samples, check_floats
 from .kinds import CONVERT, FORMATS, TIFF_MARKS, CheckSize, opened, refuse
 from .profiles import lab_to_srgb, tell
 from .statements import orientation_of, stated_profile
 
-__all__ = ["read_file", "read_image"]
-
-_ORIENTATION = 0x0112
 _MAX_SCANS = 100  # encoders write about ten; each costs a pass over the whole picture
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # none of those inside a scan
 _SCAN, _END, _START = 0xDA, 0xD9, 0xD8
 
 
 def read_file(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
-    """Read a picture file.
-
-    Args:
-        file: open for reading, and seekable.
-        name: what errors and warnings call it.
-        check_size: raises for a width and height that are too large.
+    """Read a picture file, which must be seekable.
 
     Raises:
-        ImageError: not a picture, of a kind that is not read, damaged or truncated, over the limit. Parsers of damaged
-            files raise nearly anything besides.
+        ImageError: not a picture, of a kind that is not read, over the limit. Damaged and truncated files raise nearly
+            anything besides.
     """
     head = file.read(256)
     refuse(head, name)
@@ -74,29 +66,17 @@ def read_file(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
 def read_pil(
     picture: Image.Image, name: str, check_size: CheckSize, profile: bytes | None
 ) -> Samples:
-    """The samples of a PIL image of any mode.
-
-    Args:
-        picture: the image; loaded if it is not yet.
-        name: what errors and warnings call it.
-        check_size: raises for a width and height that are too large.
-        profile: of its colours.
-
-    Raises:
-        ImageError: of a mode without a defined meaning; over the limit.
-    """
+    """The samples of a PIL image of any mode; :class:`.ImageError` where that has no defined meaning."""
     check_size(*picture.size)
     picture.load()  # all pixels: a truncated file fails here
-    colour, space, alpha = _pixels(picture, name)
-    return Samples(colour, space, alpha, profile, _orientation(picture))
+    return replace(_pixels(picture, name), profile=profile, orientation=_orientation(picture))
 
 
 def read_image(picture: Image.Image, name: str, check_size: CheckSize) -> Samples:
     """The samples of a PIL image that was handed over; one that is still in its file is read from there.
 
     Raises:
-        ImageError: as for :func:`read_file` and :func:`read_pil`; Pillow decoded it already, in a way that lost its
-            meaning.
+        ImageError: as above; or Pillow decoded it already, in a way that lost its meaning.
     """
     if (
         isinstance(picture, ImageFile.ImageFile)
@@ -233,7 +213,7 @@ def _with_alpha(stored: np.ndarray) -> Samples:
     channels = stored.shape[2]
     alpha = stored[..., -1] if channels in (2, 4) else None
     colour = stored[..., : channels - (alpha is not None)]
-    return Samples(colour, "GRAY" if channels < 3 else "RGB", alpha)
+    return Samples(colour, alpha)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -242,39 +222,32 @@ def _with_alpha(stored: np.ndarray) -> Samples:
 
 def _orientation(picture: Image.Image) -> int:
     try:
-        return orientation_of(picture.getexif().get(_ORIENTATION))
+        return orientation_of(picture.getexif().get(0x0112))
     except Exception:  # unreadable EXIF says nothing about the pixels, which are fine
         return 1
 
 
-def _pixels(picture: Image.Image, name: str) -> tuple[np.ndarray, str, np.ndarray | None]:
-    """Colour ``(H, W, C)``, its space, and alpha ``(H, W)`` or None."""
+def _pixels(picture: Image.Image, name: str) -> Samples:
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        grey = _deep_grey(picture, name)
-        transparent = picture.info.get("transparency")
+        deep, transparent = _deep_grey(picture, name), picture.info.get("transparency")
         alpha = None
-        if isinstance(transparent, int) and grey.dtype == np.uint16:
-            alpha = np.where(grey[..., 0] == transparent, 0, 65535).astype(np.uint16)
-        return grey, "GRAY", alpha
+        if isinstance(transparent, int) and deep.dtype == np.uint16:
+            alpha = np.where(deep[..., 0] == transparent, 0, 65535).astype(np.uint16)
+        return Samples(deep, alpha)
     if picture.mode == "LAB":
         lab = np.asarray(picture)
-        return (
-            lab_to_srgb(np.dstack([lab[..., 0] * (100 / 255), lab[..., 1:].view(np.int8)])),
-            "RGB",
-            None,
-        )
-    if picture.mode == "La":
-        picture = picture.convert("LA")
-    if picture.mode in ("1", "L", "LA") and "transparency" not in picture.info:
-        array = np.asarray(picture.convert("L") if picture.mode == "1" else picture)
-        samples = _with_alpha(array)
-        return samples.colour, "GRAY", samples.alpha
+        lab = np.dstack([lab[..., 0] * (100 / 255), lab[..., 1:].view(np.int8)])
+        return Samples(lab_to_srgb(lab))
     if picture.mode == "CMYK":
-        return np.asarray(picture), "CMYK", None
-    plain = picture.mode in ("1", "L", "LA")
-    pixels = np.asarray(picture.convert("RGBA" if picture.has_transparency_data else "RGB"))
-    alpha = pixels[..., 3] if pixels.shape[2] == 4 else None
-    return pixels[..., : 1 if plain else 3], "GRAY" if plain else "RGB", alpha
+        return Samples(np.asarray(picture))
+    grey = picture.mode in ("1", "L", "LA", "La")
+    if grey and "transparency" not in picture.info:
+        target = "LA" if picture.mode in ("LA", "La") else "L"
+    else:
+        target = "RGBA" if picture.has_transparency_data else "RGB"
+    same = picture.mode == target
+    samples = _with_alpha(np.asarray(picture if same else picture.convert(target)))
+    return replace(samples, colour=samples.colour[..., :1]) if grey else samples
 
 
 def _deep_grey(picture: Image.Image, name: str) -> np.ndarray:
@@ -282,11 +255,7 @@ def _deep_grey(picture: Image.Image, name: str) -> np.ndarray:
     grey = np.asarray(picture)[..., None]
     low, high = grey.min(), grey.max()
     if picture.mode == "F":
-        if not (low >= -1e-3 and high <= 1 + 1e-3):  # false for NaN too
-            raise ImageError(
-                f"{name}: floating point values run from {low:g} to {high:g}, but must lie in [0, 1] "
-                "and be finite. Divide by 255, clip, or store 8 or 16 bits."
-            )
+        check_floats(low, high, name)
         return np.clip(grey, 0, 1).astype(np.float32)
     if low < 0 or high > 65535:
         raise ImageError(f"{name}: 32-bit integers have no defined white. Convert it to 16 bit.")

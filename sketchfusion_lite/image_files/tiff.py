@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import io
 import logging
-import struct
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from ..errors import ImageError
-from .colours import Samples
+from .colours import Samples, check_floats, white_of
 from .kinds import CheckSize, opened
 from .profiles import SRGB_POINTS, lab_to_srgb, matrix_profile, srgb_curve, tell
-from .statements import exif_profile, orientation_of
+from .statements import exif_profile, orientation_of, pairs
 from .tiff_kinds import (
     CHANNELS,
     CIELAB,
@@ -42,24 +40,14 @@ from .tiff_kinds import (
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
-__all__ = ["read_tiff"]
-
 # What is wrong with a file is raised or warned of from here; tifffile would print it besides.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_SPACES = {1: "GRAY", 3: "RGB", 4: "CMYK"}
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def read_tiff(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
-    """Read the first page of a TIFF.
-
-    Args:
-        file: the file.
-        name: what errors and warnings call it.
-        check_size: raises for a width and height that are too large.
-
-    Returns:
-        its samples; without any pixel where Pillow shall decode them, and only profile and orientation count.
+    """The samples of the first page of a TIFF; no pixel, but a profile, where Pillow shall decode them.
 
     Raises:
         ImageError: of a kind that is not read, by name, or damaged; over the limit.
@@ -78,17 +66,19 @@ def read_tiff(file: BinaryIO, name: str, check_size: CheckSize) -> Samples:
         }
         if by_pillow:
             nothing = np.empty((0, 0, 1), np.uint8)
-            return Samples(nothing, "GRAY", **meaning)
+            return Samples(nothing, **meaning)
         stored = _unpacked(page, name) if page.compression == LZW else page.asarray(squeeze=False)
         # (S, 1, H, W, C), one of S and C being 1
         stored = np.moveaxis(stored[:, 0], 0, -1).reshape(*stored.shape[2:4], -1)  # (H, W, S * C)
         colour, alpha = _meaning(page, stored, name)
-    return Samples(colour, _SPACES[colour.shape[2]], alpha, **meaning)
+    return Samples(colour, alpha, **meaning)
 
 
 def _unpacked(page: TiffPage, name: str) -> np.ndarray:
     """What ``page.asarray`` returns, LZW being unpacked by libtiff: on damaged data imagecodecs leaves its buffer."""
-    order = page.fillorder
+    from tifffile import imwrite
+
+    reverse = page.fillorder == 2
     page.compression = page.fillorder = 1  # all that is left to do for tifffile
     stored = np.zeros(page.shaped, page.dtype)
     parts = int(np.prod(page.chunked))
@@ -98,29 +88,22 @@ def _unpacked(page: TiffPage, name: str) -> np.ndarray:
     ):
         if not isinstance(packed, bytes):
             raise ValueError("a strip without content")
+        if reverse:
+            packed = packed.translate(_REVERSED)
         _, _, (_, rows, width, channels) = page.decode(None, index)
         # the part's bytes as a grey picture of their own
-        row = -(-width * channels * page.bitspersample // 8)
-        values = {
-            256: row,
-            257: rows,
-            258: 8,
-            259: LZW,
-            262: 1,
-            266: int(order),
-            273: 8,
-            277: 1,
-            278: rows,
-        }
-        values[279] = len(packed)
-        tags = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
-        wrapped = (
-            struct.pack("<4sI", b"II*\0", 8 + len(packed))
-            + packed
-            + struct.pack("<H", len(values))
-            + tags
+        shape = rows, -(-width * channels * page.bitspersample // 8)
+        wrapped = io.BytesIO()
+        imwrite(
+            wrapped,
+            iter([packed]),
+            shape=shape,
+            dtype="u1",
+            compression="lzw",
+            rowsperstrip=rows,
+            metadata=None,
         )
-        with opened(io.BytesIO(wrapped + bytes(4)), wrapped[:8], name) as picture:
+        with opened(wrapped, wrapped.getvalue()[:8], name) as picture:
             data, (s, _, y, x, _), _ = page.decode(np.asarray(picture).tobytes(), index)
         assert data is not None
         data = data[0, : page.imagelength - y, : page.imagewidth - x]
@@ -140,10 +123,8 @@ def _say_what_is_left(tiff: Any, page: TiffPage, name: str) -> None:
     if kinds and not page.extrasamples:
         tell(name, "does not say what its last channel is; it is taken as transparency.")
     if left := len(kinds) - (1 in kinds or 2 in kinds):
-        tell(
-            name,
-            f"{left} of its channels are neither its colours nor transparency; they are left out.",
-        )
+        what = "neither its colours nor transparency"
+        tell(name, f"{left} of its channels are {what}; they are left out.")
 
 
 def _extra_kinds(page: TiffPage) -> list[int]:
@@ -164,8 +145,7 @@ def _profile(page: TiffPage, name: str) -> bytes | None:
     white, primaries = page.tags.valueof(318), page.tags.valueof(319)  # rationals
     try:
         if white is not None and primaries is not None:
-            values = [*_ratios(primaries), *_ratios(white)]
-            points = list(zip(values[::2], values[1::2], strict=True))
+            points = pairs([a / b for a, b in pairs((*primaries, *white))])
         if (table := page.tags.valueof(301)) is not None or points is not None:
             grey = photometric in (MINISWHITE, MINISBLACK)
             curves = (
@@ -183,10 +163,6 @@ def _profile(page: TiffPage, name: str) -> bytes | None:
     inner = exif.get("InteroperabilityTag")
     index = inner.get("InteroperabilityIndex") if isinstance(inner, dict) else None
     return exif_profile(exif.get("ColorSpace"), index, None, None, name)
-
-
-def _ratios(values: tuple[int, ...]) -> list[float]:
-    return [a / b for a, b in zip(values[::2], values[1::2], strict=True)]
 
 
 def _curves(table: np.ndarray, bits: int) -> list[Callable[[np.ndarray], np.ndarray]]:
@@ -218,27 +194,18 @@ def _meaning(page: TiffPage, stored: np.ndarray, name: str) -> tuple[np.ndarray,
     else:
         colour = _full_range(colour, bits, name)
         if photometric == MINISWHITE:
-            colour = _white(colour) - colour
+            colour = white_of(colour) - colour
     if alpha is not None and which is not None and kinds[which] == 1:
-        share = np.maximum(alpha[..., None].astype(np.float32) / _white(alpha), 1e-6)
-        whole = np.minimum(colour / share, _white(colour))
+        share = np.maximum(alpha[..., None].astype(np.float32) / white_of(alpha), 1e-6)
+        whole = np.minimum(colour / share, white_of(colour))
         colour = (np.round(whole) if colour.dtype.kind == "u" else whole).astype(colour.dtype)
     return colour, alpha
-
-
-def _white(samples: np.ndarray) -> int:
-    return np.iinfo(samples.dtype).max if samples.dtype.kind == "u" else 1
 
 
 def _full_range(samples: np.ndarray, bits: int, name: str) -> np.ndarray:
     """Unsigned integers of any number of bits -> uint8 or uint16, floats -> float32, checked."""
     if samples.dtype.kind == "f":
-        low, high = float(samples.min()), float(samples.max())
-        if not (low >= -1e-3 and high <= 1 + 1e-3):  # false for NaN too
-            raise ImageError(
-                f"{name}: its samples run from {low:g} to {high:g}, but floats must lie in [0, 1] and be finite, "
-                "0 being black and 1 white. Scale it to that range, or store 8 or 16 bits."
-            )
+        check_floats(float(samples.min()), float(samples.max()), name)
         return np.clip(samples, 0, 1).astype(np.float32)
     if bits in (8, 16):
         return samples
