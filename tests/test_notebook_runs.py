@@ -169,19 +169,29 @@ def test_entropy_coding_with_another_photo_and_solved_exercises(solve: Solve, tm
 
 
 @slow
-def test_preview_decoding_with_another_photo_and_a_short_training(solve: Solve):
-    parameters = {"photo": "chelsea", "train_steps": 2, "crop": 48, "batch": 2, "width": 8}
-    row = solve("04_preview_decoding", **parameters)
-    assert (row["photo"], row["train_steps"], row["width"]) == ("chelsea", 2, 8)
-    assert row["doubling"] == pytest.approx(2, rel=0.03)
-    assert row["price_quantised"] == pytest.approx(2, rel=0.02)
+def test_preview_decoding_with_another_photo_and_codec(solve: Solve):
+    """The codec of lines alone has other weights, and no second stage."""
+    row = solve("04_preview_decoding", photo="chelsea", bpp=0.06, weights="lines")
+    assert (row["photo"], "seconds_refined" in row) == ("chelsea", False)
+    assert row["bytes"] <= int(0.06 * 451 * 300 / 8)
     assert 0 <= row["idle_blocks"] < row["blocks"] and row["worth_most_db"] > 0.05
     assert (row["idle_blocks"] == 0) == (row["idle_work"] == 0) and 0 <= row["idle_work"] < 1
     assert row["error_left_silu"] < 0.5 < row["error_left_relu"], "ReLUs die in idle time"
     assert row["macs_per_pixel"] > 1000 and row["receptive_field"] % 16 == 0
-    assert 0 < row["near"] <= 1 and 0 < row["invented"] < 1
+    assert 0 < row["near"] <= 1 and 0 <= row["margin_enough"] <= row["receptive_field"]
+    assert 0 < row["weave_photo"] < 2 and row["told_spread_db"] >= 0
+
+
+@slow
+def test_objectives_with_another_photo_and_a_short_training(solve: Solve):
+    parameters = {"photo": "chelsea", "train_steps": 2, "crop": 48, "batch": 2, "width": 8}
+    row = solve("05_objectives", **parameters)
+    assert (row["photo"], row["train_steps"], row["width"]) == ("chelsea", 2, 8)
+    assert row["doubling"] == pytest.approx(2, rel=0.03)
+    assert row["price_quantised"] == pytest.approx(2, rel=0.02)
+    assert row["rate_missed"] < 0.02 and 0 < row["invented"] < 1
     names = {key.removesuffix("_psnr") for key in row if key.endswith("_psnr")}
-    assert len(names) == 7, "the shipped decoder and six tuned ones"
+    assert len(names) == 8, "the shipped decoder, six tuned ones and the second stage"
     for name in names:
         assert 12 < row[f"{name}_psnr"] < 40
         assert 0 < row[f"{name}_lpips_alex"] < 1 and 0 < row[f"{name}_dists"] < 1
