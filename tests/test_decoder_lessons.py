@@ -21,10 +21,11 @@ from sketchfusion_workbook.lessons.sketch_encoder import Stage, stages
 def school(tiny_codec: SketchFusionCodec) -> list[Received]:
     generator = torch.Generator().manual_seed(1)
     photos = [torch.rand(1, 3, *size, generator=generator) for size in ((70, 83), (96, 64))]
-    return receive(tiny_codec, photos, bpp=8.0)
+    return receive(tiny_codec, photos[:1], bpp=8.0) + receive(tiny_codec, photos[1:], quality=1.0)
 
 
 def test_what_is_received_is_what_the_codec_decodes(tiny_codec, school):
+    assert school[1].quality.tolist() == [1.0]
     for each in school:
         assert each.image.dtype == torch.uint8
         assert each.image.shape[-2:] == tuple(16 * side for side in each.y_hat.shape[-2:])
