@@ -11,6 +11,7 @@ NOTEBOOK ?= notebooks/00_tour.ipynb
 RECIPE   ?= codec
 TARGET   ?= parse
 ARGS     ?=
+JOBS     ?= 2
 
 PLAY  := playground
 BIN   := $(VENV)/bin
@@ -92,7 +93,8 @@ explore: install fetch  ## open the explorer as a page of its own
 test: export OMP_NUM_THREADS ?= 2
 test: install fetch lint  ## lint, all tests, and all notebooks executed
 	$(PY) -m pytest $(ARGS)
-	$(PY) -m pytest -p no:cacheprovider --nbval-lax --nbval-current-env $(wildcard notebooks/*.ipynb)
+	@ls notebooks/*.ipynb | OMP_NUM_THREADS=1 xargs -P $(JOBS) -n 1 \
+	  $(PY) -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env
 
 lint: $(STAMP)  ## errors, types, import order, format (of notebooks too); imports run one way
 	@$(BIN)/ruff check --quiet .

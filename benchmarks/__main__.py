@@ -1,7 +1,6 @@
 """Run every benchmark, or those named: ``python -m benchmarks [NAME ...]``, or ``make bench [ARGS="NAME ..."]``.
 
     speed peers_speed compute scaling      time, memory and work: minutes on two idle cores
-    sweeping                               overhead of a sweep over papermill, gain of a second worker
     cues                                   boundary detector; skipped where BSDS500 is not there
     rate_distortion                        Kodak, all codecs and rates: the long one; it goes on where it was stopped
 
@@ -13,15 +12,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHMARKS = (
-    "speed",
-    "peers_speed",
-    "compute",
-    "scaling",
-    "sweeping",
-    "cues",
-    "rate_distortion",
-)
+BENCHMARKS = ("speed", "peers_speed", "compute", "scaling", "cues", "rate_distortion")
 
 
 def main(names: list[str]) -> None:

@@ -1,7 +1,7 @@
 """One codec in a process of its own, so that its peak memory is its own: ``python -m benchmarks.alone ...``.
 
     load                                    seconds to import torch and the library, to load codec and refiner
-    ours PHOTO BYTES [STEPS]                encode within BYTES and decode, with STEPS refining steps if given
+    ours PHOTO BYTES STEPS                  encode within BYTES and decode, with STEPS refining steps unless 0
     size WIDTH HEIGHT                       seconds of encode, preview and refined, of a smooth picture
     zoo MODEL QUALITY WIDTH HEIGHT          seconds of an architecture of CompressAI with random weights
     PEER PHOTO BYTES QUALITY SCALE          the same with a classical codec, at a quality and scale known to fit
@@ -37,27 +37,24 @@ def load() -> dict[str, float]:
     return {name: b - a for name, a, b in zip(names, marks, marks[1:], strict=False)}
 
 
-def ours(photo: str, max_bytes: int, steps: int = 0) -> dict[str, float]:
-    """Peak memory of our codec, in MB."""
+def ours(photo: str, max_bytes: str, steps: str) -> dict[str, float]:
+    """Our codec once."""
     from sketchfusion_lite import load_codec
 
     codec = load_codec(device="cpu", dtype="float32")
-    data = codec.encode(photo, max_bytes=max_bytes).data
-    codec.decode(data, "refined" if steps else "preview", steps=steps or 1)
-    return {"peak MB": peak_with_children()}
+    data = codec.encode(photo, max_bytes=int(max_bytes)).data
+    codec.decode(data, "refined" if int(steps) else "preview", steps=int(steps) or 1)
+    return {}
 
 
-def size(width: int, height: int) -> dict[str, float]:
-    """Seconds of each stage, and peak memory in MB; below two megapixels means of three after a warm-up."""
-    import torch
-
+def size(width: str, height: str) -> dict[str, float]:
+    """Seconds of each stage; below two megapixels means of three after a warm-up."""
     from sketchfusion_lite import load_codec
 
     codec = load_codec(device="cpu", dtype="float32")
     _ = codec.refiner
-    torch.manual_seed(0)
-    picture = smooth_noise(width, height)
-    repeats = 3 if width * height < 2_000_000 else 1
+    picture = smooth_noise(int(width), int(height))
+    repeats = 3 if int(width) * int(height) < 2_000_000 else 1
 
     def timed(action: Callable[[], Any]) -> tuple[Any, float]:
         if repeats > 1:
@@ -71,15 +68,11 @@ def size(width: int, height: int) -> dict[str, float]:
     picture = None  # its memory is not the decoder's
     _, preview = timed(lambda: codec.decode(encoded.data, "preview"))
     _, refined = timed(lambda: codec.decode(encoded.data, "refined"))
-    found = {"encode": encode, "preview": preview, "refined": refined - preview}
-    return found | {"peak MB": peak_with_children()}
+    return {"encode": encode, "preview": preview, "refined": refined - preview}
 
 
-def zoo(model: str, quality: int, width: int, height: int) -> dict[str, float]:
-    """Seconds of a network with *random* weights, after a warm-up on a small picture, and peak memory in MB.
-
-    Its pictures are noise, so neither quality nor bytes are returned.
-    """
+def zoo(model: str, quality: str, width: str, height: str) -> dict[str, float]:
+    """Seconds of a network with *random* weights, after a warm-up; its pictures are noise, its bytes mean nothing."""
     import torch
     from compressai.zoo import image_models
 
@@ -87,30 +80,30 @@ def zoo(model: str, quality: int, width: int, height: int) -> dict[str, float]:
     from sketchfusion_lite.images import to_pil
 
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    network = image_models[model](quality, pretrained=False).eval()
+    picture = to_pil(smooth_noise(int(width), int(height)))
+    network = image_models[model](int(quality), pretrained=False).eval()
     network.update(force=True)
-    picture = to_pil(smooth_noise(width, height))
     for shown in (picture.crop((0, 0, 64, 64)), picture):
         started = time.perf_counter()
-        data = zoo.encode(network, shown, quality)
+        data = zoo.encode(network, shown, int(quality))
         encoded = time.perf_counter()
-        zoo.decode(lambda _: network, data, [quality])
+        zoo.decode(lambda _: network, data, [int(quality)])
         found = {"encode": encoded - started, "decode": time.perf_counter() - encoded}
-    return found | {"peak MB": peak_megabytes()}
+    return found
 
 
 def smooth_noise(width: int, height: int) -> Any:
-    """A picture as a tensor ``(1, 3, height, width)`` in [0, 1], by torch's global generator."""
+    """A picture as a tensor ``(1, 3, height, width)`` in [0, 1]; seeds torch's global generator."""
     import torch
 
+    torch.manual_seed(0)
     coarse = torch.rand(1, 3, -(-height // 16), -(-width // 16))
     size = (height, width)
     return torch.nn.functional.interpolate(coarse, size=size, mode="bicubic").clamp(0, 1)
 
 
-def peer(name: str, photo: str, max_bytes: int, quality: int, scale: float) -> dict[str, float]:
-    """Peak memory of a classical codec, in MB."""
+def peer(name: str, photo: str, max_bytes: str, quality: str, scale: str) -> dict[str, float]:
+    """A classical codec once."""
     from dataclasses import replace
 
     from PIL import Image
@@ -118,13 +111,13 @@ def peer(name: str, photo: str, max_bytes: int, quality: int, scale: float) -> d
     from sketchfusion_lite.evaluation.peers import PEERS, PeerTrials
 
     with Image.open(photo) as picture:
-        trials = PeerTrials(picture.convert("RGB"), replace(PEERS[name], qualities=[quality]))
-    trials.at_most(max_bytes, (scale,))
-    return {"peak MB": peak_with_children()}
+        trials = PeerTrials(picture.convert("RGB"), replace(PEERS[name], qualities=[int(quality)]))
+    trials.at_most(int(max_bytes), (float(scale),))
+    return {}
 
 
 def peak_with_children() -> float:
-    """Largest memory of this process, and of the largest program that it started (ffmpeg), together.
+    """Largest memory of this process, and of the largest program that it started (ffmpeg), together, in MB.
 
     The system counts towards a child what its parent held when it started it, so a child counts only where it grew
     beyond that.
@@ -143,20 +136,11 @@ def peak_megabytes() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
-def main(arguments: list[str]) -> None:
-    what, *rest = arguments
-    if what == "load":
-        found = load()
-    elif what == "size":
-        found = size(*map(int, rest))
-    elif what == "zoo":
-        found = zoo(rest[0], *map(int, rest[1:]))
-    elif what == "ours":
-        found = ours(rest[0], *map(int, rest[1:]))
-    else:
-        found = peer(what, rest[0], int(rest[1]), int(rest[2]), float(rest[3]))
-    print(json.dumps(found))
+def main(what: str, *rest: str) -> None:
+    if (action := {"load": load, "ours": ours, "size": size, "zoo": zoo}.get(what)) is None:
+        rest, action = (what, *rest), peer
+    print(json.dumps(action(*rest) | {"peak MB": peak_with_children()}))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(*sys.argv[1:])

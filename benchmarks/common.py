@@ -14,16 +14,6 @@ from filelock import FileLock
 
 from sketchfusion_lite.files import atomic_write_bytes
 
-__all__ = [
-    "RESULTS",
-    "machine",
-    "markdown",
-    "processor",
-    "record",
-    "write_notebook",
-    "write_rows",
-]
-
 RESULTS = Path(__file__).parents[1] / "data" / "results"
 
 

@@ -7,6 +7,7 @@ forward and backward of the codec and of the LPIPS networks, its pixels are thos
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -23,12 +24,16 @@ from sketchfusion_lite.integer import UNITS_PER_Y, IntegerConv
 from sketchfusion_lite.samples import load_photo
 
 from .common import machine, markdown, write_rows
-from .flops import count_macs, floor_seconds, measure_peak, numbers_here
-from .timing import median_seconds
+from .timing import count_macs, median_seconds, peaks_here
 from .training_step import BATCH, CROP, in_precisions
 
 QUALITY = 2.0
 STEPS = DEFAULT_STEPS
+COLUMNS = ("stage", "numbers", "parameters k", "kMAC/pixel", "GMAC", "seconds", "floor s")
+COLUMNS += ("GFLOP/s", "of peak")
+# What a user calls -> how often each network runs in it.
+ENCODE = {"cue": 1, "encoder": 1, "analysis": 1, "entropy": 1}
+DECODE = {"entropy": 1, "renderer": 1, "preview": 1}
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Stage:
 
     Attributes:
         name: as printed.
-        macs: by type of number.
+        macs: by type of number, e.g. ``{"float32": 4e9}``.
         pixels: of the picture that it works on.
         parameters: weights that take part.
         seconds: measured; 0 before that.
@@ -52,19 +57,21 @@ class Stage:
     run: Callable[[], object] | None = None
 
     def row(self, peaks: dict[str, float]) -> dict[str, str]:
-        """A row of the table."""
-        total, floor = sum(self.macs.values()), floor_seconds(self.macs, peaks)
-        return {
-            "stage": self.name,
-            "numbers": " + ".join(sorted(self.macs)),
-            "parameters k": f"{self.parameters / 1e3:.0f}",
-            "kMAC/pixel": f"{total / self.pixels / 1e3:.2f}",
-            "GMAC": f"{total / 1e9:.2f}",
-            "seconds": f"{self.seconds:.4f}",
-            "floor s": f"{floor:.4f}",
-            "GFLOP/s": f"{2 * total / self.seconds / 1e9:.1f}",
-            "of peak": f"{100 * floor / self.seconds:.0f} %",
-        }
+        """A row of the table; ``peaks`` are operations per second by type of number."""
+        total = sum(self.macs.values())
+        floor = sum(2 * count / peaks[number] for number, count in self.macs.items())
+        values = (
+            self.name,
+            " + ".join(sorted(self.macs)),
+            f"{self.parameters / 1e3:.0f}",
+            f"{total / self.pixels / 1e3:.2f}",
+            f"{total / 1e9:.2f}",
+            f"{self.seconds:.4f}",
+            f"{floor:.4f}",
+            f"{2 * total / self.seconds / 1e9:.1f}",
+            f"{100 * floor / self.seconds:.0f} %",
+        )
+        return dict(zip(COLUMNS, values, strict=True))
 
 
 def networks(codec: SketchFusionCodec, picture: Image.Image) -> dict[str, Stage]:
@@ -79,46 +86,32 @@ def networks(codec: SketchFusionCodec, picture: Image.Image) -> dict[str, Stage]
     """
     model, unet = codec.model, codec.refiner.unet
     pixels = load_image(picture).contiguous(memory_format=torch.channels_last)  # (1, 3, H, W)
-    index = quality_to_index(QUALITY)
-    quality = torch.tensor([QUALITY])
+    index, quality = quality_to_index(QUALITY), torch.tensor([QUALITY])
     with torch.inference_mode():
         boundaries = model.boundary_detector(pixels).sigmoid()  # (1, 1, H, W)
         gain, inverse_gain = model.gain(quality)
         scaled = model.encoder(pixels, boundaries) * gain  # (1, C, h, w)
         z = model.entropy.analysis(scaled)
-        units = codec.coder.quantise(scaled, z, index).y_hat
-        y_hat = (units / UNITS_PER_Y).float() * inverse_gain
+        y_hat = (codec.coder.quantise(scaled, z, index).y_hat / UNITS_PER_Y).float() * inverse_gain
         y_hat = y_hat.contiguous(memory_format=torch.channels_last)
         structure = y_hat[:, : model.config.structure_channels]
         sample, time = pixels * 2 - 1, torch.ones(1)
-    runs = {
-        "cue": ("boundary detector", lambda: model.boundary_detector(pixels)),
-        "encoder": ("SketchFusionNet", lambda: model.encoder(pixels, boundaries)),
-        "analysis": ("hyper analysis", lambda: model.entropy.analysis(scaled)),
-        "entropy": (
-            "entropy networks, four passes",
-            lambda: codec.coder.quantise(scaled, z, index),
-        ),
-        "renderer": ("sketch renderer", lambda: model.renderer(structure)),
-        "preview": ("preview decoder", lambda: model.preview(y_hat, quality)),
-        "refiner": ("refiner, each step", lambda: unet(sample, time, sample, y_hat, quality)),
-    }
-    parts = {
-        "cue": model.boundary_detector,
-        "encoder": model.encoder,
-        "analysis": model.entropy.analysis,
-        "entropy": codec.entropy,
-        "renderer": model.renderer,
-        "preview": model.preview,
-        "refiner": unet,
-    }
-    area = picture.width * picture.height
+    parts: dict[str, tuple[str, nn.Module, Callable[[], object]]] = {
+        "cue": ("boundary detector", model.boundary_detector, lambda: model.boundary_detector(pixels)),
+        "encoder": ("SketchFusionNet", model.encoder, lambda: model.encoder(pixels, boundaries)),
+        "analysis": ("hyper analysis", model.entropy.analysis, lambda: model.entropy.analysis(scaled)),
+        "entropy": ("entropy networks, four passes", codec.entropy,
+                    lambda: codec.coder.quantise(scaled, z, index)),
+        "renderer": ("sketch renderer", model.renderer, lambda: model.renderer(structure)),
+        "preview": ("preview decoder", model.preview, lambda: model.preview(y_hat, quality)),
+        "refiner": ("refiner, each step", unet, lambda: unet(sample, time, sample, y_hat, quality)),
+    }  # fmt: skip
     stages = {}
-    for key, (name, run) in runs.items():
-        number = "float64" if key == "entropy" else "float32"
+    for key, (name, network, run) in parts.items():
         inferred = torch.inference_mode()(run)
-        work = {number: count_macs(inferred)}
-        stages[key] = Stage(name, work, area, parameters_of(parts[key]), run=inferred)
+        work = {"float64" if key == "entropy" else "float32": count_macs(inferred)}
+        area = picture.width * picture.height
+        stages[key] = Stage(name, work, area, parameters_of(network), run=inferred)
     return stages
 
 
@@ -134,65 +127,20 @@ def whole(
 ) -> dict[str, Stage]:
     """Encoder and decoder as a user calls them; their work is that of the networks that they run."""
     data = codec.encode(picture, quality=QUALITY).data
-    before = dict.fromkeys(("cue", "encoder", "analysis", "entropy"), 1)
-    after = dict.fromkeys(("entropy", "renderer", "preview"), 1)
-    return {
-        "encode": _sum(
-            "encode, quality given", parts, before, lambda: codec.encode(picture, quality=QUALITY)
-        ),
-        "decode": _sum("decode preview", parts, after, lambda: codec.decode(data, "preview")),
-        "refined": _sum(
-            "decode refined",
-            parts,
-            after | {"refiner": STEPS},
-            lambda: codec.decode(data, "refined", steps=STEPS),
-        ),
-    }
-
-
-def _sum(
-    name: str, parts: dict[str, Stage], counts: dict[str, int], run: Callable[[], object]
-) -> Stage:
-    macs: dict[str, float] = {}
-    for key, count in counts.items():
-        for number, work in parts[key].macs.items():
-            macs[number] = macs.get(number, 0) + count * work
-    parameters = sum(parts[key].parameters for key in counts)
-    return Stage(name, macs, next(iter(parts.values())).pixels, parameters, run=run)
-
-
-def timed(stage: Stage, repeats: int = 7) -> Stage:
-    """The same stage with its seconds."""
-    assert stage.run is not None
-    return replace(stage, seconds=median_seconds(stage.run, repeats))
-
-
-def training(repeats: int = 3, crop: int = CROP, batch: int = BATCH) -> list[Stage]:
-    """A training step, in each precision that the processor has."""
-    name, area = f"training step, {batch} x {crop}x{crop}", batch * crop * crop
-    return [
-        Stage(name, {number: found["macs"]}, area, int(found["parameters"]), found["seconds"])
-        for number, found in in_precisions(repeats, crop, batch).items()
-    ]
-
-
-def peaks_here(seconds: float = 1.0, side: int = 2048) -> dict[str, float]:
-    """Floating-point operations per second that this machine reaches, by type of number."""
-    return {name: measure_peak(dtype, seconds, side) for name, dtype in numbers_here().items()}
-
-
-def peak_rows(peaks: dict[str, float]) -> list[dict[str, str]]:
-    """The peaks as rows of the same table."""
-    return [
-        {
-            "stage": "peak of this machine",
-            "numbers": number,
-            **dict.fromkeys(("parameters k", "kMAC/pixel", "GMAC", "seconds", "floor s"), ""),
-            "GFLOP/s": f"{peak / 1e9:.1f}",
-            "of peak": "100 %",
-        }
-        for number, peak in peaks.items()
-    ]
+    calls = {
+        "encode": ("encode, quality given", ENCODE, lambda: codec.encode(picture, quality=QUALITY)),
+        "decode": ("decode preview", DECODE, lambda: codec.decode(data, "preview")),
+        "refined": ("decode refined", DECODE | {"refiner": STEPS},
+                    lambda: codec.decode(data, "refined", steps=STEPS)),
+    }  # fmt: skip
+    stages = {}
+    for key, (name, counts, run) in calls.items():
+        macs: Counter[str] = Counter()
+        for part, count in counts.items():
+            macs.update({number: count * work for number, work in parts[part].macs.items()})
+        parameters = sum(parts[part].parameters for part in counts)
+        stages[key] = Stage(name, dict(macs), parts["cue"].pixels, parameters, run=run)
+    return stages
 
 
 def main(
@@ -201,13 +149,21 @@ def main(
     print(machine())
     codec = load_codec(device="cpu", dtype="float32")
     picture = load_photo("coffee").image.resize(size)
-    first = peaks_here()
-    parts = networks(codec, picture)
-    stages = [*parts.values(), *whole(codec, picture, parts).values()]
-    stages = [timed(stage, repeats) for stage in stages] + training(min(repeats, 3), crop, batch)
+    first, parts = peaks_here(), networks(codec, picture)
+    stages = [
+        replace(stage, seconds=median_seconds(stage.run, repeats))
+        for stage in (*parts.values(), *whole(codec, picture, parts).values())
+    ]
+    name, area = f"training step, {batch} x {crop}x{crop}", batch * crop * crop
+    for number, found in in_precisions(min(repeats, 3), crop, batch).items():
+        work, count = {number: found["macs"]}, int(found["parameters"])
+        stages.append(Stage(name, work, area, count, found["seconds"]))
     # Whatever else runs here lowers a peak, never raises it: the better of two.
     peaks = {number: max(peak, first[number]) for number, peak in peaks_here().items()}
-    rows = [stage.row(peaks) for stage in stages] + peak_rows(peaks)
+    rows = [stage.row(peaks) for stage in stages]
+    for number, peak in peaks.items():
+        named = {"stage": "peak of this machine", "numbers": number, "GFLOP/s": f"{peak / 1e9:.1f}"}
+        rows.append(dict.fromkeys(COLUMNS, "") | named | {"of peak": "100 %"})
     print(markdown(rows))
     write_rows("compute", rows)
 

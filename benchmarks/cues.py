@@ -13,9 +13,9 @@ import torch
 
 from sketchfusion_lite import load_codec
 from sketchfusion_lite.cues import difference_of_gaussians, sobel
-from sketchfusion_lite.evaluation.boundaries import boundary_f_measure
 from sketchfusion_lite.images import load_image
 from sketchfusion_lite.training.data import human_boundaries, training_files
+from sketchfusion_workbook.lessons.boundaries import boundary_curve
 
 from .common import machine, markdown, write_rows
 
@@ -29,31 +29,19 @@ def main() -> None:
         print(f"skipped: {folder.name} is not here; set BSDS500_TEST to its folder")
         return
     codec = load_codec(device="cpu", dtype="float32")
-    detectors = {
-        "difference of Gaussians": difference_of_gaussians,
-        "Sobel": sobel,
-        "ours": codec.boundaries,
-    }
+    detectors = {"difference of Gaussians": difference_of_gaussians, "Sobel": sobel}
+    detectors["ours"] = codec.boundaries
     files = training_files([folder])
     rows = []
     with torch.inference_mode():
         for name, detector in detectors.items():
-            pairs = ((detector(image), human_boundaries(f, image)) for f, image in _images(files))
-            score = boundary_f_measure(pairs)
-            rows.append(
-                {
-                    "detector": name,
-                    "F (ODS)": f"{score.f_measure:.3f}",
-                    "precision": f"{score.precision:.3f}",
-                    "recall": f"{score.recall:.3f}",
-                }
-            )
+            images = ((file, load_image(file)) for file in files)
+            score = boundary_curve((detector(i), human_boundaries(f, i)) for f, i in images).best
+            shown = (score.f_measure, score.precision, score.recall)
+            numbers = zip(("F (ODS)", "precision", "recall"), shown, strict=True)
+            rows.append({"detector": name, **{key: f"{value:.3f}" for key, value in numbers}})
     write_rows("cues", rows)
     print(f"{len(files)} photos\n{markdown(rows)}")
-
-
-def _images(files: list[Path]):
-    return ((file, load_image(file)) for file in files)
 
 
 if __name__ == "__main__":

@@ -25,19 +25,15 @@ from sketchfusion_lite import load_codec
 from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.conditioning import DEFAULT_STEPS
 from sketchfusion_lite.errors import SketchFusionError
-from sketchfusion_lite.evaluation.peers import PEERS, Peer, PeerFile, PeerTrials
+from sketchfusion_lite.evaluation.peers import PEERS, Peer, PeerTrials
 from sketchfusion_lite.samples import load_photo
 
 from .common import machine, markdown, write_rows
 from .compute import networks, whole
-from .flops import count_macs
-from .timing import in_process, median_seconds, one_thread
+from .timing import count_macs, in_process, median_seconds, one_thread
 
-RATE = 0.045
-SIZE = (768, 512)
-STEPS = DEFAULT_STEPS
-ZOO = ("bmshj2018-factorized", "mbt2018-mean", "cheng2020-anchor")
-ZOO_QUALITY = 1
+RATE, SIZE, STEPS = 0.045, (768, 512), DEFAULT_STEPS
+ZOO, ZOO_QUALITY = ("bmshj2018-factorized", "mbt2018-mean", "cheng2020-anchor"), 1
 
 
 @dataclass(frozen=True)
@@ -61,33 +57,28 @@ class Cost:
     search_s: float | None = None
     macs: float | None = None
 
+    def row(self, ours: Cost) -> dict[str, str]:
+        """A row of the table; ratios are to ``ours``."""
 
-def table(costs: Sequence[Cost]) -> list[dict[str, str]]:
-    """Rows of the table; ratios are to the first cost."""
-    ours = costs[0]
+        def shown(value: float | None, unit: float, digits: int) -> str:
+            return "" if value is None else f"{value / unit:.{digits}f}"
 
-    def ms(seconds: float | None) -> str:
-        return "" if seconds is None else f"{1e3 * seconds:.1f}"
+        def ratio(name: str) -> str:
+            value = getattr(self, name) / getattr(ours, name)
+            return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
 
-    def ratio(theirs: float, own: float) -> str:
-        value = theirs / own
-        return f"{value:.2f}" if value >= 0.1 else f"{value:.4f}"
-
-    return [
-        {
-            "codec": cost.codec,
-            "bytes": "" if cost.bytes is None else str(cost.bytes),
-            "kMAC/pixel": "" if cost.macs is None else f"{cost.macs / 1e3:.1f}",
-            "encode ms": ms(cost.encode_s),
-            "to budget ms": ms(cost.search_s),
-            "decode ms": ms(cost.decode_s),
-            "peak MB": f"{cost.peak_mb:.0f}",
-            "encode ratio": ratio(cost.encode_s, ours.encode_s),
-            "decode ratio": ratio(cost.decode_s, ours.decode_s),
-            "memory ratio": ratio(cost.peak_mb, ours.peak_mb),
+        return {
+            "codec": self.codec,
+            "bytes": shown(self.bytes, 1, 0),
+            "kMAC/pixel": shown(self.macs, 1e3, 1),
+            "encode ms": shown(self.encode_s, 1e-3, 1),
+            "to budget ms": shown(self.search_s, 1e-3, 1),
+            "decode ms": shown(self.decode_s, 1e-3, 1),
+            "peak MB": shown(self.peak_mb, 1, 0),
+            "encode ratio": ratio("encode_s"),
+            "decode ratio": ratio("decode_s"),
+            "memory ratio": ratio("peak_mb"),
         }
-        for cost in costs
-    ]
 
 
 def our_costs(
@@ -97,25 +88,22 @@ def our_costs(
     encoded = codec.encode(image, max_bytes=budget)
     search_s = median_seconds(lambda: codec.encode(image, max_bytes=budget), repeats)
     encode_s = median_seconds(lambda: codec.encode(image, quality=encoded.quality), repeats)
-    parts = whole(codec, image, networks(codec, image))
-    macs = {
-        key: sum(stage.macs.values()) / (image.width * image.height) for key, stage in parts.items()
-    }
+    parts, area = whole(codec, image, networks(codec, image)), image.width * image.height
+    macs = {key: sum(stage.macs.values()) / area for key, stage in parts.items()}
     costs = []
-    for name, key, steps in (
-        ("SketchFusion-Lite, preview", "decode", 0),
-        ("SketchFusion-Lite, refined", "refined", STEPS),
-    ):
-        dials = {"stage": "refined", "steps": steps} if steps else {"stage": "preview"}
+    for stage, key, steps in (("preview", "decode", 0), ("refined", "refined", STEPS)):
+        dials = {"stage": stage} | ({"steps": steps} if steps else {})
         decode_s = median_seconds(lambda d=dials: codec.decode(encoded.data, **d), repeats)
         peak = in_process("benchmarks.alone", "ours", photo, budget, steps, OMP_NUM_THREADS="1")
-        work, size = macs["encode"] + macs[key], len(encoded.data)
-        costs.append(Cost(name, encode_s, decode_s, peak["peak MB"], size, search_s, work))
+        costs.append(
+            Cost(f"SketchFusion-Lite, {stage}", encode_s, decode_s, peak["peak MB"],
+                 len(encoded.data), search_s, macs["encode"] + macs[key])
+        )  # fmt: skip
     return costs
 
 
 def peer_cost(peer: Peer, image: Image.Image, photo: Path, budget: int, repeats: int) -> Cost:
-    """A classical codec: its best file within the budget, made anew several times.
+    """A classical codec: its best file within the budget, made anew several times; the search was the warm-up.
 
     Raises:
         SketchFusionError: it is not installed, failed, or does not reach the budget.
@@ -123,40 +111,28 @@ def peer_cost(peer: Peer, image: Image.Image, photo: Path, budget: int, repeats:
     started = time.perf_counter()
     file = PeerTrials(image, peer).at_most(budget)
     search_s = time.perf_counter() - started - file.decode_s
-    again = _remade(peer, image, file, budget, repeats)
-    encode_s, decode_s = (
-        statistics.median(getattr(one, key) for one in again) for key in ("encode_s", "decode_s")
-    )
+    alone = replace(peer, qualities=[file.quality])
+    again = [PeerTrials(image, alone).at_most(budget, (file.scale,)) for _ in range(repeats)]
+    encode_s = statistics.median(one.encode_s for one in again)
+    decode_s = statistics.median(one.decode_s for one in again)
     found = in_process("benchmarks.alone", peer.name, photo, budget, file.quality, file.scale)
     return Cost(file.label, encode_s, decode_s, found["peak MB"], len(file.data), search_s)
 
 
-def _remade(
-    peer: Peer, image: Image.Image, file: PeerFile, budget: int, repeats: int
-) -> list[PeerFile]:
-    """The same file again and again, without a search; the search was the warm-up."""
-    alone = replace(peer, qualities=[file.quality])
-    return [PeerTrials(image, alone).at_most(budget, (file.scale,)) for _ in range(repeats)]
-
-
-def zoo_cost(model: str, width: int, height: int, quality: int = ZOO_QUALITY) -> Cost:
+def zoo_cost(model: str, width: int, height: int) -> Cost:
     """An architecture of CompressAI with random weights."""
-    found = in_process(
-        "benchmarks.alone", "zoo", model, quality, width, height, OMP_NUM_THREADS="1"
-    )
-    name = f"{model}, quality {quality} (random weights)"
-    return Cost(
-        name, found["encode"], found["decode"], found["peak MB"], macs=zoo_macs(model, quality)
-    )
+    arguments = ("zoo", model, ZOO_QUALITY, width, height)
+    found = in_process("benchmarks.alone", *arguments, OMP_NUM_THREADS="1")
+    name = f"{model}, quality {ZOO_QUALITY} (random weights)"
+    return Cost(name, found["encode"], found["decode"], found["peak MB"], macs=zoo_macs(model))
 
 
-def zoo_macs(model: str, quality: int = ZOO_QUALITY, side: int = 64) -> float:
+def zoo_macs(model: str, side: int = 64) -> float:
     """MACs per pixel of encoding and decoding, counted on a small square; ``side`` is a multiple of 64."""
     from compressai.zoo import image_models
 
-    network = image_models[model](quality, pretrained=False).eval().requires_grad_(False)
-    picture = torch.zeros(1, 3, side, side)
-    return count_macs(lambda: network(picture)) / side**2
+    network = image_models[model](ZOO_QUALITY, pretrained=False).eval().requires_grad_(False)
+    return count_macs(lambda: network(torch.zeros(1, 3, side, side))) / side**2
 
 
 def main(
@@ -178,7 +154,7 @@ def main(
             except SketchFusionError as error:
                 print(f"{name} left out: {error}")
         costs += [zoo_cost(model, *size) for model in zoo]
-        rows = table(costs)
+        rows = [cost.row(costs[0]) for cost in costs]
         print(markdown(rows))
         write_rows("peers_speed", rows)
 

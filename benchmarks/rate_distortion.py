@@ -57,9 +57,8 @@ def measure(part: str, workers: int = 1) -> float:
 
     def tell(row: dict, done: int, total: int) -> None:
         if done % 50 == 0 or done == total:
-            print(
-                f"{part}: {done} of {total} rows, {time.perf_counter() - started:.0f} s", flush=True
-            )
+            seconds = time.perf_counter() - started
+            print(f"{part}: {done} of {total} rows, {seconds:.0f} s", flush=True)
 
     def run(codecs: Sequence[str], rates: Sequence[float], metrics: Sequence[str]) -> None:
         options = {"metrics": metrics, "workers": workers, "on_row": tell, "report": print}
@@ -71,14 +70,6 @@ def measure(part: str, workers: int = 1) -> float:
     else:
         run(codecs, rates, METRICS)
     return time.perf_counter() - started
-
-
-def drop_ours() -> int:
-    """Take the rows of our codec out of the table, so that other weights can be measured; how many."""
-    rows = read_table(TABLE)
-    kept = [row for row in rows if parse_codec(row["codec"]).name not in OURS]
-    write_table(TABLE, kept)
-    return len(rows) - len(kept)
 
 
 def main(arguments: Sequence[str] = ()) -> None:
@@ -96,7 +87,10 @@ def main(arguments: Sequence[str] = ()) -> None:
         evaluate(chosen.others, STAGES, RATES, OTHERS, metrics=METRICS, workers=chosen.workers)
         return
     if chosen.renew and TABLE.exists():
-        print(f"{drop_ours()} rows of ours dropped")
+        rows = read_table(TABLE)
+        kept = [row for row in rows if parse_codec(row["codec"]).name not in OURS]
+        write_table(TABLE, kept)
+        print(f"{len(rows) - len(kept)} rows of ours dropped")
     for part in chosen.parts or PARTS:
         print(f"{part}: {measure(part, chosen.workers) / 60:.1f} minutes, {chosen.workers} workers")
     TABLE.with_suffix(".machine.txt").write_text(machine() + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import log
 
@@ -14,27 +14,15 @@ from sketchfusion_workbook.lessons.published import load_published
 
 from .rate_distortion import FULL_AT, OTHERS, RATES, TABLE
 
-LABELS = {
-    "bytes": ("bytes", 0),
-    "bpp": ("bpp", 4),
-    "psnr": ("PSNR dB", 2),
-    "ms_ssim": ("MS-SSIM", 3),
-    "lpips_alex": ("LPIPS-Alex", 3),
-    "lpips_vgg": ("LPIPS-VGG", 3),
-    "dists": ("DISTS", 3),
-}
-STAGES = {
-    "preview": "preview",
-    "refined": "refined",
-    "refined:effort=5": "refined, effort 5",
-    "lines": "lines only",
-}
-DIAL = {
-    "refined:realism=0.0": "0, faithful",
-    "refined:realism=0.5": "0.5",
-    "refined": "1, realistic",
-}
+LABELS = {"bytes": ("bytes", 0), "bpp": ("bpp", 4), "psnr": ("PSNR dB", 2)}
+LABELS |= {"ms_ssim": ("MS-SSIM", 3), "lpips_alex": ("LPIPS-Alex", 3)}
+LABELS |= {"lpips_vgg": ("LPIPS-VGG", 3), "dists": ("DISTS", 3)}
+STAGES = {"preview": "preview", "refined": "refined", "refined:effort=5": "refined, effort 5"}
+STAGES["lines"] = "lines only"
+DIAL = {"refined:realism=0.0": "0, faithful", "refined:realism=0.5": "0.5"}
+DIAL["refined"] = "1, realistic"
 STEPS = {"refined": "1"} | {f"refined:steps={n}": str(n) for n in (2, 4, 8)}
+PRECISION = {"refined": "float32", "refined:dtype=bfloat16": "bfloat16"}
 PEERS = {f"{name}/auto": label for name, label in PEER_NAMES.items()}
 ANCHOR = "vvc/auto"
 GLANCE = {codec: f"**ours, {name}**" for codec, name in STAGES.items() if codec != "lines"} | {
@@ -82,12 +70,8 @@ def means(
     found = [row for row in found if not rates or row["rate"] in rates]
     found.sort(key=lambda row: (row["rate"], order.index(row["codec"])))
     return [
-        {
-            "budget": f"{row['rate']:g}",
-            called: codecs[row["codec"]],
-            "fits": f"{row['fits']}/{row['photos']}",
-            **{label: _number(row[name], digits) for name, (label, digits) in LABELS.items()},
-        }
+        {"budget": f"{row['rate']:g}", called: codecs[row["codec"]]}
+        | {"fits": f"{row['fits']}/{row['photos']}", **_numbers(row, LABELS)}
         for row in found
     ]
 
@@ -108,13 +92,9 @@ def glance() -> list[dict[str, str]]:
     near.sort(key=lambda point: (-abs(log(point["bpp"] / FULL_AT)), -point["lpips_alex"]))
     field = {point["name"]: point for point in near}
     found = sorted([*found, *field.values()], key=lambda row: row["lpips_alex"])
-    shown = ("bpp", "psnr", "lpips_alex", "dists")
     return [
-        {
-            "codec": row["name"],
-            **{LABELS[n][0]: _number(row[n], LABELS[n][1]) for n in shown},
-            "measured by": row["by"],
-        }
+        {"codec": row["name"], **_numbers(row, ("bpp", "psnr", "lpips_alex", "dists"))}
+        | {"measured by": row["by"]}
         for row in found
     ]
 
@@ -144,10 +124,8 @@ def bd() -> list[dict[str, str]]:
         line = {"codec": names[codec]}
         for metric, label in metrics.items():
             row = next(r for r in found if (r["codec"], r["metric"]) == (codec, metric))
-            found_rate = row["bd_rate"]
-            line[f"BD-rate, {label}"] = (
-                _why(row["note"]) if found_rate is None else f"{found_rate:+.0f} %"
-            )
+            rate = row["bd_rate"]
+            line[f"BD-rate, {label}"] = _why(row["note"]) if rate is None else f"{rate:+.0f} %"
             line[f"BD-{label}"] = _number(row["bd_metric"], 2 if metric == "psnr" else 3, "+")
         table.append(line)
     return table
@@ -160,24 +138,9 @@ def lines() -> list[dict[str, str]]:
     at = {"refined": rate, "lines": less}
     found = {r["codec"]: r for r in mean_rows(rows()) if at.get(r["codec"]) == r["rate"]}
     names = ("bpp", "psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
-
-    def line(name: str, values: dict, sign: str = "") -> dict[str, str]:
-        numbers = {LABELS[n][0]: _number(values[n], LABELS[n][1], sign) for n in names}
-        return {"codec": name, **numbers}
-
     gained = {n: found["refined"][n] - found["lines"][n] for n in names}
-    return [line(shown[c], found[c]) for c in shown] + [line("difference", gained, "+")]
-
-
-def precision() -> list[dict[str, str]]:
-    """The refined picture with all networks in bfloat16 beside the one in float32."""
-    names = {"refined": "float32", "refined:dtype=bfloat16": "bfloat16"}
-    return means(names, (FULL_AT,), "numbers")
-
-
-def others() -> list[dict[str, str]]:
-    """Preview and refined picture of photos outside Kodak."""
-    return means(STAGES, table=tuple(read_table(OTHERS)))
+    table = [{"codec": shown[c], **_numbers(found[c], names)} for c in shown]
+    return [*table, {"codec": "difference", **_numbers(gained, names, "+")}]
 
 
 def _why(note: str) -> str:
@@ -201,6 +164,11 @@ def _number(value: float | None, digits: int, sign: str = "") -> str:
     return "" if value is None else f"{value:{sign}.{digits}f}"
 
 
+def _numbers(row: Mapping, names: Iterable[str], sign: str = "") -> dict[str, str]:
+    """Some values of a row under their headings."""
+    return {LABELS[name][0]: _number(row[name], LABELS[name][1], sign) for name in names}
+
+
 SUMMARIES = {
     "glance": glance,
     "kodak": lambda: means(STAGES),
@@ -209,8 +177,8 @@ SUMMARIES = {
     "equal_bytes_dists": lambda: equal("refined", "dists", (FULL_AT,)),
     "bd_rates": bd,
     "lines": lines,
-    "precision": precision,
+    "precision": lambda: means(PRECISION, (FULL_AT,), "numbers"),
     "dial": lambda: means(DIAL, (FULL_AT,), "realism"),
     "steps": lambda: means(STEPS, (FULL_AT,), "steps"),
-    "others": others,
+    "others": lambda: means(STAGES, table=tuple(read_table(OTHERS))),
 }

@@ -21,8 +21,7 @@ from sketchfusion_lite.training.recipe import load_recipe
 from sketchfusion_lite.weights_io import load_codec_weights, shipped_weights
 
 from .alone import peak_megabytes
-from .flops import count_macs, has_bfloat16
-from .timing import in_process
+from .timing import count_macs, has_bfloat16, in_process
 
 CROP, BATCH = 192, 8
 
@@ -71,19 +70,11 @@ def in_precisions(
 ) -> dict[str, dict[str, float]]:
     """What :func:`measure` says in float32, and in bfloat16 where the processor has it; a process for each."""
     precisions = {"float32": "no"} | ({"bfloat16": "bf16"} if has_bfloat16() else {})
-    return {
-        number: in_process(
-            "benchmarks.training_step", repeats, crop, batch, ACCELERATE_MIXED_PRECISION=precision
-        )
-        for number, precision in precisions.items()
-    }
-
-
-def main(repeats: int = 3, crop: int = CROP, batch: int = BATCH) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        found = measure(start(Path(folder), crop, batch), repeats)
-    print(json.dumps(found))
+    step = ("benchmarks.training_step", repeats, crop, batch)
+    return {n: in_process(*step, ACCELERATE_MIXED_PRECISION=p) for n, p in precisions.items()}
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    n, crop, batch = map(int, sys.argv[1:] or (3, CROP, BATCH))
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(measure(start(Path(folder), crop, batch), n)))

@@ -11,8 +11,6 @@ from PIL import Image, ImageCms
 if TYPE_CHECKING:
     from sketchfusion_lite.codec import SketchFusionCodec
 
-__all__ = ["pictures", "scene", "streams"]
-
 _SIZES = ((48, 48), (64, 80), (1, 1), (17, 90), (160, 96))  # (width, height)
 
 

@@ -34,9 +34,8 @@ _NEW = st.one_of(  # bytes; how often the next 16 bytes are repeated; None: the 
 EDIT = st.tuples(_ANY, st.sampled_from((0, 1, 1, 2, 4, 8, 16, _ALL)), _NEW)
 EDITS = st.lists(EDIT, min_size=1, max_size=4)
 _NUMBERS = st.integers(0, 200) | st.sampled_from([255, 65535, 1 << 20, (1 << 20) + 1, 1 << 27])
-FORGERIES = st.lists(
-    st.tuples(st.sampled_from("bqnssss"), _ANY, _NUMBERS, EDITS), min_size=1, max_size=2
-)
+_FORGERY = st.tuples(st.sampled_from("bqnssss"), _ANY, _NUMBERS, EDITS)
+FORGERIES = st.lists(_FORGERY, min_size=1, max_size=2)
 Edits = Sequence[tuple[int, int, bytes | int | None]]
 
 

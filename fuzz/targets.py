@@ -7,8 +7,6 @@ more memory than the target allows, or if the target itself says that a result i
 from __future__ import annotations
 
 import hashlib
-import os
-import resource
 import sys
 import time
 import warnings
@@ -29,8 +27,6 @@ from sketchfusion_lite.images import load_image
 from .corpus import pictures, streams
 from .strategies import EDITS, FORGERIES, Edits, edited, forged_png, forged_stream
 
-__all__ = ["FOLDER", "TARGETS", "Case", "Tally", "Target", "Wrong", "load_picture", "parse"]
-
 FOLDER = Path(__file__).parents[1] / "build" / "fuzz"  # findings, and the input under way
 MAX_PIXELS = {"decode": 1 << 15, "images": 1 << 20}  # small pictures: many executions
 
@@ -41,12 +37,9 @@ class Wrong(AssertionError):
 
 @dataclass(frozen=True)
 class Case:
-    """One input.
+    """One input: what the code under test gets, and the intact seed that it was made of.
 
-    Attributes:
-        data: what the code under test gets.
-        seed: the intact input that it was made of; empty if unknown.
-        forged: checksums were repaired, or may have been: being accepted is no finding by itself.
+    ``forged``: checksums were repaired, or may have been: being accepted is no finding by itself.
     """
 
     data: bytes
@@ -77,26 +70,24 @@ class Target:
 
 @dataclass
 class Tally:
-    """Runs cases of one target and counts.
-
-    Attributes:
-        results: executions that returned a result.
-        errors: class of the error -> executions that ended with it.
-        last: the case under way. A crash of native code leaves no exception, but its input is still in a file.
-    """
+    """Runs cases of one target and counts, until ``seconds`` or ``executions`` are over."""
 
     target: Target
+    seconds: float = 60.0
+    limit: int = sys.maxsize
     executions: int = 0
     results: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    findings: list[str] = field(default_factory=list)
     slowest: float = 0.0
-    last: Case = Case(b"")
     started: float = field(default_factory=time.monotonic)
-    _allowed: int = 0
 
     def __post_init__(self) -> None:
         FOLDER.mkdir(parents=True, exist_ok=True)
-        self._file = (FOLDER / f"last_{self.target.name}.bin").open("wb")
+        self._allowed, self._last = (
+            self.target.max_megabytes,
+            FOLDER / f"last_{self.target.name}.bin",
+        )
 
     def judge(self, case: Case) -> None:
         """Execute one case.
@@ -104,9 +95,8 @@ class Tally:
         Raises:
             Exception: it is a finding.
         """
-        os.pwrite(self._file.fileno(), case.data, 0)
-        os.ftruncate(self._file.fileno(), len(case.data))
-        self.last, self.executions = case, self.executions + 1
+        self._last.write_bytes(case.data)  # a crash of native code leaves no exception
+        self.executions += 1
         begun = time.process_time()
         try:
             self.target.run(case)
@@ -117,17 +107,24 @@ class Tally:
         self.slowest = max(self.slowest, seconds)
         if seconds > self.target.max_seconds:
             raise Wrong(f"took {seconds:.2f} s")
-        # The quick number first: it is never too small, but of a child it starts at what its parent had.
-        self._allowed = self._allowed or self.target.max_megabytes
-        quick = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        if quick > self._allowed and (peak := self.peak) > self._allowed:
+        if (peak := self.peak) > self._allowed:
             self._allowed = 2 * peak  # the peak never falls: one finding, not one each time
             raise Wrong(f"peak memory {peak} MB")
 
+    def keep(self, error: Exception) -> None:
+        """Write the input under way down, and say what came of it."""
+        data = self._last.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()[:16]
+        path = FOLDER / f"finding_{self.target.name}_{digest}.bin"
+        path.write_bytes(data)
+        self.findings.append(f"{path}: {type(error).__name__}: {error}")
+        print("FINDING", self.findings[-1], flush=True)
+
     @property
-    def seconds(self) -> float:
-        """Since the start."""
-        return time.monotonic() - self.started
+    def left(self) -> int:
+        """Executions that may follow."""
+        over = time.monotonic() - self.started >= self.seconds
+        return 0 if over else self.limit - self.executions
 
     @property
     def peak(self) -> int:
@@ -139,7 +136,7 @@ class Tally:
         return {
             "executions": self.executions,
             "results": self.results,
-            "seconds": round(self.seconds),
+            "seconds": round(time.monotonic() - self.started),
             "errors": "; ".join(f"{name} {n}" for name, n in sorted(self.errors.items())),
             "slowest ms": round(1000 * self.slowest, 1),
             "peak MB": self.peak,
@@ -159,36 +156,33 @@ def parse(case: Case) -> None:
         raise Wrong("two spellings of one stream")
 
 
+def made(seeds: Sequence[bytes], damage: Callable, *drawn: st.SearchStrategy) -> st.SearchStrategy:
+    """Cases of ``damage(seed, *drawn)``."""
+    return st.builds(damage, st.sampled_from(seeds), *drawn)
+
+
 def forgeries(seeds: Sequence[bytes]) -> st.SearchStrategy[Case]:
     """Streams with repaired checksums."""
-    return st.builds(
-        lambda seed, how: Case(forged_stream(seed, how, seeds), seed),
-        st.sampled_from(seeds),
-        FORGERIES,
-    )
+    return made(seeds, lambda seed, how: Case(forged_stream(seed, how, seeds), seed), FORGERIES)
 
 
 def make_parse(codec: SketchFusionCodec) -> Target:
     seeds = streams(codec)
-    damage = st.builds(
-        lambda seed, edits: Case(edited(seed, edits, seeds), seed, forged=False),
-        st.sampled_from(seeds),
-        EDITS,
-    )
+    damage = made(seeds, lambda seed, edits: Case(edited(seed, edits, seeds), seed, False), EDITS)
     return Target("parse", seeds, forgeries(seeds) | damage, parse, 0.5, 3000)
 
 
 def make_decode(codec: SketchFusionCodec) -> Target:
     """Decoding up to the preview: damage is reported or made good, never shown as the picture."""
     seeds = streams(codec)
-    known: dict[bytes, str] = {}  # start of a seed -> what it decodes to
+    known: dict[bytes, tuple] = {}  # start of a seed -> what it decodes to
 
-    def picture(data: bytes, keep_going: bool) -> tuple[str, tuple[str, ...]]:
+    def picture(data: bytes, keep_going: bool) -> tuple:
         limit = MAX_PIXELS["decode"]
         decoded = codec.decode(data, "preview", max_pixels=limit, keep_going=keep_going)
-        digest = hashlib.sha256(str(decoded.image.size).encode() + decoded.image.tobytes())
-        digest.update(decoded.sketch.tobytes())
-        return digest.hexdigest(), decoded.info.missing
+        pixels = decoded.image.tobytes() + decoded.sketch.tobytes()
+        shown = decoded.image.size, hashlib.sha256(pixels).hexdigest()
+        return shown, decoded.info.missing
 
     def run(case: Case) -> None:
         try:
@@ -213,8 +207,8 @@ def make_decode(codec: SketchFusionCodec) -> Target:
             data = seed[:at] + edited(seed[at:], edits[:1]) if seed[at:] else seed
         return Case(data, seed, forged=False)
 
-    damages = st.builds(damage, st.sampled_from(seeds), st.integers(0, 5), EDITS)
-    return Target("decode", seeds, forgeries(seeds) | damages, run, 5.0, 2500)
+    cases = forgeries(seeds) | made(seeds, damage, st.integers(0, 5), EDITS)
+    return Target("decode", seeds, cases, run, 5.0, 2500)
 
 
 def _start(data: bytes, missing: tuple[str, ...]) -> bytes:
@@ -252,7 +246,7 @@ def make_images(_: SketchFusionCodec | None = None) -> Target:
         at = (32, 128, 512, 1 << 20, 1 << 20, 1 << 20)[where // 2 % 6]
         return Case(edited(seed[:at], edits, seeds) + seed[at:], seed)
 
-    cases = st.builds(damage, st.sampled_from(seeds), st.integers(0, 0xFFFF), EDITS)
+    cases = made(seeds, damage, st.integers(0, 0xFFFF), EDITS)
     return Target("images", seeds, cases, load_picture, 5.0, 1500)
 
 

@@ -27,7 +27,6 @@ from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
@@ -119,7 +118,15 @@ def fetch(name: str, *, report: Report | None = None, progress: Progress | None 
     report = checks.function("report", report) or (lambda line: None)
     progress = checks.function("progress", progress) or (lambda file, done, total: None)
     if name == "all":
-        return _fetch_all(report, progress)
+        failures = []
+        for each in names():
+            try:
+                fetch(each, report=report, progress=progress)
+            except DownloadError as error:  # a source that is down keeps no other set back
+                failures.append(str(error))
+        if failures:
+            raise DownloadError(" ".join(failures))
+        return cache_home()
     chosen = manifest(name)
     if not _missing(chosen):  # needs no lock, hence works on a read-only cache
         return chosen.folder
@@ -131,18 +138,6 @@ def fetch(name: str, *, report: Report | None = None, progress: Progress | None 
             os.replace(_obtain(chosen, entry, scratch, report, progress), target)
     report(f"{name}: {len(chosen.files)} files in {chosen.folder} ({chosen.licence})")
     return chosen.folder
-
-
-def _fetch_all(report: Report, progress: Progress) -> Path:
-    failures = []
-    for each in names():
-        try:
-            fetch(each, report=report, progress=progress)
-        except DownloadError as error:  # a source that is down keeps no other set back
-            failures.append(str(error))
-    if failures:
-        raise DownloadError(" ".join(failures))
-    return cache_home()
 
 
 @contextlib.contextmanager
@@ -211,12 +206,11 @@ def _obtain(
 
 def _download(url: str, path: Path, file: dict[str, Any], progress: Progress) -> None:
     """Get what is pinned, and nothing else, from http, https, file or ``pip:NAME==VERSION``."""
-    where = f"{path.name} from {urlsplit(url).netloc or urlsplit(url).path}"
     if url.startswith("pip:"):
         _pip(url.removeprefix("pip:"), file["sha256"], path)
     else:
         with open(path, "wb") as out:
-            for chunk in _chunks(url, where):
+            for chunk in _chunks(url, path.name):
                 out.write(chunk)
                 progress(path.name, out.tell(), file["bytes"])
                 if out.tell() > file["bytes"]:
@@ -225,12 +219,12 @@ def _download(url: str, path: Path, file: dict[str, Any], progress: Progress) ->
             os.fsync(out.fileno())  # else a power cut may leave the final name with no content
     if not _intact(path, file):
         raise DownloadError(
-            f"{where}: wrong checksum, refused ({path.stat().st_size} of {file['bytes']} bytes, sha256 "
+            f"{path.name} from {url}: wrong checksum, refused ({path.stat().st_size} of {file['bytes']} bytes, sha256 "
             f"{sha256_of(path)[:16]}...). A proxy may have replaced it: try again, or another network."
         )
 
 
-def _chunks(url: str, where: str) -> Iterator[bytes]:
+def _chunks(url: str, name: str) -> Iterator[bytes]:
     """What an address holds. Only errors of the network arise in here, those of the disk in the caller."""
     request = urllib.request.Request(url, headers={"User-Agent": "sketchfusion-lite"})
     try:
@@ -238,7 +232,7 @@ def _chunks(url: str, where: str) -> Iterator[bytes]:
             while chunk := response.read(1 << 20):
                 yield chunk
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise DownloadError(f"{where}: cannot be had ({error}).") from error
+        raise DownloadError(f"{name} from {url}: cannot be had ({error}).") from error
 
 
 def _pip(requirement: str, sha256: str, path: Path) -> None:
@@ -270,15 +264,17 @@ def lpips_trunk(net: str, *, download: bool = True) -> trunks.Tensors:
         DownloadError: not in the cache, and no source delivers it.
     """
     chosen = manifest("lpips")
-    entry = next((e for e in chosen.files if e["net"] == net), None)
-    if entry is None:
-        raise ArgumentError(f"no LPIPS net {net!r}; there are: alex, vgg")
+    entries = {entry["net"]: entry for entry in chosen.files}
+    if net not in entries:
+        raise ArgumentError(f"no LPIPS net {net!r}; there are: {', '.join(entries)}")
+    path = chosen.folder / entries[net]["name"]
     try:
-        return trunks.read(chosen.folder / entry["name"], entry)
+        return trunks.read(path, entries[net])
     except DownloadError:
         if not download:
             raise
-    return trunks.read(fetch("lpips") / entry["name"], entry)
+    fetch("lpips")
+    return trunks.read(path, entries[net])
 
 
 def inception_weights() -> bytes:

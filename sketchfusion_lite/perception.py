@@ -11,14 +11,14 @@ References
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections import OrderedDict
-from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import torch
-from torch import nn
 
 from .datasets import lpips_trunk
 from .errors import WeightsError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from lpips import LPIPS
 
 __all__ = ["load_dists", "load_lpips"]
+
+_building = threading.Lock()
 
 
 def load_lpips(net: str = "alex") -> LPIPS:
@@ -73,32 +75,25 @@ def load_lpips(net: str = "alex") -> LPIPS:
 def load_dists() -> DISTS:
     """The DISTS network with trained trunk and weights: frozen, in evaluation mode, on the CPU.
 
-    Its ``forward(a, b, require_grad=False)`` takes ``(B, 3, H, W)`` in [0, 1]. The published class
-    downloads its trunk while it is built, so the layers are put together here, from the VGG16 in the
-    cache; forward pass and weights are the published ones.
+    Its ``forward(a, b, require_grad=False)`` takes ``(B, 3, H, W)`` in [0, 1].
+
+    Raises:
+        DownloadError: the trunk is neither in the cache nor to be had.
     """
     trunk = {
         n.removeprefix("features."): torch.from_numpy(t) for n, t in lpips_trunk("vgg").items()
     }
-    from DISTS_pytorch import DISTS, DISTS_pt
+    from DISTS_pytorch import DISTS_pt
     from torchvision.models.vgg import vgg16
 
     with torch.device("meta"):  # as above
-        layers = vgg16().features
-    layers.load_state_dict(trunk, assign=True)
-    model = DISTS.__new__(DISTS)
-    nn.Module.__init__(model)
-    channels = [layers[i].out_channels for i in (0, 5, 10, 17, 24)]
-    for stage, (first, last) in enumerate(pairwise((0, 4, 9, 16, 23, 30)), start=1):
-        named = {str(index): layers[index] for index in range(first, last)}
-        if stage > 1:  # blurred L2 pooling in the place of max pooling [2]
-            named[str(first)] = DISTS_pt.L2pooling(channels=channels[stage - 2])
-        model.add_module(f"stage{stage}", nn.Sequential(OrderedDict(named)))
-    model.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, -1, 1, 1))
-    model.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, -1, 1, 1))
-    model.chns = [3, *channels]
+        network = vgg16()
+    network.features.load_state_dict(trunk, assign=True)
+    # The class downloads its trunk while it is built: it is handed the one in the cache. It draws random numbers, too.
+    zoo = SimpleNamespace(vgg16=lambda pretrained: network)
+    with _building, mock.patch.object(DISTS_pt, "models", zoo), torch.random.fork_rng([]):
+        model = DISTS_pt.DISTS(load_weights=False)
     file = Path(DISTS_pt.__file__).with_name("weights.pt")
     weights = torch.load(file, map_location="cpu", weights_only=True)
-    for name in ("alpha", "beta"):
-        model.register_parameter(name, nn.Parameter(weights[name]))
+    model.alpha.data, model.beta.data = weights["alpha"], weights["beta"]
     return model.eval().requires_grad_(False)

@@ -16,13 +16,11 @@ References
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
 import math
 import os
 import re
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -203,12 +201,11 @@ def load_prior(
     # device context, for good. Were that use inside transformers, load_codec after load_prior would fail.
     with torch.device("meta"):
         torch.linspace(0, 1, 2)
-    with _no_progress_bars():
-        if controlnet is not None:
-            pipeline_class = diffusers.StableDiffusionControlNetImg2ImgPipeline
-            control = checks.path("controlnet", controlnet)
-            parts["controlnet"] = _load(diffusers.ControlNetModel, control, "config.json", **common)
-        pipeline = _load(pipeline_class, model, "model_index.json", **common, **parts)
+    if controlnet is not None:
+        pipeline_class = diffusers.StableDiffusionControlNetImg2ImgPipeline
+        control = checks.path("controlnet", controlnet)
+        parts["controlnet"] = _load(diffusers.ControlNetModel, control, "config.json", **common)
+    pipeline = _load(pipeline_class, model, "model_index.json", **common, **parts)
     pipeline.scheduler = diffusers.DDIMScheduler.from_config(pipeline.scheduler.config)
     return PriorRefiner(pipeline.to(device), **options)
 
@@ -281,19 +278,3 @@ def _load(kind: Any, name: str | Path, index: str, **options: Any) -> Any:
     except Exception as error:  # files, network and parsers of damaged weights: nearly anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise WeightsError(f"{text}: these weights cannot be had ({reason}). {advice}") from error
-
-
-@contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Without the bars of both libraries while weights are read; put back as they were."""
-    from diffusers.utils import logging as ours
-    from transformers.utils import logging as theirs
-
-    shown = [module for module in (ours, theirs) if module.is_progress_bar_enabled()]
-    for module in shown:
-        module.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for module in shown:
-            module.enable_progress_bar()

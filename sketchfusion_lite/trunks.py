@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.numpy
 
 from .errors import DownloadError
 from .files import atomic_write_bytes
-
-__all__ = ["LAYERS", "Tensors", "convert", "read", "tensors_sha256"]
 
 # Index of each convolution in torchvision's ``features``, hence the names of the tensors.
 LAYERS = {
@@ -59,11 +58,9 @@ def read(path: Path, entry: dict[str, Any], file: dict[str, Any] | None = None) 
     """
     try:
         if path.suffix == ".safetensors":
-            from safetensors.numpy import load_file
-
-            tensors = load_file(path)
+            tensors = safetensors.numpy.load_file(path)
         elif path.suffix == ".pth":
-            import torch
+            import torch  # slow, and not needed otherwise
 
             state = torch.load(path, map_location="cpu", weights_only=True)
             tensors = {n: t.detach().numpy() for n, t in state.items() if n.startswith("features.")}
@@ -85,20 +82,18 @@ def convert(
     path: Path, file: dict[str, Any], target: Path, entry: dict[str, Any], licence: str
 ) -> None:
     """Write a trunk of another's file as one of ours."""
-    from safetensors.numpy import save
-
-    tensors = read(path, entry, file)
-    atomic_write_bytes(target, save(tensors, {"licence": licence, "net": entry["net"]}))
+    about = {"licence": licence, "net": entry["net"]}
+    atomic_write_bytes(target, safetensors.numpy.save(read(path, entry, file), about))
 
 
 def _from_archive(path: Path, net: str, *, member: str, module: str, **_: Any) -> Tensors:
     """Flax parameters (kernels HWIO) with torchvision's names and layout (OIHW)."""
     with tarfile.open(path, "r:gz") as tar:
-        if tar.getmember(member).size > MEMBER_MAX_BYTES:
-            raise DownloadError(f"{path.name}: {member} is larger than expected, refused.")
         kept = tar.extractfile(member)
-        if kept is None:
-            raise DownloadError(f"{path.name}: {member} is no file, refused.")
+        if kept is None or tar.getmember(member).size > MEMBER_MAX_BYTES:
+            raise DownloadError(
+                f"{path.name}: {member} is no file, or larger than expected, refused."
+            )
         layers = _ArrayUnpickler(kept).load()[module]
     tensors: Tensors = {}
     for number, index in enumerate(LAYERS[net]):

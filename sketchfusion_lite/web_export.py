@@ -27,12 +27,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from . import checks
+from .codec import load_codec
 from .errors import DependencyMissing, OutputError, WeightsError
 from .files import atomic_write_bytes
-from .integer import UNITS_PER_Y, IntegerEntropyModel
-from .model import ModelConfig, SketchFusionModel
+from .integer import UNITS_PER_Y
+from .model import SketchFusionModel
 from .tiling import STRIDE
-from .weights_io import load_codec_weights, part, without_integers
+from .weights_io import load_part
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -105,24 +106,17 @@ def export_web(
         raise DependencyMissing.for_extra("onnx", "web", "the export for browsers")
     models = {}
     for source in sources:
-        tensors, config, name = load_codec_weights(source)
-        model = SketchFusionModel(ModelConfig.from_dict(config), trainable=False).eval()
-        try:
-            model.load_state_dict(without_integers(tensors), strict=False)
-        except RuntimeError as error:
-            raise WeightsError(f"{name}: does not fit this release") from error
-        integers = part(tensors, "integer", name)
-        entropy = IntegerEntropyModel(integers)
-        if config.get("context", "checkerboard") != "checkerboard" or not entropy.hyper_channels:
+        codec, integers = load_codec(source, "cpu", "float32"), load_part(source, "integer")
+        model, entropy, name = codec.model, codec.entropy, Path(source).name
+        if model.config.context != "checkerboard" or not entropy.hyper_channels:
             raise WeightsError(f"{name}: a page decodes the checkerboard model alone, no ablation.")
         folder = f"{entropy.model_id:04x}"
+        sketch = _graph(_Sketch(model), entropy.structure_channels, name)
+        preview = _graph(_Preview(model), model.config.latent_channels, name)
         contents = {
             "entropy": ("entropy.safetensors", save(integers)),
-            "sketch": ("sketch.onnx", _graph(_Sketch(model), entropy.structure_channels, name)),
-            "preview": (
-                "preview.onnx",
-                _graph(_Preview(model), model.config.latent_channels, name),
-            ),
+            "sketch": ("sketch.onnx", sketch),
+            "preview": ("preview.onnx", preview),
         }
         files = {}
         for stage, (file, data) in contents.items():
@@ -130,11 +124,8 @@ def export_web(
             _write(out / path, data)
             if report:
                 report(f"{out / path}  {len(data)} bytes")
-            files[stage] = {
-                "path": path,
-                "bytes": len(data),
-                "sha256": hashlib.sha256(data).hexdigest(),
-            }
+            sha256 = hashlib.sha256(data).hexdigest()
+            files[stage] = {"path": path, "bytes": len(data), "sha256": sha256}
         margin = model.preview.margin // STRIDE
         models[folder] = {"files": files, "margins": {"sketch": _SKETCH_MARGIN, "preview": margin}}
     manifest = {"format": FORMAT, "opset": OPSET, "models": models}

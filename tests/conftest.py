@@ -6,8 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sketchfusion_lite.codec import SketchFusionCodec, export_weights, load_codec
 from sketchfusion_lite.images import to_pil
@@ -85,6 +87,13 @@ def photo() -> torch.Tensor:
     smooth = torch.nn.functional.interpolate(coarse, size=(96, 144), mode="bicubic").clamp(0, 1)
     smooth[..., 30:60, 40:100] = 1 - smooth[..., 30:60, 40:100]
     return smooth
+
+
+@pytest.fixture(scope="session")
+def picture() -> Image.Image:
+    """A ramp of 90x60, for what only draws."""
+    ramp = np.linspace(0, 255, 60 * 90 * 3).astype(np.uint8).reshape(60, 90, 3)
+    return Image.fromarray(ramp)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,10 @@
-"""What the rules of the notebooks' lint stand on: a notebook read once, and the list of rules."""
+"""What the rules of the notebooks' lint stand on: a notebook read once, and the list of rules.
+
+    notebook.ipynb --read--> Book --each rule--> "rule: what is wrong and what to do"
+
+``notebook_*_rules.py`` hold the rules; ``test_notebooks.py`` applies them to the real notebooks, and
+``test_notebook_lint.py`` shows for each a notebook that breaks it.
+"""
 
 from __future__ import annotations
 
@@ -62,6 +68,17 @@ def rule(check: Rule) -> Rule:
     return check
 
 
+def problems(path: Path, *names: str) -> list[str]:
+    """What the rules (by default all of them) find wrong with a notebook."""
+    found, book = [], Book(path)
+    for name in names or RULES:
+        try:
+            found += [f"{name}: {message}" for message in RULES[name](book)]
+        except SyntaxError as error:
+            found.append(f"{name}: a code cell is no plain Python: {error}")
+    return found
+
+
 def tagged(cell: Any, tag: str) -> bool:
     return tag in cell.metadata.get("tags", [])
 
@@ -72,11 +89,8 @@ def walk(cell: Any) -> Iterator[ast.AST]:
 
 def without_code(text: str) -> str:
     """Markdown with its code blocks, code spans and formulas blanked, every position kept."""
-    for pattern in (
-        FENCE,
-        re.compile(r"\$\$.*?\$\$", re.DOTALL),
-        re.compile(r"`[^`\n]+`|\$[^$\n]+\$"),
-    ):
+    formula, span = re.compile(r"\$\$.*?\$\$", re.DOTALL), re.compile(r"`[^`\n]+`|\$[^$\n]+\$")
+    for pattern in (FENCE, formula, span):
         text = pattern.sub(lambda m: re.sub(r"[^\n]", " ", m[0]), text)
     return text
 
@@ -87,12 +101,6 @@ def load_tool(name: str) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def setup_cells() -> tuple[str, str]:
-    """Note and code of the set-up that every notebook shares."""
-    tool = load_tool("notebook_setup")
-    return tool.NOTE, tool.CODE
 
 
 def solutions(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Rules for the file and the prose of notebooks; ``notebook_lint.py`` puts all rules together."""
+"""Rules for the file and the prose of notebooks."""
 
 from __future__ import annotations
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 
 PARAMETERS = """\
@@ -35,28 +34,35 @@ Path(results_path).write_text(json.dumps(row))
 """
 
 
-def write_notebook(
-    path: Path, middle: str = "", parameters: str = PARAMETERS, cells: Sequence[str] | None = None
-) -> Path:
-    """A notebook of a cell of parameters, ``CODE``, ``middle`` and ``RESULT``, or of other cells after the first."""
-    node = nbformat.v4.new_notebook()
-    node.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
-    first = nbformat.v4.new_code_cell(parameters)
-    first.metadata.tags = ["parameters"]
-    rest = [CODE, middle, RESULT] if cells is None else cells
-    node.cells = [nbformat.v4.new_markdown_cell("# A unit"), first]
-    node.cells += [nbformat.v4.new_code_cell(code) for code in rest]
-    nbformat.write(node, path)
+def code(source: Any, *tags: str, **keys: Any) -> dict[str, Any]:
+    metadata = {"tags": list(tags)} if tags else {}
+    return {"cell_type": "code", "source": source, "metadata": metadata, "outputs": []} | keys
+
+
+def prose(source: str, *tags: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "source": source, "metadata": {"tags": list(tags)}}
+
+
+def content(*cells: dict, metadata: dict | None = None, **keys: Any) -> dict[str, Any]:
+    """A notebook as a program may write it: no ids, no execution counts."""
+    common = {"metadata": metadata or {}, "nbformat": 4, "nbformat_minor": 4}
+    return {"cells": list(cells), **common, **keys}
+
+
+def write_notebook(path: Path, *cells: str, parameters: str = PARAMETERS) -> Path:
+    """A notebook of a cell of parameters and cells of code."""
+    parts = [prose("# A unit"), code(parameters, "parameters"), *map(code, cells)]
+    path.write_text(json.dumps(content(*parts)))
     return path
 
 
 def write_grid(folder: Path, middle: str = "", **keys: Any) -> Path:
     """A notebook and a grid over it in a folder; executions leave their marks in ``folder/marks``."""
     (folder / "marks").mkdir(exist_ok=True)
-    write_notebook(folder / "unit.ipynb", middle)
-    content = {"notebook": "unit.ipynb", "out": "out", "fixed": {"marks": str(folder / "marks")}}
+    write_notebook(folder / "unit.ipynb", CODE, middle, RESULT)
+    given = {"notebook": "unit.ipynb", "out": "out", "fixed": {"marks": str(folder / "marks")}}
     path = folder / "grid.yaml"
-    path.write_text(yaml.safe_dump(content | keys))
+    path.write_text(yaml.safe_dump(given | keys))
     return path
 
 
@@ -64,10 +70,3 @@ def executions(folder: Path) -> dict[str, int]:
     """``"x-rate-seed"`` -> how often it was executed."""
     logs = sorted((folder / "marks").glob("*.log"))
     return {log.stem: len(log.read_text().splitlines()) for log in logs}
-
-
-def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What must not depend on when and where a row was measured."""
-    return [
-        {k: v for k, v in row.items() if k not in ("seconds", "started", "worker")} for row in rows
-    ]

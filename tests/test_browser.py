@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import queue
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -26,8 +25,11 @@ import pytest
 
 from sketchfusion_lite.links import link
 
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed: make install")
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make install")
 pytest.importorskip("jupyterlab", reason="jupyterlab is not installed: make install")
+
+from nbconvert.preprocessors import ClearOutputPreprocessor  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -42,31 +44,23 @@ def page(browser, request: pytest.FixtureRequest):
     context.set_default_timeout(PATIENCE * 1000)
     page, complaints = context.new_page(), []
     page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
-    elsewhere: list[str] = []  # also what the page's own policy would then refuse
-    page.on("request", lambda request: note(elsewhere, request.url))
+    hosts: set[str | None] = set()  # also those that the page's own policy would then refuse
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
     yield page
-    assert not elsewhere, "the page asked another machine for something"
+    assert hosts <= {None, "", "127.0.0.1"}, "the page asked another machine for something"
     shoot(page, f"last-of-{request.node.name}")  # after a failure, what was on the screen
     print(*complaints[-20:], sep="\n")
     context.close()
 
 
-def note(elsewhere: list[str], address: str) -> None:
-    """Keep requests to other machines."""
-    if urlsplit(address).hostname not in (None, "", "127.0.0.1"):
-        elsewhere.append(address)
-
-
 @contextmanager
 def served(command: list[str], cwd: Path, address: str) -> Iterator[str]:
     """Run a server until the block ends; yields the address that it printed, found by a pattern."""
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join(
-        filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
-    )
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    more = {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
     process = subprocess.Popen(
         [sys.executable, *command],
-        cwd=cwd, env=environment, text=True, start_new_session=True,
+        cwd=cwd, env=os.environ | more, text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     lines: queue.Queue[str] = queue.Queue()
@@ -78,7 +72,12 @@ def served(command: list[str], cwd: Path, address: str) -> Iterator[str]:
             assert process.poll() is None and time.monotonic() < deadline, said
             with suppress(queue.Empty):
                 said += lines.get(timeout=1)
-        listening(urlsplit(found[0]).port, deadline)
+        while True:  # JupyterLab may print its address a moment before it listens
+            with suppress(OSError):
+                socket.create_connection(("127.0.0.1", urlsplit(found[0]).port), 5).close()
+                break
+            assert time.monotonic() < deadline, "nobody listens"
+            time.sleep(0.1)
         yield found[0]
     finally:
         os.killpg(process.pid, signal.SIGINT)
@@ -86,17 +85,6 @@ def served(command: list[str], cwd: Path, address: str) -> Iterator[str]:
             process.wait(30)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-
-
-def listening(port: int, deadline: float) -> None:
-    """Wait until somebody answers: JupyterLab may print its address a moment before it listens."""
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=5).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, f"nobody listens at port {port}"
-            time.sleep(0.1)
 
 
 def shoot(page, name: str) -> None:
@@ -114,21 +102,25 @@ def until(page, condition: str, *arguments: object) -> None:
     page.wait_for_function(condition, arg=list(arguments), timeout=PATIENCE * 1000)
 
 
-CHANGED = "([old]) => document.querySelector('.widget-vbox.skf-explorer .skf-ba .skf-after img')?.src !== old"
+EXPLORER = ".widget-vbox.skf-explorer"
+CHANGED = f"([old]) => document.querySelector('{EXPLORER} .skf-ba .skf-after img')?.src !== old"
 SAYS = "([words]) => document.querySelector('.skf-status')?.textContent.includes(words)"
 DONE = (
     "() => {const t = document.querySelector('.skf-status')?.textContent ?? '';"
     " return t.includes('bytes') && !t.includes('...')}"
 )
-
 SPLIT = "e => getComputedStyle(e).getPropertyValue('--split')"
+SCROLLED = (
+    "() => {const v = document.querySelector('.skf-view');"
+    " return [v.scrollWidth - v.clientWidth, v.scrollLeft]}"
+)
 
 
 def drive_the_explorer(page, name: str, folder: Path) -> None:
     """What a visitor does, by mouse and by keyboard; the picture must follow every time."""
-    page.wait_for_selector(".widget-vbox.skf-explorer .skf-ba .skf-after img")
+    page.wait_for_selector(f"{EXPLORER} .skf-ba .skf-after img")
     until(page, SAYS, "bits per pixel")
-    page.locator(".widget-vbox.skf-explorer").evaluate("element => element.scrollIntoView()")
+    page.locator(EXPLORER).evaluate("element => element.scrollIntoView()")
     shoot(page, f"{name}-1-preview")
     until(page, DONE)
     assert page.locator(".skf-progress").is_hidden(), "a bar of work that has ended"
@@ -146,7 +138,7 @@ def drive_the_explorer(page, name: str, folder: Path) -> None:
     before = picture(page)
     page.get_by_role("button", name="sketch", exact=True).click()
     until(page, CHANGED, before)
-    frame = page.locator(".widget-vbox.skf-explorer .skf-ba")
+    frame = page.locator(f"{EXPLORER} .skf-ba")
     page.locator(".skf-divider [role=slider], .skf-divider .noUi-handle").first.focus()
     for _ in range(10):
         page.keyboard.press("ArrowLeft")
@@ -164,13 +156,10 @@ def drive_the_explorer(page, name: str, folder: Path) -> None:
     until(page, "([s]) => eval(s)(document.querySelector('.widget-vbox .skf-ba')) >= '74%'", SPLIT)
     page.mouse.move(2, 2)
 
-    page.locator(".skf-bytes input").fill("20")
-    page.keyboard.press("Tab")
-    page.wait_for_selector(".widget-vbox.skf-explorer [role=alert]")
-    assert "needs at least" in page.locator(".skf-error [role=alert]").text_content()
-    page.locator(".skf-bytes input").fill("-5")
-    page.keyboard.press("Tab")
-    until(page, "() => document.querySelector('.skf-error').textContent.includes('-5')")
+    for budget, words in (("20", "needs at least"), ("-5", "-5")):
+        page.locator(".skf-bytes input").fill(budget)
+        page.keyboard.press("Tab")
+        page.locator(".skf-error [role=alert]", has_text=words).wait_for()
     assert page.locator(".skf-bytes input").input_value() == "-5"
     shoot(page, f"{name}-5-error")
     page.locator(".skf-bytes input").fill("2000")
@@ -188,17 +177,6 @@ def drive_the_explorer(page, name: str, folder: Path) -> None:
     field.click()
     chosen = field.evaluate("e => e.value.slice(e.selectionStart, e.selectionEnd)")
     assert chosen == link(data), "a click does not select the link"
-    magnify(page, name)
-
-
-SCROLLED = (
-    "() => {const v = document.querySelector('.skf-view');"
-    " return [v.scrollWidth - v.clientWidth, v.scrollLeft]}"
-)
-
-
-def magnify(page, name: str) -> None:
-    """1:1 and larger: both pictures move together, by keyboard too."""
     page.get_by_role("button", name="4:1", exact=True).click()
     until(page, f"() => ({SCROLLED})()[0] > 500")
     page.locator(".skf-stage button").last.focus()
@@ -208,6 +186,7 @@ def magnify(page, name: str) -> None:
     shoot(page, f"{name}-6-magnified")
     page.get_by_role("button", name="fit", exact=True).click()
     until(page, f"() => ({SCROLLED})()[0] === 0")
+    upload_a_photo(page, name)
 
 
 def fits_its_window(page, name: str) -> None:
@@ -233,8 +212,7 @@ def upload_a_photo(page, name: str) -> None:
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name=re.compile("Upload a photo")).click()
     chooser.value.set_files({"name": "mine.png", "mimeType": "image/png", "buffer": b"no picture"})
-    page.wait_for_selector(".widget-vbox.skf-explorer [role=alert]")
-    assert "mine.png" in page.locator(".skf-error").text_content()
+    page.locator(".skf-error [role=alert]", has_text="mine.png").wait_for()
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name=re.compile("Upload a photo")).click()
     chooser.value.set_files(sample_path("rocket"))
@@ -248,56 +226,38 @@ def test_explorer_in_voila(page, tmp_path: Path):
     command = ["-m", "sketchfusion_lite.cli", "explore", "--no-browser"]
     with served(command, tmp_path, r"http://127\.0\.0\.1:\d+/\?token=\S+") as address:
         page.goto(address.partition("?")[0])
-        assert page.locator(".widget-vbox.skf-explorer").count() == 0, (
-            "the page opened without the token"
-        )
+        assert page.locator(EXPLORER).count() == 0, "the page opened without the token"
         page.goto(address)
         drive_the_explorer(page, "voila", tmp_path)
-        upload_a_photo(page, "voila")
         fits_its_window(page, "voila")
-
-
-@contextmanager
-def lab(folder: Path, notebook: str) -> Iterator[str]:
-    """JupyterLab over a copy of a notebook, which may be changed."""
-    shutil.copy(ROOT / "notebooks" / notebook, folder / notebook)
-    command = ["-m", "jupyterlab", "--no-browser", "--port=0", "--allow-root"]
-    command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={folder}"]
-    with served(command, folder, r"http://127\.0\.0\.1:\d+/lab\?token=\S+") as address:
-        yield address.replace("/lab?", f"/lab/tree/{notebook}?")
 
 
 INDICATOR = ".jp-Notebook-ExecutionIndicator"
 
 
-def run_all(page) -> None:
-    page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-    page.get_by_text("| Idle").wait_for()  # cells that are run before the kernel is there get lost
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.wait_for_selector(f"{INDICATOR}[data-status=busy]")
-    page.wait_for_selector(f"{INDICATOR}[data-status=idle]")
-
-
-def test_explorer_in_lab(page, tmp_path: Path):
-    with lab(tmp_path, "10_explorer.ipynb") as address:
-        page.goto(address)
-        run_all(page)
-        drive_the_explorer(page, "lab", tmp_path)
-        upload_a_photo(page, "lab")
-
-
 @pytest.mark.notebook
-def test_tour_in_lab(page, tmp_path: Path):
-    with lab(tmp_path, "00_tour.ipynb") as address:
-        page.goto(address)
+def test_explorer_in_lab(page, tmp_path: Path):
+    """All cells of a copy are run and saved, without outputs to begin with; then its widget is driven."""
+    copy = tmp_path / "10_explorer.ipynb"
+    notebook = nbformat.read(ROOT / "notebooks" / copy.name, as_version=4)
+    ClearOutputPreprocessor().preprocess(notebook, {})
+    nbformat.write(notebook, copy)
+    last = sum(cell.cell_type == "code" for cell in notebook.cells)
+    command = ["-m", "jupyterlab", "--no-browser", "--port=0", "--allow-root"]
+    command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={tmp_path}"]
+    with served(command, tmp_path, r"http://127\.0\.0\.1:\d+/lab\?token=\S+") as address:
+        page.goto(address.replace("/lab?", f"/lab/tree/{copy.name}?"))
         page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-        shoot(page, "lab-tour-1-opened")
-        run_all(page)
-        shoot(page, "lab-tour-2-done")
+        page.get_by_text("| Idle").wait_for()  # cells run before the kernel is there get lost
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_selector(f"{INDICATOR}[data-status=busy]")
+        page.wait_for_selector(f"{INDICATOR}[data-status=idle]")
+        shoot(page, "lab-0-run")
         page.keyboard.press("Control+s")
         deadline = time.monotonic() + PATIENCE
-        while '"summary' not in (text := (tmp_path / "00_tour.ipynb").read_text()):
-            assert time.monotonic() < deadline
+        while f'"execution_count": {last},' not in (text := copy.read_text("utf-8")):
+            assert time.monotonic() < deadline, "not saved"
             time.sleep(1)
         assert '"output_type": "error"' not in text
+        drive_the_explorer(page, "lab", tmp_path)

@@ -13,7 +13,6 @@ from sketchfusion_lite.errors import (
     ArgumentError,
     BudgetTooSmall,
     ModelMismatch,
-    TruncatedStream,
     WeightsError,
 )
 from sketchfusion_lite.images import load_image
@@ -39,27 +38,8 @@ def test_round_trip_of_any_size(shipped_codec, size):
     assert decoded.info.missing == ()
 
 
-def test_the_preview_looks_like_the_photo(shipped_codec):
-    """Trained weights on a real photo: far nearer to it than its mean colour is."""
-    picture = load_image(load_photo("chelsea").image)
-    preview = load_image(
-        shipped_codec.decode(shipped_codec.encode(picture, bpp=0.1).data, "preview").image
-    )
-    error = (preview - picture).square().mean()
-    mean_colour = picture.mean(dim=(2, 3), keepdim=True)
-    assert error < 0.2 * (mean_colour - picture).square().mean()
-
-
-def test_decoding_repeats_exactly_and_needs_the_bytes_alone(tiny_weights, tiny_codec, photo):
-    data = tiny_codec.encode(photo, quality=4.0).data
-    first = tiny_codec.decode(data, "preview")
-    second = load_codec(tiny_weights, device="cpu", dtype="float32").decode(bytes(data), "preview")
-    assert first.image.tobytes() == second.image.tobytes()
-    assert first.sketch.tobytes() == second.sketch.tobytes()
-
-
 @settings(
-    deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(budget=st.integers(100, 3000), seed=st.integers(0, 3))
 def test_the_budget_is_never_exceeded(shipped_codec, budget, seed):
@@ -75,23 +55,18 @@ def test_the_budget_is_never_exceeded(shipped_codec, budget, seed):
         assert shipped_codec.decode(encoded.data, "preview").image.size == (192, 128)
 
 
-@pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
-def test_the_budget_is_used_to_within_five_percent(shipped_codec, share):
-    noise = torch.rand(1, 3, 512, 512, generator=torch.Generator().manual_seed(0)) * 0.3
-    picture = (smooth_picture(512, 512) * 0.7 + noise).clamp(0, 1)
-    low, high = (len(shipped_codec.encode(picture, quality=q).data) for q in (0, 5))
-    budget = round(low + share * (high - low))
-    assert 0.95 * budget <= len(shipped_codec.encode(picture, max_bytes=budget).data) <= budget
-    bpp = budget * 8 / 512**2
-    encoded = shipped_codec.encode(picture, bpp=bpp)
-    assert 0.95 * bpp <= encoded.bpp <= bpp
-
-
-def test_more_quality_is_more_bytes(shipped_codec):
-    picture = smooth_picture(256, 384)
+def test_the_budget_is_used_to_within_five_percent_and_quality_costs_bytes(shipped_codec):
+    noise = torch.rand(1, 3, 256, 384, generator=torch.Generator().manual_seed(0)) * 0.3
+    picture = (smooth_picture(256, 384) * 0.7 + noise).clamp(0, 1)
     sizes = [len(shipped_codec.encode(picture, quality=q).data) for q in range(6)]
-    assert sizes == sorted(sizes)
-    assert sizes[-1] > 2 * sizes[0]
+    assert sizes == sorted(sizes) and sizes[-1] > 2 * sizes[0]
+    for share in (0.25, 0.5, 0.9):
+        budget = round(sizes[0] + share * (sizes[-1] - sizes[0]))
+        assert 0.95 * budget <= len(shipped_codec.encode(picture, max_bytes=budget).data) <= budget
+    bpp = budget * 8 / (256 * 384)
+    assert 0.95 * bpp <= shipped_codec.encode(picture, bpp=bpp).bpp <= bpp
+    with pytest.raises(ArgumentError, match="bpp and quality exclude"):
+        shipped_codec.encode(picture, bpp=0.1, quality=1.0)
 
 
 def test_the_rate_search_runs_the_encoder_once(tiny_codec, photo, monkeypatch):
@@ -108,50 +83,21 @@ def test_the_rate_search_runs_the_encoder_once(tiny_codec, photo, monkeypatch):
     assert len(calls) == 1
 
 
-def test_a_truncated_stream_decodes_to_what_arrived(shipped_codec):
-    data = shipped_codec.encode(smooth_picture(256, 384), quality=3.0).data
-    whole = shipped_codec.decode(data, "preview")
-    sections = whole.info.section_bytes
-    up_to_structure = len(data) - sections["tone"] - 2
-    partial = shipped_codec.decode(data[: up_to_structure + 5], "preview")
-    assert partial.info.missing == ("tone",)
-    assert partial.sketch.tobytes() == whole.sketch.tobytes()
-    assert partial.image.tobytes() != whole.image.tobytes()
-    assert shipped_codec.decode(data[: up_to_structure - 3], "preview").info.missing == (
-        "structure",
-        "tone",
-    )
-    with pytest.raises(TruncatedStream):
-        shipped_codec.decode(data[:20], "preview")
-
-
-def test_a_damaged_tone_section_can_be_left_out(tiny_codec, photo):
-    data = bytearray(tiny_codec.encode(photo, quality=3.0).data)
-    whole = tiny_codec.decode(bytes(data), "preview")
-    data[-6] ^= 0x01
-    rest = tiny_codec.decode(bytes(data), "preview", keep_going=True)
-    assert rest.info.missing == ("tone",)
-    assert rest.sketch.tobytes() == whole.sketch.tobytes()
-
-
-def test_another_model_is_refused(tiny_codec, photo, tmp_path):
-    path = tmp_path / "other.safetensors"
-    other_id = export_weights(build_tiny_model(seed=5), path, {})
-    assert other_id != tiny_codec.model_id
+def test_stages_of_the_bytes_alone(tiny_weights, tiny_codec, photo, tmp_path):
     data = tiny_codec.encode(photo, quality=1.0).data
-    with pytest.raises(ModelMismatch, match=f"{tiny_codec.model_id:#06x}"):
-        load_codec(path, device="cpu", dtype="float32").decode(data, "preview")
-
-
-def test_stages(tiny_codec, photo):
-    data = tiny_codec.encode(photo, quality=1.0).data
-    sketch = tiny_codec.decode(data, stage="sketch")
-    assert sketch.image.tobytes() == sketch.sketch.tobytes()
+    sketch, first = (tiny_codec.decode(data, stage=stage) for stage in ("sketch", "preview"))
+    assert sketch.image.tobytes() == sketch.sketch.tobytes() == first.sketch.tobytes()
     assert sketch.preview is None
+    second = load_codec(tiny_weights, device="cpu", dtype="float32").decode(bytes(data), "preview")
+    assert first.image.tobytes() == second.image.tobytes(), "decoding does not repeat"
     with pytest.raises(WeightsError, match="refiner"):
         tiny_codec.decode(data, stage="refined")
     with pytest.raises(ArgumentError, match="sketch, preview, refined"):
         tiny_codec.decode(data, stage="final")
+    path = tmp_path / "other.safetensors"
+    assert export_weights(build_tiny_model(seed=5), path, {}) != tiny_codec.model_id
+    with pytest.raises(ModelMismatch, match=f"{tiny_codec.model_id:#06x}"):
+        load_codec(path, device="cpu", dtype="float32").decode(data, "preview")
 
 
 def test_the_saved_file_is_the_stream_and_says_what_it_is(tiny_codec, photo, tmp_path):
@@ -162,11 +108,6 @@ def test_the_saved_file_is_the_stream_and_says_what_it_is(tiny_codec, photo, tmp
     assert info == tiny_codec.decode(encoded.data, "preview").info
     assert (info.model_id, info.bpp) == (tiny_codec.model_id, encoded.bpp)
     assert info.quality == pytest.approx(2.0, abs=0.01)
-
-
-def test_one_wish_at_a_time(tiny_codec, photo):
-    with pytest.raises(ArgumentError, match="bpp and quality exclude"):
-        tiny_codec.encode(photo, bpp=0.1, quality=1.0)
 
 
 def test_weights_that_are_no_weights(tmp_path):
@@ -212,4 +153,5 @@ def test_the_shipped_lines_only_codec_is_told_no_colour(shipped_codec):
         and decoded[0].info.section_bytes["structure"] > 200
     )
     poor, good = (psnr(photo, load_image(d.preview)) for d in decoded)
-    assert good > poor + 6
+    mean_colour = psnr(photo, photo.mean(dim=(2, 3), keepdim=True).expand_as(photo))
+    assert good > poor + 6 and good > mean_colour + 7

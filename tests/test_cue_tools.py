@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from sketchfusion_lite.cues import sobel
 from sketchfusion_lite.errors import ArgumentError
-from sketchfusion_lite.evaluation.boundaries import THRESHOLDS, boundary_curve
 from sketchfusion_lite.images import to_pil
+from sketchfusion_workbook.lessons.boundaries import THRESHOLDS, boundary_curve
 from sketchfusion_workbook.lessons.cues import blinded
 
 # --------------------------------------------------------------------------------------------------
@@ -39,30 +38,20 @@ def test_scenes_have_boundaries_where_regions_meet(scenes, height: int, width: i
     assert 0 < edges.float().mean() < 0.2
 
 
-def test_scenes_repeat_and_differ_by_seed_and_half(scenes):
-    first, again = scenes.textured_scene(1), scenes.textured_scene(1)
-    assert torch.equal(first.image, again.image)
-    assert not torch.equal(first.image, scenes.textured_scene(2).image)
-    other_half = scenes.textured_scene(1, half="train")
-    assert torch.equal(first.boundaries, other_half.boundaries)
-    assert not torch.equal(first.image, other_half.image)
-
-
-def test_texture_is_what_fools_a_fixed_filter(scenes):
+def test_scenes_repeat_differ_by_seed_and_half_and_fool_a_fixed_filter(scenes):
     def score(contrast: float) -> float:
         drawn = [scenes.textured_scene(seed, contrast=contrast) for seed in range(3)]
         return boundary_curve((sobel(s.image), s.boundaries) for s in drawn).best.f_measure
 
-    assert score(0.0) > 0.8
-    assert score(0.8) < 0.5
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"half": "all"}, {"regions": 1}, {"height": 8}, {"contrast": 1.5}], ids=str
-)
-def test_scenes_refuse_what_they_cannot_draw(scenes, wrong: dict):
-    with pytest.raises(ArgumentError, match="give 'train' or 'test'"):
-        scenes.textured_scene(0, **wrong)
+    assert score(0.0) > 0.8 and score(0.8) < 0.5, "texture is what fools it"
+    first, again, other = (scenes.textured_scene(seed) for seed in (1, 1, 2))
+    assert torch.equal(first.image, again.image) and not torch.equal(first.image, other.image)
+    other_half = scenes.textured_scene(1, half="train")
+    assert torch.equal(first.boundaries, other_half.boundaries)
+    assert not torch.equal(first.image, other_half.image)
+    for wrong in ({"half": "all"}, {"regions": 1}, {"height": 8}, {"contrast": 1.5}):
+        with pytest.raises(ArgumentError, match="give 'train' or 'test'"):
+            scenes.textured_scene(0, **wrong)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -99,12 +88,9 @@ def test_maps_are_checked(spoil, words: str):
     for pair in ((spoil(truth), truth), (truth, spoil(truth))):
         with pytest.raises(ArgumentError, match=words):
             boundary_curve([pair])
-
-
-@pytest.mark.parametrize("pairs", [[], [(torch.ones(1, 1, 9, 9), torch.zeros(1, 1, 9, 9))]])
-def test_nothing_marked_is_no_score_of_zero(pairs: list):
-    with pytest.raises(ArgumentError, match="marked nothing"):
-        boundary_curve(pairs)
+    for pairs in ([], [(truth, 0 * truth)]):  # nothing marked is no score of zero
+        with pytest.raises(ArgumentError, match="marked nothing"):
+            boundary_curve(pairs)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -124,13 +110,9 @@ def test_a_lesion_covers_its_cues_only(tiny_codec, photo, covered: tuple[str, ..
     assert same_picture == ("perceptual" in covered)
     assert same_lines == ("structural" in covered)
     assert tiny_codec.model.encoder is encoder
-
-
-def test_a_codec_sees_again_after_an_error(tiny_codec, photo):
-    encoder = tiny_codec.model.encoder
     with pytest.raises(RuntimeError), blinded(tiny_codec, "structural"):
         raise RuntimeError
-    assert tiny_codec.model.encoder is encoder
+    assert tiny_codec.model.encoder is encoder, "a codec sees again after an error"
     with pytest.raises(ArgumentError, match="smell"), blinded(tiny_codec, "smell"):
         pass
 
@@ -188,12 +170,8 @@ def test_false_colours_tell_regions_apart(pictures):
     corners = {tuple(pixels[y, x]) for y in (0, -1) for x in (0, -1)}
     assert len(corners) == 4
     assert pictures.false_colour(torch.ones(1, 3, 2, 2)).size == (2, 2), "nothing varies"
-
-
-def test_ink_is_black_on_white(pictures):
     edges = np.zeros((20, 30))
     edges[10, 3] = 0.2
-    assert isinstance(pictures.ink(edges), Image.Image)
     pixels = np.asarray(pictures.ink(edges))
     assert pixels.shape == (20, 30) and pixels[10, 3] == 0 and pixels[0, 0] == 255
     assert (np.asarray(pictures.ink(torch.zeros(1, 1, 4, 4))) == 255).all()
@@ -204,10 +182,8 @@ def test_precision_recall_draws_with_alt_text(pictures):
 
     truth = torch.zeros(1, 1, 40, 60)
     truth[..., 20, 10:50] = 0.7
-    curves = {
-        "good": boundary_curve([(truth, truth)]),
-        "blank": boundary_curve([(0 * truth, truth)]),
-    }
+    guesses = {"good": truth, "blank": 0 * truth}
+    curves = {name: boundary_curve([(guess, truth)]) for name, guess in guesses.items()}
     figure = pictures.precision_recall(curves, "finding")
     assert "good 1.00 at recall 1.00" in figure.get_label() and "blank 0.00" in figure.get_label()
     assert figures.render(figure, "png").data

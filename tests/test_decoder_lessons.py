@@ -49,12 +49,9 @@ def test_crops_are_aligned_and_repeat(school):
             for i in range(each.y_hat.shape[-2] - 1)
             for j in range(each.y_hat.shape[-1] - 1)
         )
-
-
-@pytest.mark.parametrize("crop", [0, 24, 4096])
-def test_crops_that_do_not_fit_are_refused(school, crop):
-    with pytest.raises(ArgumentError, match="multiple of 16"):
-        draw_crops(school, crop, 1, torch.Generator())
+    for crop in (0, 24, 4096):
+        with pytest.raises(ArgumentError, match="multiple of 16"):
+            draw_crops(school, crop, 1, torch.Generator())
 
 
 def test_stages_account_for_cost():
@@ -106,13 +103,9 @@ def test_weave_sees_a_lattice_and_lattice_power_does_not_care_for_its_surroundin
     assert weave(softer) > 2 * weave(tiles) and lattice_power(softer) < 1.2 * lattice_power(tiles)
     assert lattice_power(noise_picture(40)) > 3 * lattice_power(tiles)
     assert lattice_power(Image.new("RGB", (64, 64))) < 1e-6
-
-
-@pytest.mark.parametrize("window", [62, 256, 32], ids=["multiple", "large", "small"])
-def test_windows_that_do_not_fit_are_refused(window):
-    for measure in (weave, lattice_power)[: 1 if window != 62 else 2]:
+    for measure, window in ((weave, 62), (weave, 256), (weave, 32), (lattice_power, 62)):
         with pytest.raises(ArgumentError, match="window"):
-            measure(noise_picture(), window=window)
+            measure(tiles, window=window)
 
 
 def test_the_charts_of_a_decoder_say_what_they_show():

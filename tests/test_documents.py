@@ -38,11 +38,15 @@ def test_tables_are_the_result_files(document):
 
 
 @pytest.mark.parametrize("document", PAGES, ids=lambda path: path.name)
-def test_linked_files_exist(document):
-    links = re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8"))
-    for link in links:
-        if not link.startswith("http"):
-            assert (document.parent / link).exists(), f"{document.name} links {link}"
+def test_links_and_commands_are_sound(document):
+    """Linked files exist; of commands that stand in blocks name and options do."""
+    text, group = document.read_text("utf-8"), typer.main.get_command(app)
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("http") or (document.parent / link).exists(), link
+    for line in re.findall(r"^(?:\$ )?sketchfusion (.*)$", text, re.M):
+        name, *arguments = shlex.split(line, comments=True)
+        if name != "explore":  # comes with the workbook, and is tested beside it
+            group.get_command(None, name).make_context(name, arguments)
 
 
 def test_the_model_card_names_the_shipped_model():
@@ -75,9 +79,8 @@ def test_the_table_of_the_field_keeps_to_its_words():
 
 def test_the_drawing_is_of_these_modules_and_layers():
     drawn = draw_architecture.drawing()
-    assert draw_architecture.TARGET.read_text("utf-8") == drawn, (
-        "run: python tools/draw_architecture.py"
-    )
+    remedy = "run: python tools/draw_architecture.py"
+    assert draw_architecture.TARGET.read_text("utf-8") == drawn, remedy
     package = ROOT / "sketchfusion_lite"
     assert all((package / f"{m}.py").is_file() for _, m in draw_architecture.BOXES.values() if m)
 
@@ -107,25 +110,29 @@ def test_files_for_strangers_agree_with_the_project():
     """Continuous integration, the commit hooks and the citation."""
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))["jobs"]
     classified = [c.rpartition(" :: ")[2] for c in PROJECT["classifiers"]]
-    assert jobs["test"]["strategy"]["matrix"]["python"] == [
-        c for c in classified if c.startswith("3.")
-    ]
+    versions = [c for c in classified if c.startswith("3.")]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == versions
     assert jobs["test"]["steps"][-1]["run"].startswith("make test")
     (hooks,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"]
     assert {h["entry"].split()[0] for h in hooks["hooks"]} == {".venv/bin/ruff"}
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
-    assert citation["version"] == PROJECT["version"]
-    assert citation["license"] == PROJECT["license"]
+    assert all(citation[key] == PROJECT[key] for key in ("version", "license"))
 
 
-@pytest.mark.parametrize("document", PAGES, ids=lambda path: path.name)
-def test_commands_in_documents_parse(document):
-    """All that stand in blocks: the command exists, and so do its options."""
-    group = typer.main.get_command(app)
-    for line in re.findall(r"^(?:\$ )?sketchfusion (.*)$", document.read_text("utf-8"), re.M):
-        name, *arguments = shlex.split(line, comments=True)
-        if name != "explore":  # comes with the workbook, and is tested beside it
-            group.get_command(None, name).make_context(name, arguments)
+def test_the_workflow_for_one_notebook_names_what_is_here():
+    page = (ROOT / "docs" / "headless.md").read_text("utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+    commands = [
+        step["run"] for step in yaml.safe_load(block)["jobs"]["run"]["steps"] if "run" in step
+    ]
+    assert [command.split()[0] for command in commands] == [
+        "make",
+        ".venv/bin/pytest",
+        ".venv/bin/papermill",
+    ]
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert all(f"\n{target}:" in makefile for target in commands[0].split()[1:3])
+    assert all((ROOT / name).is_file() for name in re.findall(r"notebooks/\w+\.ipynb", page))
 
 
 @pytest.mark.slow

@@ -81,7 +81,7 @@ ELSEWHERE = {
     "packaged", "cache_home", "names", "manifest", "inception_weights", "shipped_refiner",
     "bfloat16_units", "describe_choice", "refuse_fork", "load_dists",
     "ImageSource", "crop", "to_uint8", "text_of", "warn_left_out", "list_files", "sha256_of", "lpips_trunk",
-    "psnr", "ms_ssim", "dists", "lpips_distance", "load_lpips", "measure",  # see test_metrics.py
+    "psnr", "load_lpips", "measure",  # see test_metrics.py
 }  # fmt: skip
 MODULES = (
     sketchfusion_lite,

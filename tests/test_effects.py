@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sketchfusion_lite.errors import SketchFusionWarning, SweepError
-from sketchfusion_lite.sweeps.effects import effects, ranks
+from sketchfusion_workbook.lessons.ablations import effects, ranks
 
 
 def runs_of(truth: dict[str, float], seeds: int, noise: float, seed: int = 0) -> pd.DataFrame:
@@ -19,10 +19,13 @@ def runs_of(truth: dict[str, float], seeds: int, noise: float, seed: int = 0) ->
     )
 
 
+THREE = {"base": 20.0, "a": 21.0, "b": 19.0}
+
+
 def test_an_effect_is_the_difference_of_means_with_students_interval():
     from scipy.stats import ttest_ind
 
-    runs = runs_of({"base": 20.0, "a": 21.0, "b": 19.0}, 3, 0.1)
+    runs = runs_of(THREE, 3, 0.1)
     found = effects(runs, "psnr", "base").set_index("variant")
     means = runs.groupby("variant")["psnr"].mean()
     assert found.loc["a", "effect"] == pytest.approx(means["a"] - means["base"])
@@ -36,7 +39,7 @@ def test_an_effect_is_the_difference_of_means_with_students_interval():
 
 
 def test_runs_that_failed_are_named_not_forgotten():
-    runs = runs_of({"base": 20.0, "a": 21.0, "b": 19.0}, 3, 0.1)
+    runs = runs_of(THREE, 3, 0.1)
     runs.loc[(runs["variant"] == "a") & (runs["seed"] > 0), "psnr"] = None
     with pytest.warns(SketchFusionWarning, match=r"psnr: 2 of a \(runs without a value\)"):
         assert list(effects(runs, "psnr", "base")["runs"]) == [1, 3]
@@ -49,39 +52,33 @@ def test_runs_that_failed_are_named_not_forgotten():
             function()
 
 
-def test_without_any_spread_there_is_no_certainty():
-    (row,) = effects(runs_of({"base": 20.0, "a": 21.0}, 2, 0.0), "psnr", "base").to_dict("records")
-    assert np.isnan([row["low"], row["high"], row["p"]]).all() and not row["separated"]
-    assert row["effect"] == 1
-
-
-def test_large_effects_separate_and_none_at_all_rarely_does():
+def test_large_effects_separate_none_at_all_rarely_does_and_no_spread_is_no_certainty():
     clear = effects(runs_of({"base": 0, "a": 5, "b": 0}, 2, 0.2), "psnr", "base")
     assert list(clear["separated"]) == [True, False]
-    nothing = dict.fromkeys(("base", "a", "b", "c", "d"), 0.0)
-    wrong = sum(
-        effects(runs_of(nothing, 2, 1.0, seed), "psnr", "base")["separated"].any()
-        for seed in range(40)
-    )
+    nothing = [runs_of(dict.fromkeys(("base", *"abcd"), 0.0), 2, 1.0, seed) for seed in range(40)]
+    wrong = sum(effects(runs, "psnr", "base")["separated"].any() for runs in nothing)
     assert wrong <= 8  # 5 % of 40 are 2
+    (row,) = effects(runs_of({"base": 20.0, "a": 21.0}, 2, 0.0), "psnr", "base").to_dict("records")
+    assert np.isnan([row["low"], row["high"], row["p"]]).all() and not row["separated"]
 
 
 def test_distances_are_better_when_lower_and_what_was_not_measured_is_last():
     runs = pd.DataFrame({"variant": ["base"] * 2 + ["a"] * 2, "lpips_0.03": [0.4, 0.41, 0.3, 0.31]})
     assert effects(runs, "lpips_0.03", "base")["better"].all()
-    runs = pd.DataFrame(
-        {"variant": ["a", "b", "c"], "psnr": [20.0, 21.0, None], "lpips": [0.3, 0.2, 0.1]}
-    )
-    table = ranks(runs, ["psnr", "lpips"])
+    values = {"variant": ["a", "b", "c"], "psnr": [20.0, 21.0, None], "lpips": [0.3, 0.2, 0.1]}
+    table = ranks(pd.DataFrame(values), ["psnr", "lpips"])
     assert list(table.index) == ["b", "a", "c"]
     assert table.loc["b", "mean place"] == 1.5 and np.isnan(table.loc["c", "mean place"])
 
 
-def test_what_cannot_be_said_is_refused():
-    for seeds, metric, base, words in (
+@pytest.mark.parametrize(
+    ("seeds", "metric", "base", "words"),
+    [
         (1, "psnr", "base", "two runs"),
         (1, "dists", "base", "dists"),
         (2, "psnr", "fused", "'fused'"),
-    ):
-        with pytest.raises(SweepError, match=words):
-            effects(runs_of({"base": 0, "a": 1}, seeds, 0.1), metric, base)
+    ],
+)
+def test_what_cannot_be_said_is_refused(seeds, metric, base, words):
+    with pytest.raises(SweepError, match=words):
+        effects(runs_of({"base": 0, "a": 1}, seeds, 0.1), metric, base)

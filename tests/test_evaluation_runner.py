@@ -6,10 +6,7 @@ import json
 import math
 import multiprocessing
 import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -27,7 +24,7 @@ from sketchfusion_lite.errors import (
     ResultsError,
 )
 from sketchfusion_lite.evaluation import table
-from sketchfusion_lite.evaluation.metrics import Comparison, measure
+from sketchfusion_lite.evaluation.metrics import measure
 from sketchfusion_lite.evaluation.operating import parse_codec, parse_rates
 from sketchfusion_lite.evaluation.peers import PEERS
 from sketchfusion_lite.evaluation.pictures import kept_sets
@@ -160,13 +157,10 @@ def test_codecs_that_cannot_run_are_rows(photos, tmp_path, monkeypatch, tiny_wei
     codecs = ["jpegxl", "pics", "refined", "jpeg"]  # the shipped refiner is of another codec
     rows = quick(photos, out, codecs, [2.0], weights=tiny_weights)
     found = {row["codec"]: (row["status"], row["message"]) for row in rows}
-    for codec, status, words in (
-        ("jpegxl", "not installed", "pip install 'sketchfusion-lite[peers]'"),
-        ("pics", "not installed", "pics:pipeline=FOLDER"),
-        ("refined", "failed", "trained for codec"),
-        ("jpeg", "ok", ""),
-    ):
-        assert found[codec][0] == status and words in found[codec][1]
+    assert [status for status, _ in found.values()] == ["ok", *["not installed"] * 2, "failed"]
+    assert "pip install 'sketchfusion-lite[peers]'" in found["jpegxl"][1]
+    assert "pics:pipeline=FOLDER" in found["pics"][1]
+    assert "trained for codec" in found["refined"][1]
     monkeypatch.undo()  # now it is installed
     if PEERS["JPEG XL"].available():
         again = quick(photos, out, ["jpegxl", "jpeg"], [2.0], weights=tiny_weights)
@@ -198,67 +192,25 @@ def test_wrong_arguments(photos, tmp_path, monkeypatch):
 # Going on
 
 
-def test_a_finished_table_grows(photos, tmp_path):
+def never(*row) -> None:
+    pytest.fail("measured again")
+
+
+def test_a_finished_table_grows_by_codecs_rates_and_metrics(photos, tmp_path):
     out, seen = tmp_path / "t.parquet", []
     first = quick(photos, out, ["jpeg"])
     rows = quick(photos, out, ["jpeg", "webp"], [*RATES, 3.0], on_row=lambda *a: seen.append(a))
     assert len(rows) == 2 * 2 * 3 and len(seen) == 12 - 4
     assert [row for row in rows if row["codec"] == "jpeg" and row["rate"] in RATES] == first
-    again = quick(photos, out, ["webp"], [0.9], on_row=lambda *a: pytest.fail("measured again"))
-    assert again == rows
-
-
-def test_metrics_are_added_later_where_they_are_asked_for(photos, tmp_path):
-    out = tmp_path / "t.csv"
-    first = quick(photos, out, ["jpeg"])
-    rows = quick(photos, out, ["jpeg"], RATES[1:], metrics=("psnr", "lpips_alex"))
-    added = [row for row in rows if row["rate"] == RATES[1]]
-    assert all(row["lpips_alex"] is not None for row in added)
-    assert {row["metrics"] for row in added} == {"psnr+lpips_alex"}
-    assert [row["psnr"] for row in rows] == [row["psnr"] for row in first]
-    assert [row for row in rows if row["rate"] != RATES[1]] == first[::2], "left alone"
-    quick(photos, out, ["jpeg"], on_row=lambda *a: pytest.fail("fewer metrics, measured again"))
-
-
-KILLED = """
-import sys
-from sketchfusion_lite.evaluation.runner import evaluate
-if __name__ == "__main__":
-    evaluate(sys.argv[1], ["avif", "jpeg2000"], "1.0,2.0,3.0", sys.argv[2], metrics=["psnr"], workers=2)
-"""
-
-
-def test_killed_and_resumed(photo_folder, tmp_path):
-    script, out = tmp_path / "run.py", tmp_path / "t.parquet"
-    script.write_text(KILLED)
-    package_parent = str(Path(sketchfusion_lite.__file__).parents[1])
-    environment = {**os.environ, "PYTHONPATH": package_parent, "OMP_NUM_THREADS": "1"}
-    arguments = [sys.executable, str(script), str(photo_folder), str(out)]
-    process, journal = subprocess.Popen(arguments, env=environment), table.journal_path(out)
-    try:
-        deadline = time.monotonic() + 300
-        while not journal.exists() or journal.read_bytes().count(b"\n") < 4:
-            assert process.poll() is None and time.monotonic() < deadline, "nothing was measured"
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert not out.exists()
-    kept = [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
-    notes, seen = [], []
-    rows = quick(
-        photo_folder,
-        out,
-        ["avif", "jpeg2000"],
-        "1.0,2.0,3.0",
-        report=notes.append,
-        on_row=lambda *args: seen.append(args),
-    )
-    assert len(rows) == len(list(photo_folder.glob("*.png"))) * 2 * 3
-    assert {row["status"] for row in rows} == {"ok"} and rows == read_table(out)
-    assert "going on" in notes[-1] and len(seen) == len(rows) - len(kept)
-    assert all(row in rows for row in kept), "kept with its timings: not measured again"
-    assert not journal.exists()
+    assert quick(photos, out, ["webp"], [0.9], on_row=never) == rows
+    both = ("psnr", "lpips_alex")
+    again = quick(photos, out, ["jpeg"], RATES[1:], metrics=both)
+    for old, new in zip(rows, again, strict=True):
+        added = (new["codec"], new["rate"]) == ("jpeg", RATES[1])
+        assert new["psnr"] == old["psnr"] and (new == old) == (not added)
+        if added:
+            assert new["lpips_alex"] is not None and new["metrics"] == "+".join(both)
+    quick(photos, out, ["jpeg"], RATES, on_row=never)  # fewer metrics
 
 
 def test_neither_workers_nor_their_deaths_matter(photos, tmp_path, tiny_weights):
@@ -272,48 +224,38 @@ def test_neither_workers_nor_their_deaths_matter(photos, tmp_path, tiny_weights)
             killed.append(multiprocessing.active_children()[0])
             killed[0].kill()
 
-    folders = {"pictures": tmp_path / "p"}
-    two = quick(
-        *(photos, tmp_path / "two.csv", codecs, rates),
-        **(options | folders | {"workers": 2, "on_row": kill_a_worker}),
-    )
+    more = {"pictures": tmp_path / "p", "workers": 2, "on_row": kill_a_worker}
+    two = quick(photos, tmp_path / "two.csv", codecs, rates, **options, **more)
     one = quick(photos, tmp_path / "one.csv", codecs, rates, **options)
     assert killed and untimed(two) == untimed(one)
     assert {row["status"] for row in one} == {"ok"}
     assert len(list((tmp_path / "p").rglob("*.png"))) == len(one)
 
 
-def test_an_interrupt_keeps_what_is_finished(photos, tmp_path):
-    out, seen = tmp_path / "t.csv", []
+# --------------------------------------------------------------------------------------------------
+# Damaged, foreign, or measured otherwise
+
+
+def test_an_interrupt_keeps_what_is_finished_and_a_torn_row_is_dropped(photos, tmp_path):
+    out, notes, seen = tmp_path / "t.csv", [], []
+    journal = table.journal_path(out)
 
     def interrupt(row, done, total):
-        if done == 3:
+        if done == 4:
             raise KeyboardInterrupt
 
     threads = torch.get_num_threads()
     with pytest.raises(KeyboardInterrupt):
         quick(photos, out, on_row=interrupt)
-    assert torch.get_num_threads() == threads
-    assert len(quick(photos, out, on_row=lambda *args: seen.append(args))) == 8
-    assert len(seen) == 5
-
-
-# --------------------------------------------------------------------------------------------------
-# Damaged, foreign, or measured otherwise
-
-
-def test_a_torn_last_row_is_dropped_with_a_note(photos, tmp_path):
-    out = tmp_path / "t.csv"
-    rows = quick(photos, out)
-    lines = [json.dumps(row) for row in rows]
-    out.unlink()
-    journal = table.journal_path(out)
-    journal.write_text("\n".join(lines[:3]) + "\n" + lines[3][:50])
-    notes, seen = [], []
-    again = quick(photos, out, report=notes.append, on_row=lambda *args: seen.append(args))
-    assert again[:3] == rows[:3] and untimed(again) == untimed(rows) and len(seen) == 5
-    assert "cut off; it is measured again" in notes[0]
-    journal.write_text(lines[0][:50] + "\n" + lines[1] + "\n")
+    assert torch.get_num_threads() == threads and not out.exists()
+    lines = journal.read_text().splitlines(keepends=True)
+    journal.write_text("".join(lines[:3]) + lines[3][:50])
+    rows = quick(photos, out, report=notes.append, on_row=lambda *args: seen.append(args))
+    assert len(rows) == 8 and len(seen) == 5
+    assert all(json.loads(line) in rows for line in lines[:3]), "with its timings: kept"
+    assert "cut off; it is measured again" in notes[0] and "going on, 3 rows" in notes[1]
+    assert rows == read_table(out) and not journal.exists()
+    journal.write_text(lines[0][:50] + "\n" + lines[1])
     with pytest.raises(ResultsError, match=r"t.csv.journal: damaged \(line 1 is unreadable\)"):
         quick(photos, out)
 
@@ -415,20 +357,7 @@ def test_infinite_and_missing_values_survive(tmp_path, photos):
 
 
 # --------------------------------------------------------------------------------------------------
-# Comparison, PICS, command line
-
-
-def test_comparison_is_measure(photo):
-    datasets.fetch("lpips")
-    first, second = photo.flip(-1) * 0.3 + photo * 0.7, (photo + 0.1).clamp(0, 1)
-    only = ("psnr", "lpips_alex", "lpips_vgg", "dists")
-    expected = [str(measure(photo, image, only)) for image in (first, second)]  # nan is no nan
-    comparison, other = Comparison(photo, only), Comparison(first, only[1:])
-    assert [str(comparison.measure(image)) for image in (first, second)] == expected
-    assert str(other.measure(second)) == str(measure(first, second, only[1:]))
-    assert str(comparison.measure(second)) == expected[1], "still right"
-    with pytest.raises(ArgumentError, match="differ in size"):
-        comparison.measure(photo[..., 1:])
+# PICS, command line
 
 
 def test_pics_with_a_pipeline_is_a_codec(photos, tmp_path):

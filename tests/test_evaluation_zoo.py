@@ -21,7 +21,7 @@ def untrained(monkeypatch) -> None:
 
     kinds = {"bmshj2018-factorized": FactorizedPrior, "mbt2018-mean": MeanScaleHyperprior}
 
-    def network(model: str, metric: str, quality: int) -> torch.nn.Module:
+    def network(model: str, quality: int, url: str) -> torch.nn.Module:
         torch.manual_seed(quality)
         built = kinds[model](8, 12).eval()
         built.update(force=True)
@@ -37,9 +37,7 @@ def test_files_decode_to_what_the_network_says(untrained, photo, model):
     data = peer.encode(image, 2)
     decoded = peer.decode(data)
     assert decoded.size == (97, 65) and decoded.mode == "RGB"
-    network = zoo._pretrained(model, "mse", 2)
-    padded = torch.zeros(1, 3, 128, 128)
-    padded[..., :65, :97] = load_image(image)
+    network = zoo._pretrained(model, 2, "")
     strings = network.compress(zoo.pad_to_multiple(load_image(image), 64)[0])["strings"]
     assert len(data) == 9 + 4 * (len(strings) - 1) + sum(len(one[0]) for one in strings)
     with pytest.raises(PeerError, match="quality 77"):

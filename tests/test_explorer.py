@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import socket
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -21,7 +22,6 @@ from sketchfusion_lite.cli import app
 from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.errors import ArgumentError, ImageError
 from sketchfusion_lite.images import to_pil
-from sketchfusion_lite.rate_search import search_rate
 
 pytest.importorskip("ipywidgets")
 
@@ -86,15 +86,6 @@ def upload(image: Image.Image, name: str = "mine.png", kind: str = "PNG") -> Upl
     return Upload(name, buffer.getvalue())
 
 
-# the codec's part --------------------------------------------------------------------------------
-
-
-def test_a_trial_gives_what_encode_gives(tiny_codec: SketchFusionCodec, photo: torch.Tensor):
-    trial = tiny_codec.trial(photo)
-    for budget in (500, 900):
-        assert search_rate(trial, budget) == tiny_codec.encode(photo, max_bytes=budget)
-
-
 # model -------------------------------------------------------------------------------------------
 
 
@@ -122,25 +113,6 @@ def test_the_encoder_network_runs_once_per_photo(model: ExplorerModel, codec, mo
         model.update(max_bytes=budget)
         sizes.append(len(model.wait(PATIENCE).encoded.data))
     assert sizes == sorted(sizes) and len(set(sizes)) == 3 and len(runs) == 1
-
-
-def test_bytes_take_the_place_of_bits_per_pixel(model: ExplorerModel):
-    model.update(max_bytes=700)
-    assert model.wait(PATIENCE).budget == 700
-    model.update(max_bytes=0)
-    assert model.wait(PATIENCE).budget == 864
-
-
-def test_turning_the_dial_refines_anew_and_nothing_else(model: ExplorerModel, refiner: Slow):
-    model.update(realism=1.0)
-    full = model.wait(PATIENCE)
-    taken = refiner.steps
-    model.update(realism=0.0)
-    none = model.wait(PATIENCE)
-    assert refiner.steps == taken + 1
-    assert none.refined.tobytes() == none.decoded.preview.tobytes()
-    assert none.decoded is full.decoded and none.peer is full.peer
-    assert none.scores["refined"].psnr == none.scores["preview"].psnr
 
 
 def test_refinement_waits_for_nobody_and_is_cancelled(model: ExplorerModel, refiner: Slow):
@@ -173,7 +145,26 @@ def test_snapshots_arrive_in_order_and_show_every_step(codec, file: str):
     assert {s.steps_done for s in seen if s.version == 4} == {0, 1, 2, 3}
 
 
-def test_errors_are_shown_and_the_last_picture_stays(model: ExplorerModel):
+def test_turning_the_dial_refines_anew_and_nothing_else(model: ExplorerModel, refiner: Slow):
+    model.update(realism=1.0)
+    full, taken = model.wait(PATIENCE), refiner.steps
+    model.update(realism=0.0)
+    none = model.wait(PATIENCE)
+    assert refiner.steps == taken + 1 and none.decoded is full.decoded and none.peer is full.peer
+    assert none.refined.tobytes() == none.decoded.preview.tobytes()
+    assert none.scores["refined"].psnr == none.scores["preview"].psnr
+
+
+def test_errors_are_shown_and_the_last_picture_stays(
+    model: ExplorerModel, codec, monkeypatch, caplog
+):
+    with pytest.raises(TypeError, match="bbp"):
+        model.update(bbp=1)
+    with monkeypatch.context() as broken:
+        broken.setattr(codec, "latent", lambda pixels: 1 / 0)
+        model.update()
+        assert "ZeroDivisionError" in model.wait(PATIENCE).error
+        assert "does not know" in caplog.text, "an error nobody foresaw is shown too"
     model.update()
     good = model.wait(PATIENCE)
     for change, words in (
@@ -190,16 +181,6 @@ def test_errors_are_shown_and_the_last_picture_stays(model: ExplorerModel):
     assert model.wait(PATIENCE).error == ""
 
 
-def test_an_error_nobody_foresaw_is_shown_too(model: ExplorerModel, codec, monkeypatch, caplog):
-    monkeypatch.setattr(codec, "latent", lambda pixels: 1 / 0)
-    model.update()
-    assert "ZeroDivisionError" in model.wait(PATIENCE).error
-    assert "does not know" in caplog.text
-    monkeypatch.undo()
-    model.update()
-    assert model.wait(PATIENCE).error == ""
-
-
 @pytest.mark.filterwarnings("ignore:no LPIPS trunk")
 def test_effort_first_shows_what_is_there_then_searches_and_says_how_long(codec, file: str):
     seen: list[Snapshot] = []
@@ -211,10 +192,8 @@ def test_effort_first_shows_what_is_there_then_searches_and_says_how_long(codec,
     assert (found.effort, found.activity, found.error) == (1, "", "")
     assert len(found.encoded.data) <= found.budget == plain.budget
     assert found.encoded.data == codec.encode(file, max_bytes=plain.budget, effort=1).data
-    assert (
-        found.decoded.preview.tobytes()
-        == codec.decode(found.encoded.data, "preview").preview.tobytes()
-    )
+    shown = codec.decode(found.encoded.data, "preview").preview
+    assert found.decoded.preview.tobytes() == shown.tobytes()
     told = [s.activity for s in seen if s.activity.startswith("effort 1: step ")]
     assert len(told) >= 2 and "step 0 of" in told[0] and told[0].endswith("s left")
     model.update(effort=0)
@@ -267,48 +246,25 @@ def test_a_search_is_told_in_seconds_beforehand(model: ExplorerModel, codec, mon
     model.wait(PATIENCE)
     told = [model.expected_seconds(effort) for effort in (0, 1, 5, 10)]
     assert told[0] == 0 and told == sorted(told) and len(set(told)) == 4
-    search = Search(codec, monkeypatch)
-    search.gate.set()
+    Search(codec, monkeypatch).gate.set()
     monkeypatch.setattr(model, "_decoding", 1e9)  # what was guessed no longer counts
     model.update(effort=5)
     model.wait(PATIENCE)
     assert 0 < model.expected_seconds(5) < 600
 
 
-def test_going_back_to_no_search_gives_the_encoders_own_file(
-    model: ExplorerModel, codec, monkeypatch
-):
-    search = Search(codec, monkeypatch)
-    search.gate.set()
-    model.update(effort=2)
-    assert model.wait(PATIENCE).effort == 2
-    model.update(effort=0)
-    last = model.wait(PATIENCE)
-    assert (last.effort, search.efforts) == (0, [2])
-
-
-@pytest.mark.parametrize("text", ["1350", "1,350", " 1 350 ", "1_350"])
-def test_budgets_as_people_write_them(text: str):
-    assert read_bytes(text) == 1350
-
-
-@pytest.mark.parametrize("text", ["-5", "0", "", "lots", "1.5", "1e3", "²", "9" * 5000])
-def test_what_is_no_budget_is_named(text: str):
-    with pytest.raises(ArgumentError) as caught:
-        read_bytes(text)
-    assert repr(text[:40]) in str(caught.value) and len(str(caught.value)) < 150
-
-
-def test_a_setting_that_does_not_exist(model: ExplorerModel):
-    with pytest.raises(TypeError, match="bbp"):
-        model.update(bbp=1)
+def test_budgets_as_people_write_them():
+    assert [read_bytes(text) for text in ("1350", "1,350", " 1 350 ", "1_350")] == 4 * [1350]
+    for text in ("-5", "0", "", "lots", "1.5", "1e3", "²", "9" * 5000):
+        with pytest.raises(ArgumentError) as caught:
+            read_bytes(text)
+        assert repr(text[:40]) in str(caught.value) and len(str(caught.value)) < 150
 
 
 def test_uploads_are_bounded_shrunk_and_named():
     photo, remark = open_photo(upload(Image.new("RGB", (2000, 1000)), "C:\\my photos\\a b/ü?.png"))
-    assert photo.pixels <= WORK_PIXELS and photo.image.width == pytest.approx(
-        2 * photo.image.height, abs=2
-    )
+    width, height = photo.image.size
+    assert photo.pixels <= WORK_PIXELS and abs(width - 2 * height) <= 2
     assert "2000 x 1000" in remark and photo.name == "ü_"
     small, remark = open_photo(upload(Image.new("RGB", (20, 10)), "small.jpg", "JPEG"))
     assert (small.image.size, remark, small.name) == ((20, 10), "", "small")
@@ -352,7 +308,7 @@ def test_controls_drive_the_picture(explorer: widget.Explorer):
     assert "data:image/webp" in before and explorer.bytes.value == "864"
     explorer.stage.value = "sketch"
     assert (
-        explorer.pictures.after.value != before and 'alt="sketch"' in explorer.pictures.after.value
+        before != explorer.pictures.after.value and 'alt="sketch"' in explorer.pictures.after.value
     )
     explorer.against.value = "AVIF"
     assert 'alt="AVIF' in explorer.pictures.before.value
@@ -384,6 +340,7 @@ def test_an_upload_becomes_the_photo_and_a_bad_one_an_alert(explorer: widget.Exp
 
 
 def test_what_is_shown_accounts_for_the_file(explorer: widget.Explorer):
+    """Bytes, scores and captions of the snapshot on show, and of others that lack something."""
     snapshot = explorer.model.snapshot
     total = len(snapshot.encoded.data)
     sizes = re.findall(r"<td>([\d,]+) B</td>", explorer.sections.value)
@@ -393,28 +350,40 @@ def test_what_is_shown_accounts_for_the_file(explorer: widget.Explorer):
     assert f"{total:,} of 864 bytes" in explorer.status.value
     assert repr(explorer).startswith("Explorer(") and len(repr(explorer)) < 200
 
+    assert (explorer.stage.value, explorer.against.value) == ("refined", "photo")
+    photo, preview, refined = snapshot.photo.image, snapshot.decoded.preview, snapshot.refined
+    for stage, against, left, right in (
+        ("refined", "photo", photo, refined),
+        ("refined", "preview", preview, refined),
+        ("preview", "preview", photo, preview),
+    ):
+        shown = parts.halves(snapshot, stage, against)
+        assert shown[0] is left and shown[1] is right and shown[2][1].startswith(stage)
+    bare = replace(snapshot, peer=None, scores={})
+    assert "none fits this budget" in parts.score_table(bare)
+    assert "to come" in parts.score_table(replace(bare, activity="making AVIF"))
+    assert parts.score_table(bare).count('scope="row"') == 3
+    left, _, labels = parts.halves(replace(bare, refined=None), "refined", "peer")
+    assert left is photo and "to come" in labels[1]
+    lighter = preview.point(lambda level: min(level + 3, 255))
+    for picture, levels in ((lighter, "3.0"), (preview, "0.0")):
+        assert f"by {levels} of" in parts.refiner_note(replace(snapshot, refined=picture))
 
-def test_the_browser_saves_the_file_and_the_page_writes_none(
+
+def test_the_browser_gets_file_and_link_and_the_page_writes_none(
     explorer: widget.Explorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
+    (folder := tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(folder)
-    explorer.bytes.value = "700"
-    snapshot = explorer.model.wait(PATIENCE)
-    assert 'download="bay-700.skf"' in explorer.link.value
-    carried = re.search(r"base64,([^\"]+)", explorer.link.value)[1]
-    assert base64.b64decode(carried) == snapshot.encoded.data
-    assert not list(folder.iterdir())
-
-
-def test_a_link_carries_the_file_on_show_and_stays_inert(explorer: widget.Explorer):
     field = r'<input readonly value="(.*?)#skf=([\w-]+)"'
     for budget in ("700", "600"):
         explorer.bytes.value = budget
         data = explorer.model.wait(PATIENCE).encoded.data
+        assert f'download="bay-{budget}.skf"' in explorer.link.value
+        saved = re.search(r"base64,([^\"]+)", explorer.link.value)[1]
         page, carried = re.search(field, explorer.link.value).groups()
-        assert page == "" and base64.urlsafe_b64decode(carried + "===") == data
+        assert base64.b64decode(saved) == base64.urlsafe_b64decode(carried + "===") == data
+        assert page == "" and not list(folder.iterdir())
     snapshot = explorer.model.snapshot
     odd = parts.share_field(snapshot, 'https://example.org/"><script>#old')
     assert re.search(field, odd)[2] == carried and "<script" not in odd and "old" not in odd
@@ -422,42 +391,8 @@ def test_a_link_carries_the_file_on_show_and_stays_inert(explorer: widget.Explor
     data = bitstream.pack(bitstream.Header(4000, 4000, 0, 1), words, words, words)
     long = replace(snapshot, encoded=replace(snapshot.encoded, data=data))
     assert "Too long" in parts.share_field(long)
-
-
-def test_text_of_others_is_escaped(explorer: widget.Explorer):
-    snapshot = explorer.model.snapshot
     odd = replace(snapshot, photo=replace(snapshot.photo, name="<script>"), remark="<b>")
-    page = widget.static_view(odd).data
-    assert "<script" not in page and "<b> " not in page
-    assert "<script" not in parts.save_link(odd)
-
-
-def test_it_opens_on_the_refined_picture_beside_the_photo(explorer: widget.Explorer):
-    assert (explorer.stage.value, explorer.against.value) == ("refined", "photo")
-    snapshot = explorer.model.snapshot
-    left, right, labels = parts.halves(snapshot, "refined", "photo")
-    assert left is snapshot.photo.image and right is snapshot.refined
-    assert labels[0].startswith("photo") and labels[1].startswith("refined")
-    left, _, labels = parts.halves(snapshot, "refined", "preview")
-    assert left is snapshot.decoded.preview and labels[0] == "preview"
-    left, right, _ = parts.halves(snapshot, "preview", "preview")
-    assert left is snapshot.photo.image and right is snapshot.decoded.preview
-
-
-def test_without_a_peer_or_metrics_the_page_says_so(explorer: widget.Explorer):
-    bare = replace(explorer.model.snapshot, peer=None, scores={})
-    assert "none fits this budget" in parts.score_table(bare)
-    assert "to come" in parts.score_table(replace(bare, activity="making AVIF"))
-    assert parts.score_table(bare).count('scope="row"') == 3
-    left, _, labels = parts.halves(replace(bare, refined=None), "refined", "peer")
-    assert left is bare.photo.image and "to come" in labels[1]
-
-
-def test_a_number_says_how_far_the_refiner_went(explorer: widget.Explorer):
-    snapshot = explorer.model.snapshot
-    lighter = snapshot.decoded.preview.point(lambda level: min(level + 3, 255))
-    assert "by 3.0 of" in parts.refiner_note(replace(snapshot, refined=lighter))
-    assert "by 0.0 of" in parts.refiner_note(replace(snapshot, refined=snapshot.decoded.preview))
+    assert not re.search("<script|<b> ", widget.static_view(odd).data + parts.save_link(odd))
 
 
 def test_what_is_no_budget_stays_in_its_field_with_a_word_on_it(explorer: widget.Explorer):
@@ -473,18 +408,16 @@ def test_what_is_no_budget_stays_in_its_field_with_a_word_on_it(explorer: widget
     assert explorer.bytes.value == "700" and explorer.error.value == ""
 
 
-def test_the_bar_is_there_while_steps_are_counted_and_no_longer(
-    explorer: widget.Explorer,
-):
-    assert explorer.progress.layout.visibility == "hidden"
-    seen = []
-    explorer.progress.layout.observe(lambda change: seen.append(change["new"]), "visibility")
+def test_the_bar_is_there_while_steps_are_counted_and_no_longer(explorer: widget.Explorer):
+    layout, seen = explorer.progress.layout, []
+    assert layout.visibility == "hidden"
+    layout.observe(lambda change: seen.append(change["new"]), "visibility")
     explorer.steps.value = 4
     explorer.model.wait(PATIENCE)
-    assert seen[0] == "visible" and explorer.progress.layout.visibility == "hidden"
+    assert seen[0] == "visible" and layout.visibility == "hidden"
     explorer.bytes.value = "5"
     explorer.model.wait(PATIENCE)
-    assert explorer.error.value and explorer.progress.layout.visibility == "hidden"
+    assert explorer.error.value and layout.visibility == "hidden"
 
 
 def test_a_search_is_asked_for_by_its_button_alone(explorer: widget.Explorer, monkeypatch):
@@ -508,6 +441,9 @@ def test_a_search_is_asked_for_by_its_button_alone(explorer: widget.Explorer, mo
 def test_before_after_needs_no_kernel_and_no_network():
     pictures = Image.new("RGB", (40, 30), "red"), Image.new("RGB", (40, 30), "blue")
     page = before_after_html(*pictures, ("a < b", "after"), 'says "what"', position=30)
+    again = before_after_html(*pictures, ("a", "b"), "")
+    names = [set(re.findall(' name="(.*?)"', each)) for each in (page, again)]
+    assert len(names[0]) == len(names[1]) == 1 and names[0] != names[1], "of two dividers one moves"
     assert page.count("data:image/webp;base64,") == 2 and "<script" not in page
     assert "http" not in page and page.count('type="radio"') == 51
     assert 'aria-label="divider at 30 %" checked' in page
@@ -531,17 +467,7 @@ def test_the_widget_keeps_its_divider_while_pictures_change():
     frame.zoom.value = frame.zoom.options["2:1"]
     assert "--size:16px" in place.value and "--split:60%" in place.value
     assert "<script" not in str([child.value for child in pictures.children])
-
-
-def test_two_frames_have_two_dividers():
-    first, second = (
-        set(frame.children[0]._dom_classes) for frame in (BeforeAfter(), BeforeAfter())
-    )
-    assert first != second
-    picture = Image.new("RGB", (8, 8))
-    pages = [before_after_html(picture, picture, ("", ""), "") for _ in "ab"]
-    names = [set(re.findall(' name="(.*?)"', page)) for page in pages]
-    assert len(names[0]) == len(names[1]) == 1 and names[0] != names[1]
+    assert set(frame.children[0]._dom_classes) != set(BeforeAfter().children[0]._dom_classes)
 
 
 # page --------------------------------------------------------------------------------------------
@@ -565,29 +491,21 @@ def test_the_page_is_the_explorer_on_loopback_with_a_token(tmp_path: Path):
     assert config.tornado_settings["websocket_max_message_size"] > 2 * MAX_UPLOAD_BYTES
 
 
-def test_a_taken_port_is_an_error_that_says_so(monkeypatch: pytest.MonkeyPatch):
-    pytest.importorskip("voila", reason="voila is not installed: make install")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = str(taken.getsockname()[1])
-        done = CliRunner().invoke(app, ["explore", "--port", port, "--no-browser"])
-    assert done.exit_code == 2 and "cannot be used" in done.output
-
-
-def test_an_unusable_photo_is_said_before_anything_is_served(tmp_path: Path):
+def test_what_cannot_be_served_is_said_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("voila", reason="voila is not installed: make install")
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(b"no picture")
-    for photo, words in ((tmp_path / "none.jpg", "neither a file"), (bad, "not a picture")):
-        done = CliRunner().invoke(app, ["explore", str(photo), "--no-browser"])
-        assert done.exit_code == 3, done.output
-        assert photo.name in done.output and words in done.output
-
-
-def test_without_voila_the_command_names_the_extra(monkeypatch: pytest.MonkeyPatch):
-    import sys
-
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = ("--port", str(taken.getsockname()[1]))
+        for arguments, code, words in (
+            (port, 2, "cannot be used"),
+            ((str(tmp_path / "none.jpg"),), 3, "neither a file"),
+            ((str(bad),), 3, "not a picture"),
+        ):
+            done = CliRunner().invoke(app, ["explore", *arguments, "--no-browser"])
+            assert done.exit_code == code and words in done.output, done.output
     monkeypatch.delitem(sys.modules, "sketchfusion_workbook.explorer.page", raising=False)
     monkeypatch.setitem(sys.modules, "voila", None)
     monkeypatch.setitem(sys.modules, "voila.app", None)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from sketchfusion_lite import bitstream, load_codec
+from sketchfusion_lite.cli import app
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.hardware import bfloat16_units, choose_device, choose_dtype, describe_choice
 from sketchfusion_lite.images import save_image, to_pil
@@ -58,23 +58,15 @@ def test_a_data_type_by_name_or_as_torch_has_it(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "single", torch.float64, torch.int8, None, 32])
-def test_other_data_types_are_refused_by_name(dtype, tiny_weights):
+def test_other_data_types_are_refused_by_name(dtype):
     with pytest.raises(ArgumentError, match=r"dtype=.*bfloat16"):
-        load_codec(tiny_weights, "cpu", dtype)
+        choose_dtype(dtype, CPU)
 
 
 @pytest.mark.parametrize("device", ["foo", "cuda:99", "", 1.5, "cpu:x"])
-def test_a_device_that_is_not_there_is_refused_by_name(device, tiny_weights):
+def test_a_device_that_is_not_there_is_refused_by_name(device):
     with pytest.raises(ArgumentError, match=r"device=.*'cpu'"):
-        load_codec(tiny_weights, device)
-
-
-def test_a_gpu_is_refused_where_there_is_none(tiny_weights):
-    if torch.cuda.is_available():
-        pytest.skip("there is one")
-    assert choose_device("auto") == CPU
-    with pytest.raises(ArgumentError, match="cuda"):
-        load_codec(tiny_weights, "cuda")
+        choose_device(device)
 
 
 def test_a_codec_says_where_it_runs(tiny_weights):
@@ -100,24 +92,16 @@ def test_bfloat16_reads_the_same_integers_and_shows_nearly_the_same_picture(ship
 
 def test_the_command_line_says_it(tmp_path, tiny_weights, photo):
     save_image(to_pil(photo), tmp_path / "photo.png")
-    command = [sys.executable, "-m", "sketchfusion_lite.cli"]
-    options = ["--weights", str(tiny_weights), "--dtype", "bfloat16", "--quality", "2"]
-    done = subprocess.run(
-        [*command, "encode", str(tmp_path / "photo.png"), str(tmp_path / "a.skf"), *options],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "bfloat16" in done.stdout and "cpu" in done.stdout
-    refused = subprocess.run(
-        [*command, "decode", str(tmp_path / "a.skf"), str(tmp_path / "a.png"), "--dtype", "half"],
-        capture_output=True,
-        text=True,
-    )
-    assert refused.returncode == ArgumentError.exit_code and "--dtype half" in refused.stderr
-    told = subprocess.run([*command, "info", "--json"], capture_output=True, text=True)
-    facts = json.loads(told.stdout)
-    device = choose_device("auto")
-    chosen = str(choose_dtype("auto", device)).removeprefix("torch.")
-    assert chosen in facts["networks (auto)"]
+
+    def run(*arguments: object):
+        return CliRunner().invoke(app, [*map(str, arguments)])
+
+    files, options = (tmp_path / "photo.png", tmp_path / "a.skf"), ("--weights", tiny_weights)
+    done = run("encode", *files, *options, "--dtype", "bfloat16", "--quality", 2)
+    assert done.exit_code == 0 and "bfloat16" in done.stdout and "cpu" in done.stdout
+    refused = run("decode", files[1], tmp_path / "a.png", "--dtype", "half")
+    assert refused.exit_code == ArgumentError.exit_code and "--dtype half" in refused.stderr
+    facts = json.loads(run("info", "--json").stdout)
+    chosen = choose_dtype("auto", choose_device("auto"))
+    assert str(chosen).removeprefix("torch.") in facts["networks (auto)"]
     assert f"{load_codec(device='cpu').model_id:#06x}" in facts.values()

@@ -50,38 +50,24 @@ def stream_of(codec, result: SearchResult, height: int, width: int) -> bytes:
     return bitstream.pack(header, *codec.coder.encode(symbols))
 
 
-def test_the_result_is_better_and_within_the_bits(search):
-    result = search(effort=3)
-    assert result.after.objective < result.before.objective
-    assert result.after.bits <= result.before.bits
-    assert result.after.distortion < result.before.distortion
-    assert math.isnan(result.after.lpips)
-
-
-def test_shapes_and_types_stay(search, tiny_codec, photo):
-    y, result = tiny_codec.latent(photo), search()
+def test_the_stream_is_an_ordinary_one_within_the_bits_with_a_better_preview(
+    search, tiny_codec, photo
+):
+    y, result = tiny_codec.latent(photo), search(effort=3)
     assert result.y.shape == y.shape and result.y.dtype == y.dtype
-    assert not result.y.requires_grad and not result.z.requires_grad
     assert result.z.shape == tiny_codec.model.entropy.analysis(y).shape
+    assert not result.y.requires_grad and not result.z.requires_grad
     assert not any(p.requires_grad for p in tiny_codec.model.parameters())
-
-
-def test_the_stream_is_an_ordinary_one_with_a_better_preview(search, tiny_codec, photo):
+    before, after = result.before, result.after
+    assert after.objective < before.objective and after.distortion < before.distortion
+    assert after.bits <= before.bits and math.isnan(after.lpips)
     plain = tiny_codec.encode(photo, quality=bitstream.index_to_quality(INDEX))
-    result = search(effort=3)
     data = stream_of(tiny_codec, result, *photo.shape[-2:])
     assert len(data) <= len(plain.data) + 4 * 3  # three sections of whole words
-    before, after = (load_image(tiny_codec.decode(d, "preview").image) for d in (plain.data, data))
-    assert psnr(photo, after) > psnr(photo, before)
-
-
-def test_the_numbers_are_those_of_the_stream(search, tiny_codec, photo):
-    result = search(effort=2)
-    decoded = load_image(
-        tiny_codec.decode(stream_of(tiny_codec, result, *photo.shape[-2:]), "preview").image
-    )
-    mse = (decoded - photo).square().mean().item() * 255**2
-    assert mse == pytest.approx(result.after.mse, rel=0.01)  # 8 bits
+    shown = [load_image(tiny_codec.decode(d, "preview").image) for d in (plain.data, data)]
+    assert psnr(photo, shown[1]) > psnr(photo, shown[0])
+    mse = (shown[1] - photo).square().mean().item() * 255**2
+    assert mse == pytest.approx(after.mse, rel=0.01), "the numbers are those of the stream"
 
 
 def test_the_same_call_gives_the_same_latent_and_draws_no_random_numbers(search):
@@ -98,14 +84,13 @@ def test_effort_0_is_the_start(search, tiny_codec, photo):
     assert result.after is result.before
     plain = tiny_codec.encode(photo, quality=bitstream.index_to_quality(INDEX)).data
     assert stream_of(tiny_codec, result, *photo.shape[-2:]) == plain
-
-
-def test_effort_grows_the_number_of_steps():
-    assert len(ITERATIONS) == MAX_EFFORT + 1 == 11 and ITERATIONS[0] == 0
-    assert list(ITERATIONS) == sorted(set(ITERATIONS))
+    cropped = search(photo[..., :90, :133], effort=0).before
+    assert cropped.bpp == pytest.approx(cropped.bits / (90 * 133)), "padding does not count"
 
 
 def test_progress_is_told_after_every_step(search):
+    assert len(ITERATIONS) == MAX_EFFORT + 1 == 11 and ITERATIONS[0] == 0
+    assert list(ITERATIONS) == sorted(set(ITERATIONS))
     calls = []
     result = search(effort=2, on_progress=lambda *call: calls.append(call))
     assert [call[0] for call in calls] == list(range(result.iterations + 1))
@@ -124,27 +109,16 @@ def test_it_stops_early_when_nothing_is_gained(search, monkeypatch):
     assert result.after.objective <= result.before.objective
 
 
-def test_a_bad_search_gives_back_the_start(search, tiny_codec, photo, monkeypatch):
-    monkeypatch.setattr(latent_search, "_LEARNING_RATE", 50.0)
-    result = search(effort=1)
-    assert torch.equal(result.y, tiny_codec.latent(photo))
-    assert result.after is result.before
-
-
-def test_a_lower_target_of_bits_is_met(search):
+def test_a_lower_target_of_bits_is_met_and_what_is_in_vain_gives_back_the_start(
+    search, tiny_codec, photo, monkeypatch
+):
     bits = search(effort=0).before.bits
     result = search(effort=3, target_bits=0.9 * bits)
     assert result.after.bits <= 0.9 * bits
-
-
-def test_a_target_out_of_reach_gives_back_the_start(search, tiny_codec, photo):
-    result = search(effort=1, target_bits=1.0)
-    assert torch.equal(result.y, tiny_codec.latent(photo)) and result.after is result.before
-
-
-def test_padding_does_not_count(search, photo):
-    before = search(photo[..., :90, :133]).before
-    assert before.bpp == pytest.approx(before.bits / (90 * 133))
+    failed = [search(effort=1, target_bits=1.0)]
+    monkeypatch.setattr(latent_search, "_LEARNING_RATE", 50.0)
+    for result in (*failed, search(effort=1)):
+        assert torch.equal(result.y, tiny_codec.latent(photo)) and result.after is result.before
 
 
 def test_it_works_in_inference_mode_and_without_tone(photo, tmp_path):
@@ -162,10 +136,15 @@ def test_it_works_in_inference_mode_and_without_tone(photo, tmp_path):
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_weights_without_a_codec(tmp_path):
+def test_what_is_not_there_is_said(monkeypatch, tmp_path):
+    """Weights without a codec; no trunk, and no download at encode time."""
     save_weights(tmp_path / "other.safetensors", {"a": torch.zeros(1)}, {"task": "cues"})
     with pytest.raises(WeightsError, match="no codec"):
         load_float_entropy(tmp_path / "other.safetensors")
+    monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path))
+    monkeypatch.setattr(datasets, "fetch", lambda *_: pytest.fail("a download at encode time"))
+    with pytest.warns(UserWarning, match="squared error alone"):
+        assert cached_lpips() is None
 
 
 def test_soft_rounding_hardens():
@@ -176,15 +155,8 @@ def test_soft_rounding_hardens():
     assert errors == sorted(errors, reverse=True)
 
 
-def test_without_the_trunk_it_says_so_and_downloads_nothing(monkeypatch, tmp_path):
-    monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path))
-    monkeypatch.setattr(datasets, "fetch", lambda *_: pytest.fail("a download at encode time"))
-    with pytest.warns(UserWarning, match="squared error alone"):
-        assert cached_lpips() is None
-
-
 @pytest.mark.filterwarnings("ignore:no LPIPS trunk")
-def test_the_cached_features_give_lpips(photo):
+def test_the_cached_features_give_lpips_which_takes_part(photo, search):
     lpips = cached_lpips()
     if lpips is None:
         pytest.skip("no LPIPS trunk in the cache")
@@ -197,16 +169,8 @@ def test_the_cached_features_give_lpips(photo):
     black = torch.zeros_like(photo, requires_grad=True)
     LpipsViews(lpips, photo)(black, (1, 2, 1)).backward()
     assert torch.isfinite(black.grad).all()
-
-
-@pytest.mark.filterwarnings("ignore:no LPIPS trunk")
-def test_lpips_takes_part(search):
-    lpips = cached_lpips()
-    if lpips is None:
-        pytest.skip("no LPIPS trunk in the cache")
     result = search(effort=1, objective=Objective(lpips))
-    assert result.after.lpips > 0
-    assert result.after.objective <= result.before.objective
+    assert result.after.lpips > 0 and result.after.objective <= result.before.objective
 
 
 def test_bits_that_the_float_model_misjudges_are_fitted(search, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +106,8 @@ def reference_ms_ssim(first: Tensor, second: Tensor) -> float:
 
 
 def test_ms_ssim_against_formula(pair: tuple[Tensor, Tensor]) -> None:
-    assert metrics.ms_ssim(*pair) == pytest.approx(reference_ms_ssim(*pair), abs=1e-5)
+    found = measure(*pair, "ms_ssim").ms_ssim
+    assert found == pytest.approx(reference_ms_ssim(*pair), abs=1e-5)
 
 
 def reference_lpips(net: str, first: Tensor, second: Tensor) -> float:
@@ -146,9 +146,10 @@ PINNED = {"lpips_alex": 0.177544, "lpips_vgg": 0.274297, "dists": 0.229708}
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
 def test_lpips_against_formula_and_pin(net: str, pair: tuple[Tensor, Tensor]) -> None:
-    value = metrics.lpips_distance(*pair, net=net)
+    name = f"lpips_{net}"
+    value = getattr(measure(*pair, name), name)
     assert value == pytest.approx(reference_lpips(net, *pair), rel=1e-4)
-    assert value == pytest.approx(PINNED[f"lpips_{net}"], rel=1e-4)
+    assert value == pytest.approx(PINNED[name], rel=1e-4)
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
@@ -176,28 +177,13 @@ def test_lpips_heads_are_the_packages() -> None:
             assert torch.equal(ours[name], values), name
 
 
-def test_dists_is_the_published_class(
-    pair: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from DISTS_pytorch import DISTS_pt
-    from torchvision.models import VGG, vgg16
-
-    def from_cache(pretrained: bool) -> VGG:
-        with torch.device("meta"):
-            network = vgg16(weights=None)
-        trunk = {k: torch.from_numpy(v) for k, v in datasets.lpips_trunk("vgg").items()}
-        network.load_state_dict(trunk, strict=False, assign=True)
-        return network
-
-    monkeypatch.setattr(DISTS_pt.models, "vgg16", from_cache)
-    theirs = DISTS_pt.DISTS(load_weights=False)
+def test_dists_is_the_published_one(pair: tuple[Tensor, Tensor]) -> None:
+    before = torch.get_rng_state()
     ours = load_dists()
-    theirs.alpha, theirs.beta = ours.alpha, ours.beta
+    assert torch.equal(torch.get_rng_state(), before), "a training that goes on draws as before"
     assert ours.alpha.sum() + ours.beta.sum() == pytest.approx(1, abs=1e-5)
-    assert list(ours.state_dict()) and ours.state_dict().keys() == theirs.state_dict().keys()
-    first, second = (to_uint8(x).float() / 255 for x in pair)
-    assert ours(first, second).item() == theirs(first, second).item()
-    assert metrics.dists(*pair) == pytest.approx(PINNED["dists"], rel=1e-4)
+    assert not any(t.is_meta or t.requires_grad for t in ours.state_dict(keep_vars=True).values())
+    assert measure(*pair, "dists").dists == pytest.approx(PINNED["dists"], rel=1e-4)
 
 
 def test_worse_pictures_measure_worse(pair: tuple[Tensor, Tensor]) -> None:
@@ -212,15 +198,24 @@ def test_small_pictures() -> None:
     small = picture(160, 168)
     result = measure(small, damaged(small), ("psnr", "ms_ssim", "lpips_alex"))
     assert math.isnan(result.ms_ssim) and result.psnr > 0 and result.lpips_alex > 0
-    with pytest.raises(ArgumentError, match=r"ms_ssim needs .* at least 161 pixels.*168x160"):
-        metrics.ms_ssim(small, small)
     tiny = picture(1, 1)
     assert measure(tiny, 1 - tiny).as_dict().keys() == set(METRICS)
-    with pytest.raises(ArgumentError, match="at least 32 pixels"):
-        metrics.lpips_distance(tiny, tiny)
     smallest = picture(32, 33)
     values = measure(smallest, 1 - smallest, ("lpips_alex", "lpips_vgg", "dists"))
     assert min(values.lpips_alex, values.lpips_vgg, values.dists) > 0
+
+
+def test_comparison_is_measure() -> None:
+    """Also where another one came between, and never with another size."""
+    original, first = picture(96, 144), damaged(picture(96, 144))
+    second, only = (original + 0.1).clamp(0, 1), ("psnr", "lpips_alex", "lpips_vgg", "dists")
+    expected = [str(measure(original, image, only)) for image in (first, second)]  # nan is no nan
+    comparison, other = Comparison(original, only), Comparison(first, only[1:])
+    assert [str(comparison.measure(image)) for image in (first, second)] == expected
+    assert str(other.measure(second)) == str(measure(first, second, only[1:]))
+    assert str(comparison.measure(second)) == expected[1], "still right"
+    with pytest.raises(ArgumentError, match="differ in size: 144x96 and 143x96"):
+        comparison.measure(original[..., 1:])
 
 
 def test_wrong_arguments(pair: tuple[Tensor, Tensor]) -> None:
@@ -228,13 +223,8 @@ def test_wrong_arguments(pair: tuple[Tensor, Tensor]) -> None:
         measure(pair[0], pair[1][..., :200])
     with pytest.raises(ArgumentError, match=r"unknown metrics.*fid.*there are: psnr"):
         measure(*pair, ("psnr", "fid"))
-    with pytest.raises(ArgumentError, match="alex, vgg"):
-        metrics.lpips_distance(*pair, net="squeeze")
-    with pytest.raises(ImageError):
-        measure(pair[0], "no-such-picture.png")
 
 
-@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -247,23 +237,16 @@ def test_wrong_arguments(pair: tuple[Tensor, Tensor]) -> None:
         lambda x: x.repeat(2, 1, 1, 1),
         lambda x: x[..., :0],
         lambda x: x[0].permute(1, 2, 0).numpy() * 255,
+        lambda x: "no-such-picture.png",
     ],
-    ids=["0..255", "-1..1", "nan", "int64", "bool", "grey", "batch", "empty", "array"],
+    ids=["0..255", "-1..1", "nan", "int64", "bool", "grey", "batch", "empty", "array", "absent"],
 )
-def test_one_door_for_all_metrics(metric: str, spoil, pair: tuple[Tensor, Tensor]) -> None:
-    """Arrays and tensors alike, whichever function they are given to, on either side."""
-    name = "lpips_distance" if metric.startswith("lpips") else metric
-    net = {"net": "vgg"} if metric == "lpips_vgg" else {}
+def test_one_door_for_all_metrics(spoil, pair: tuple[Tensor, Tensor]) -> None:
     wrong = spoil(pair[1])
-    for compute in (
-        partial(getattr(metrics, name), **net),
-        lambda a, b: measure(a, b, (metric,)),
-        lambda a, b: Comparison(a, ()).measure(b),
-    ):
-        with pytest.raises(ImageError):
-            compute(pair[0], wrong)
-        with pytest.raises(ImageError):
-            compute(wrong, pair[0])
+    for compute in (metrics.psnr, measure, lambda a, b: Comparison(a, ()).measure(b)):
+        for both in ((pair[0], wrong), (wrong, pair[0])):
+            with pytest.raises(ImageError):
+                compute(*both)
 
 
 def test_a_metric_that_is_no_number_is_an_error(

@@ -7,42 +7,30 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from sketchfusion_lite.blocks import BottleneckBlock, downsample, upsample
 from sketchfusion_lite.cues import (
     BoundaryDetector,
     difference_of_gaussians,
-    gaussian_blur,
-    luma,
     sobel,
 )
 from sketchfusion_lite.entropy import (
     LIKELIHOOD_MIN,
     SCALE_MAX,
     SCALE_MIN,
-    checkerboard,
-    round_ste,
     scale_of_index,
     symbol_likelihood,
 )
-from sketchfusion_lite.evaluation.boundaries import boundary_curve, dilate, thin
+from sketchfusion_lite.evaluation.edges import thin
 from sketchfusion_lite.images import load_image
 from sketchfusion_lite.model import ModelConfig, SketchFusionModel
 from sketchfusion_lite.samples import load_photo
 from sketchfusion_lite.sketch import GainUnit, GatedFusion, SketchFusionNet, interpolate_levels
+from sketchfusion_workbook.lessons.boundaries import boundary_curve, dilate
 
 
-@settings(deadline=None, max_examples=15)
-@given(height=st.integers(1, 40), width=st.integers(1, 40))
-def test_boundary_detector_takes_any_size(height, width):
-    logits = BoundaryDetector()(torch.rand(1, 3, height, width))
-    assert logits.shape == (1, 1, height, width)
-
-
-def test_boundary_detector_is_small():
-    assert sum(p.numel() for p in BoundaryDetector().parameters()) < 100_000
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (17, 8), (33, 31)])
+def test_boundary_detector_takes_any_size(size):
+    assert BoundaryDetector()(torch.rand(1, 3, *size)).shape == (1, 1, *size)
 
 
 def test_naive_cues_answer_edges_and_nothing_else():
@@ -54,14 +42,6 @@ def test_naive_cues_answer_edges_and_nothing_else():
         assert response[..., 14:18].max() > 0.5
         assert response[..., :8].max() < 1e-4
         assert cue(torch.full((1, 3, 9, 9), 0.7)).max() < 1e-4
-
-
-def test_blur_keeps_the_mean_of_a_constant_and_sums_to_one():
-    assert torch.allclose(gaussian_blur(torch.full((1, 2, 9, 9), 0.3), 1.5), torch.tensor(0.3))
-    impulse = torch.zeros(1, 1, 21, 21)
-    impulse[..., 10, 10] = 1
-    assert gaussian_blur(impulse, 1.5).sum() == pytest.approx(1.0, abs=1e-5)
-    assert luma(torch.ones(1, 3, 2, 2)).allclose(torch.ones(1, 1, 2, 2))
 
 
 def test_gated_fusion_mixes_and_can_be_forced():
@@ -76,23 +56,17 @@ def test_gated_fusion_mixes_and_can_be_forced():
         GatedFusion(8, "both")
 
 
-@pytest.mark.parametrize(("cues", "blind_to"), [("structural", "image"), ("perceptual", "lines")])
-def test_a_cue_that_is_off_has_no_influence(cues, blind_to):
+@pytest.mark.parametrize(
+    ("cues", "sees_image", "sees_lines"),
+    [("structural", 0, 1), ("perceptual", 1, 0), ("none", 1, 0), ("fused", 1, 1)],
+)
+def test_a_cue_that_is_off_has_no_influence(cues, sees_image, sees_lines):
     torch.manual_seed(0)
     net = SketchFusionNet(6, (8, 8, 8), (1, 1, 1), cues)
     image, lines = torch.rand(1, 3, 32, 32), torch.rand(1, 1, 32, 32)
     before = net(image, lines)
-    changed = (1 - image, lines) if blind_to == "image" else (image, 1 - lines)
-    other = (image, 1 - lines) if blind_to == "image" else (1 - image, lines)
-    assert torch.equal(net(*changed), before)
-    assert not torch.equal(net(*other), before)
-
-
-def test_changes_of_resolution_invert_each_other_in_shape():
-    x = torch.rand(2, 8, 6, 10)
-    assert downsample(8, 12)(x).shape == (2, 12, 3, 5)
-    assert upsample(8, 4)(x).shape == (2, 4, 12, 20)
-    assert BottleneckBlock(8)(x).shape == x.shape
+    assert torch.equal(net(1 - image, lines), before) != sees_image
+    assert torch.equal(net(image, 1 - lines), before) != sees_lines
 
 
 def test_gain_interpolates_geometrically_and_starts_inverse():
@@ -109,22 +83,6 @@ def test_interpolation_hits_the_levels_and_is_linear_between():
     values = interpolate_levels(table, torch.tensor([0.0, 0.25, 1.0, 1.5, 2.0]))
     assert values.flatten().tolist() == [0.0, 0.25, 1.0, 3.0, 5.0]
     assert interpolate_levels(table[:1], torch.tensor([0.7])).item() == 0.0
-
-
-def test_checkerboard_alternates():
-    board = checkerboard(3, 4)[0, 0]
-    assert board[0, 0]
-    assert not (board[:, 1:] & board[:, :-1]).any()
-    assert (board[:, 1:] | board[:, :-1]).all()
-    assert not (board[1:] & board[:-1]).any()
-
-
-def test_rounding_passes_the_gradient():
-    x = torch.tensor([0.2, 1.7], requires_grad=True)
-    y = round_ste(x)
-    assert y.tolist() == [0.0, 2.0]
-    (y * torch.tensor([3.0, 5.0])).sum().backward()
-    assert x.grad.tolist() == [3.0, 5.0]
 
 
 def test_likelihoods_are_a_distribution():

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from sketchfusion_lite import load_codec
 from sketchfusion_lite.samples import load_photo
 from sketchfusion_lite.sweeps.notebooks import read_notebook
 from tests.notebook_book import load_tool, solutions
@@ -26,6 +27,8 @@ pytest.importorskip("papermill")
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 TABLES = ROOT / "data" / "results"  # the copy lies elsewhere: absolute paths
+CAPSTONE = NOTEBOOKS / "09_train_your_codec.ipynb"
+LONGER = ROOT / "data" / "lessons" / "cpu_minutes.safetensors"
 ABLATION = {"table": "ablation.csv", "training": "ablation_training.csv"}
 Solve = Callable[..., dict[str, Any]]
 
@@ -62,6 +65,16 @@ def solve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Solve:
     return solved
 
 
+def crop(folder: Path, *names: str) -> str:
+    """The middle of each sample photo, 321x215: less to do. The path of the last one, which lies in ``folder``."""
+    folder.mkdir()
+    for name in names:
+        image = load_photo(name).image
+        left, top = (image.width - 321) // 2, (image.height - 215) // 2
+        image.crop((left, top, left + 321, top + 215)).save(folder / f"{name}.png")
+    return str(folder / f"{name}.png")
+
+
 def test_defaults_alone_are_refused(solve: Solve):
     with pytest.raises(AssertionError, match="all defaults"):
         solve("00_tour", photo="coffee")
@@ -73,34 +86,27 @@ def slow(test: Callable[..., None]) -> Callable[..., None]:
 
 @slow
 def test_tour_with_another_photo_and_rate_and_solved_exercises(solve: Solve, tmp_path: Path):
-    parameters = {"photo": "chelsea", "bpp": 0.09, "effort": 1}
+    parameters = {"photo": crop(tmp_path / "photo", "chelsea"), "bpp": 0.1, "effort": 1}
     row = solve("00_tour", **parameters, output_dir=str(tmp_path / "out"))
 
-    assert row["photo"] == "chelsea" and (row["width"], row["height"]) == (451, 300)
-    assert row["budget"] == int(0.09 * 451 * 300 / 8)
+    assert row["photo"] == "chelsea" and (row["width"], row["height"]) == (321, 215)
+    assert row["budget"] == int(0.1 * 321 * 215 / 8)
     assert row["bytes"] <= row["budget"] and row["avif_bytes"] <= row["budget"]
     assert row["bytes"] == (tmp_path / "out" / "chelsea.skf").stat().st_size
     assert row["bytes"] == sum(row["section_bytes"].values())
-    assert math.isclose(row["bpp"], row["bytes"] * 8 / (451 * 300))
+    assert math.isclose(row["bpp"], row["bytes"] * 8 / (321 * 215))
     assert row["estimated_bpp"] < row["bpp"]
     assert row["summary"].startswith("chelsea: ")
     for codec in ("", "avif_"):
         assert 15 < row[f"{codec}psnr"] < 40 and 0.3 < row[f"{codec}ms_ssim"] < 1
         for metric in ("lpips_alex", "lpips_vgg", "dists"):
             assert 0 < row[f"{codec}{metric}"] < 1
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "chelsea.skf",
-        "chelsea_preview.png",
-        "chelsea_refined.png",
-        "chelsea_sketch.png",
-    }
+    made = {path.name.removeprefix("chelsea") for path in (tmp_path / "out").iterdir()}
+    assert made == {".skf", "_preview.png", "_refined.png", "_sketch.png"}
     assert row["lpips_alex"] < row["preview_lpips_alex"], "the refiner is worth its time"
     assert row["effort_bytes"] <= row["budget"] and row["foretold_steps"] > 0
     assert 0 < row["foretold_seconds"] < 20 * row["effort_seconds"], "of the right order"
-    gains = (
-        row["lpips_alex"] - row["effort_lpips_alex"],
-        row["effort_psnr"] - row["psnr"],
-    )
+    gains = (row["lpips_alex"] - row["effort_lpips_alex"], row["effort_psnr"] - row["psnr"])
     assert max(gains) > 0, "what the search goes by"
 
 
@@ -169,11 +175,11 @@ def test_entropy_coding_with_another_photo_and_solved_exercises(solve: Solve, tm
 
 
 @slow
-def test_preview_decoding_with_another_photo_and_codec(solve: Solve):
+def test_preview_decoding_with_another_photo_and_codec(solve: Solve, tmp_path: Path):
     """The codec of lines alone has other weights, and no second stage."""
-    row = solve("04_preview_decoding", photo="chelsea", bpp=0.06, weights="lines")
-    assert (row["photo"], "seconds_refined" in row) == ("chelsea", False)
-    assert row["bytes"] <= int(0.06 * 451 * 300 / 8)
+    photo = crop(tmp_path / "photo", "chelsea")
+    row = solve("04_preview_decoding", photo=photo, bpp=0.1, weights="lines")
+    assert (row["photo"], "seconds_refined" in row) == (photo, False)
     assert 0 <= row["idle_blocks"] < row["blocks"] and row["worth_most_db"] > 0.05
     assert (row["idle_blocks"] == 0) == (row["idle_work"] == 0) and 0 <= row["idle_work"] < 1
     assert row["error_left_silu"] < 0.5 < row["error_left_relu"], "ReLUs die in idle time"
@@ -183,10 +189,12 @@ def test_preview_decoding_with_another_photo_and_codec(solve: Solve):
 
 
 @slow
-def test_objectives_with_another_photo_and_a_short_training(solve: Solve):
-    parameters = {"photo": "chelsea", "train_steps": 2, "crop": 48, "batch": 2, "width": 8}
-    row = solve("05_objectives", **parameters)
-    assert (row["photo"], row["train_steps"], row["width"]) == ("chelsea", 2, 8)
+def test_objectives_with_another_photo_and_a_short_training(solve: Solve, tmp_path: Path):
+    photo, school = crop(tmp_path / "photo", "chelsea"), tmp_path / "school"
+    crop(school, "coffee", "china")
+    parameters = {"photo": photo, "photos": str(school), "train_steps": 2}
+    row = solve("05_objectives", **parameters, crop=48, batch=2, width=8)
+    assert (row["photo"], row["train_steps"], row["width"]) == (photo, 2, 8)
     assert row["doubling"] == pytest.approx(2, rel=0.03)
     assert row["price_quantised"] == pytest.approx(2, rel=0.02)
     assert row["rate_missed"] < 0.02 and 0 < row["invented"] < 1
@@ -199,10 +207,12 @@ def test_objectives_with_another_photo_and_a_short_training(solve: Solve):
 
 
 @slow
-def test_refinement_with_another_photo_and_a_short_training(solve: Solve):
-    parameters = {"photo": "china", "steps": 2, "train_steps": 12, "width": 52, "crop": 48}
-    row = solve("06_diffusion_refinement", **parameters)
-    assert (row["photo"], row["steps"], row["train_steps"]) == ("china", 2, 12)
+def test_refinement_with_another_photo_and_a_short_training(solve: Solve, tmp_path: Path):
+    photo, school = crop(tmp_path / "photo", "china"), tmp_path / "school"
+    crop(school, "coffee", "chelsea")
+    parameters = {"photo": photo, "photos": str(school), "steps": 2, "train_steps": 12}
+    row = solve("06_diffusion_refinement", **parameters, width=52, crop=48)
+    assert (row["photo"], row["steps"], row["train_steps"]) == (photo, 2, 12)
     assert row["refined_moved"] > 1, "nothing to look at"
     assert row["faithful_psnr"] > row["preview_psnr"]
     for metric in ("lpips_alex", "dists"):
@@ -252,10 +262,50 @@ def test_ablations_with_another_base_and_solved_exercises(solve: Solve):
     assert 1 <= row["separated_psnr_0.09"] < row["variants"]
 
 
+SHORT = {"photo": "chelsea", "steps": 120, "minutes": 30.0, "batch": 4, "width": 0.125}
+OWN = {  # budgets that a codec of seconds can keep
+    "03_entropy_coding": {"budget": 12000, "streams": 1, "prefixes": 3},
+    "04_preview_decoding": {"bpp": 0.4},
+    "05_objectives": {"bpp": 0.4, "train_steps": 2, "crop": 48, "batch": 2, "width": 8},
+    "06_diffusion_refinement": {"bpp": 0.4, "steps": 2, "train_steps": 4, "crop": 48},
+    "07_rate_distortion": {"fool_steps": 2, "live_photos": "coffee", "live_rates": "0.3,0.4"},
+    "10_explorer": {"bpp": 0.4, "effort": 0},
+}
+
+
 @slow
-def test_explorer_with_another_photo_and_solved_exercises(solve: Solve):
-    row = solve("10_explorer", photo="rocket", bpp=0.06, steps=1)
-    assert (row["photo"], row["budget"]) == ("rocket", int(0.06 * 640 * 427 / 8))
+def test_train_your_codec_with_another_photo_and_solved_exercises(solve: Solve, tmp_path: Path):
+    parameters = SHORT | {"steps": 12, "budgets": "0.1,0.5", "out": str(tmp_path / "out")}
+    row = solve("09_train_your_codec", **parameters, longer=str(LONGER))
+    assert (row["photo"], row["width"], row["steps"]) == ("chelsea", 0.125, 12)
+    assert row["files"] == 4 * 2 and row["fits"] >= 6, "the trained ones keep their budgets"
+    assert row["longer_psnr_0.5"] > row["longer_psnr_0.1"] > 15
+    assert row["finished_lpips_alex_0.1"] < row["longer_lpips_alex_0.1"], "five minutes of a GPU"
+    assert row["rate_over_target"] > 0 and row["range_of_rates"] > 0
+    assert -1 <= row["rate_against_squared_error"] <= 1
+    assert load_codec(row["weights"], "cpu", "float32").model_id == row["model_id"]
+
+
+@pytest.fixture(scope="module")
+def own_weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The weights file of a short run of notebook 09."""
+    folder = tmp_path_factory.mktemp("own")
+    return execute(CAPSTONE, folder, SHORT | {"out": str(folder / "out")})[1]["weights"]
+
+
+@slow
+@pytest.mark.parametrize("stem", OWN)
+def test_what_notebook_09_trains_runs_in_the_others(stem: str, own_weights: str, tmp_path: Path):
+    parameters = OWN[stem] | {"weights": own_weights, "refiner": "", "device": "cpu"}
+    if stem == "03_entropy_coding":
+        parameters["output_dir"] = str(tmp_path / "out")
+    assert execute(NOTEBOOKS / f"{stem}.ipynb", tmp_path / "run", parameters)[1]
+
+
+@slow
+def test_explorer_with_another_photo_and_solved_exercises(solve: Solve, tmp_path: Path):
+    row = solve("10_explorer", photo=crop(tmp_path / "photo", "rocket"), bpp=0.06, steps=1)
+    assert (row["photo"], row["budget"]) == ("rocket", int(0.06 * 321 * 215 / 8))
     assert row["bytes"] <= row["budget"] and row["sizes"] == sorted(row["sizes"])
     assert 15 < row["psnr"] < 40 and 0 < row["lpips_alex"] < row["preview_lpips_alex"] < 1
     assert row["effort"] == 1 and row["effort_bytes"] <= row["budget"]

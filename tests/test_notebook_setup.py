@@ -18,9 +18,7 @@ from tests.notebook_book import ROOT, Book, load_tool, tagged
 from tests.test_packaging import declared, imported
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-OPTIONAL = {
-    "transformers"
-}  # notebook 06 shows how a large prior is plugged in, and that none is there
+OPTIONAL = {"transformers"}  # notebook 06 shows how a large prior is plugged in
 setup = load_tool("notebook_setup")
 
 
@@ -34,13 +32,10 @@ def execute(code: str, folder: Path, *, library: bool, environment: dict[str, st
     )
 
 
-def test_it_does_nothing_where_the_library_is(tmp_path: Path):
+def test_it_does_nothing_where_the_library_is_and_else_says_what_to_do(tmp_path: Path):
     done = execute(setup.CODE + "\nprint(os.getcwd())", tmp_path, library=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert Path(done.stdout.strip()) == tmp_path.resolve() and not list(tmp_path.iterdir())
-
-
-def test_it_says_what_to_do_where_the_library_is_not(tmp_path: Path):
     done = execute(setup.CODE, tmp_path, library=False)
     assert done.returncode == 1
     assert "ModuleNotFoundError: sketchfusion_lite is not installed" in done.stderr
@@ -51,24 +46,22 @@ def test_it_says_what_to_do_where_the_library_is_not(tmp_path: Path):
 @pytest.mark.parametrize("variable", [True, False], ids=["address given", "bundle uploaded"])
 def test_on_colab_it_installs_the_pinned_version_once(variable: bool, tmp_path: Path):
     project, content = tmp_path / "project", tmp_path / "content"
-    (project / "notebooks").mkdir(parents=True)
-    (project / "sketchfusion_lite").mkdir()
     content.mkdir()
-    (project / "notebooks" / "which").write_text("the tagged one")
-    (project / "sketchfusion_lite" / "which").write_text("")
-    who = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for folder in ("notebooks", "sketchfusion_lite"):
+        (project / folder).mkdir(parents=True)
+        (project / folder / "which").write_text("the tagged one")
     bundle = tmp_path / "elsewhere.git" if variable else content / "sketchfusion.bundle"
-    for arguments in (
-        ["init", "--quiet"],
-        ["add", "."],
-        [*who, "commit", "--quiet", "-m", "tagged"],
-        ["tag", f"v{setup.VERSION}"],
-        [*who, "commit", "--quiet", "--allow-empty", "-m", "later"],
-        ["rm", "--quiet", "notebooks/which"],
-        [*who, "commit", "--quiet", "-m", "without the file"],
-        ["bundle", "create", "--quiet", str(bundle), "--all"],
+    for command in (
+        "init",
+        "add .",
+        "commit -m tagged",
+        f"tag v{setup.VERSION}",
+        "rm notebooks/which",
+        "commit -m later",
+        f"bundle create {bundle} --all",
     ):
-        subprocess.run(["git", *arguments], cwd=project, check=True, capture_output=True)
+        git = ["git", "-c", "user.name=A", "-c", "user.email=a@example.org", *command.split()]
+        subprocess.run(git, cwd=project, check=True, capture_output=True)
     pip = tmp_path / "pip"  # stands for the Python that would install
     pip.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/installed\n')
     pip.chmod(0o755)
@@ -88,12 +81,11 @@ def test_on_colab_it_installs_the_pinned_version_once(variable: bool, tmp_path: 
     )
 
 
-# --------------------------------------------------------------------------------------------------
-# The tool that puts the cells in
-
-
 def test_the_cells_are_inserted_and_updated(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """By the tool that puts them in."""
     cells = [new_markdown_cell("# T"), new_code_cell("x: int = 1"), new_code_cell("print(x)")]
+    with pytest.raises(ValueError, match="parameters"):
+        setup.updated(new_notebook(cells=cells))
     cells[1].metadata["tags"] = ["parameters"]
     path = tmp_path / "a.ipynb"
     nbformat.write(new_notebook(cells=cells), path)
@@ -114,17 +106,11 @@ def test_the_cells_are_inserted_and_updated(tmp_path: Path, capsys: pytest.Captu
     assert [tagged(cell, "setup") for cell in after] == [False, False, True, True, False]
 
 
-def test_a_notebook_without_parameters_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="parameters"):
-        setup.updated(new_notebook(cells=[new_markdown_cell("# T")]))
-
-
-# --------------------------------------------------------------------------------------------------
-# What must be installed
+# What must be installed ---------------------------------------------------------------------------
 
 
 def of_ours(source: str, package: str = "") -> Iterator[str]:
-    """Modules of the library that Python code imports, anywhere in it; ``package`` holds the code."""
+    """Modules that Python code imports, anywhere in it; ``package`` holds the code."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -138,42 +124,33 @@ def needs(source: str) -> set[str]:
     """Third-party packages that the modules of ours behind some code import, over any distance."""
     todo, seen, found = set(of_ours(source)), set(), set()
     while todo:
-        name = todo.pop()
-        seen.add(name)
+        seen.add(name := todo.pop())
         stem = ROOT / name.replace(".", "/")
         for file in (stem.with_suffix(".py"), stem / "__init__.py"):
-            if name.startswith("sketchfusion_lite") and file.is_file():
+            if name.startswith("sketchfusion_") and file.is_file():
                 package = name if file.stem == "__init__" else name.rpartition(".")[0]
                 found |= imported(file)
                 todo |= set(of_ours(file.read_text("utf-8"), package)) - seen
     return found
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_both_sets_of_extras_are_enough(path: Path, tmp_path: Path):
+def test_both_sets_of_extras_are_enough_and_documented(tmp_path: Path):
     """Those of the set-up cell, and those of environment.yml, which Binder and conda read."""
-    source = "\n".join(cell.source for cell in Book(path).code)
-    (tmp_path / "code.py").write_text(source)
-    needed = needs(source) | imported(tmp_path / "code.py")
+    assert "bjontegaard" in needs("from sketchfusion_lite.evaluation import curves")
+    assert "bjontegaard" not in declared("workbook"), "a missing one would be found out"
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     (line,) = environment["dependencies"][-1]["pip"]
-    for extras in (setup.EXTRAS, line.partition("[")[2].rstrip("]")):
-        missing = needed - OPTIONAL - declared(*extras.split(","))
-        assert not missing, f"[{extras}] does not install {missing}"
-
-
-def test_missing_extras_are_found_out():
-    assert "bjontegaard" in needs("from sketchfusion_lite.evaluation import curves")
-    assert "bjontegaard" not in declared("workbook")
-
-
-def test_binder_reads_the_environment_at_the_root():
-    """repo2docker reads nothing outside a folder of its own where there is one."""
-    assert not any((ROOT / name).exists() for name in ("binder", ".binder"))
-
-
-def test_the_document_names_version_and_extras():
+    sets, needed = (setup.EXTRAS, line.partition("[")[2].rstrip("]")), {}
+    for path in NOTEBOOKS:
+        source = "\n".join(cell.source for cell in Book(path).code)
+        (tmp_path / "code.py").write_text(source)
+        needed[path.stem] = needs(source) | imported(tmp_path / "code.py")
     text = (ROOT / "docs" / "hosted.md").read_text("utf-8")
-    environment = (ROOT / "environment.yml").read_text("utf-8")
-    assert f"v{setup.VERSION}`" in text and f"extras `{setup.EXTRAS}`" in text
-    assert f"extras `{environment.rpartition('[')[2].strip().rstrip(']')}`" in text
+    assert f"v{setup.VERSION}`" in text
+    for extras in sets:
+        allowed = OPTIONAL | declared(*extras.split(","))
+        missing = {name: found - allowed for name, found in needed.items() if found - allowed}
+        assert not missing, f"[{extras}] does not install {missing}"
+        assert f"extras `{extras}`" in text
+    # repo2docker reads nothing outside a folder of its own where there is one
+    assert not any((ROOT / name).exists() for name in ("binder", ".binder"))

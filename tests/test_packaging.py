@@ -16,7 +16,8 @@ import yaml
 import sketchfusion_lite
 
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+PROJECT, TOOLS = PYPROJECT["project"], PYPROJECT["tool"]
 EXTRAS = PROJECT["optional-dependencies"]
 
 # Import names that differ from the name of the package (after "-" -> "_").
@@ -44,22 +45,6 @@ PARTS = {
     "image_files": {"peers"},
     "web_export": {"web"},
 }
-
-NOTEBOOK_PACKAGES = (
-    "IPython",
-    "ipykernel",
-    "ipywidgets",
-    "jupyterlab",
-    "nbclient",
-    "nbconvert",
-    "nbformat",
-    "papermill",
-    "pyarrow",
-    "seaborn",
-    "skimage",
-    "sklearn",
-    "voila",
-)
 
 
 def import_name(requirement: str) -> str:
@@ -99,92 +84,67 @@ def test_one_version() -> None:
     assert headings[0] == version
 
 
-def test_python_versions_agree() -> None:
-    assert PROJECT["requires-python"] == ">=3.11,<3.13"
+def test_metadata_is_in_step_with_other_files() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
+    assert PROJECT["requires-python"] == ">=3.11,<3.13"
     assert "(3, 11) <= sys.version_info[:2] < (3, 13)" in makefile
-
-
-def test_console_script_exists() -> None:
     module, _, name = PROJECT["scripts"]["sketchfusion"].partition(":")
     assert callable(getattr(__import__(module, fromlist=[name]), name))
-
-
-def test_licence() -> None:
     assert PROJECT["license"] == "Apache-2.0"
-    text = (ROOT / "LICENSE").read_text("utf-8")
-    assert "Apache License" in text and "Version 2.0, January 2004" in text
-
-
-def test_package_data_is_found() -> None:
-    package = resources.files("sketchfusion_lite")
-    for folder, suffix in (
-        ("weights", ".safetensors"),
-        ("manifests", ".json"),
-        ("training/recipes", ".toml"),
-    ):
-        names = [file.name for file in (package / folder).iterdir()]
-        assert any(name.endswith(suffix) for name in names), f"no *{suffix} in {folder}"
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_package_says_that_it_is_typed(package: str) -> None:
-    """``py.typed`` lies in what git tracks, hence in the wheel; and mypy looks at the package."""
-    listed = subprocess.run(["git", "ls-files", package], capture_output=True, text=True, cwd=ROOT)
-    if listed.returncode == 0:  # not in an unpacked source distribution
-        assert f"{package}/py.typed" in listed.stdout.split()
-    assert (ROOT / package / "py.typed").is_file()
-    assert (
-        package
-        in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mypy"]["files"]
-    )
-
-
-def test_environment_yml_is_in_step() -> None:
+    assert "Version 2.0, January 2004" in (ROOT / "LICENSE").read_text("utf-8")
     environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     *conda, pip = environment["dependencies"]
     assert conda == ["python=3.11", "pip"], "versions of packages belong into pyproject.toml"
     (line,) = pip["pip"]
-    match = re.fullmatch(r"-e \.\[([\w,]+)\]", line)
-    assert match, f"expected '-e .[extras]', found {line!r}"
-    assert {"workbook", "test"} <= set(match[1].split(",")) <= set(EXTRAS)
-
-
-def test_extras_of_the_makefile_exist() -> None:
-    (extras,) = re.findall(r"^EXTRAS\s*\?=\s*(\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    assert {"workbook", "test"} <= set(extras.split(",")) <= set(EXTRAS)
-
-
-# dependencies -----------------------------------------------------------------------------------
-
-
-def test_torch_is_capped() -> None:
+    (extras,) = re.findall(r"^EXTRAS\s*\?=\s*(\S+)", makefile, re.MULTILINE)
+    for each in (extras, re.fullmatch(r"-e \.\[([\w,]+)\]", line)[1]):
+        assert {"workbook", "test"} <= set(each.split(",")) <= set(EXTRAS)
     # Some builds of torch 2.13 come without a torchvision that fits, and then nothing imports.
     assert "torch>=2.11,<2.13" in PROJECT["dependencies"]
     assert metadata.version("torch").split(".")[:2] in (["2", "11"], ["2", "12"])
 
 
-@pytest.mark.parametrize("file", library_files(), ids=lambda f: str(f.relative_to(ROOT)))
-def test_imports_are_declared(file: Path) -> None:
-    package, part = file.relative_to(ROOT).parts[:2]
-    extras = PARTS.get(package, PARTS.get(part.removesuffix(".py"), ()))
-    undeclared = imported(file) - declared(*extras)
-    assert not undeclared, f"{file.name} imports {undeclared}: declare them in pyproject.toml"
+@pytest.mark.parametrize("package", PACKAGES)
+def test_data_and_types_travel_along(package: str) -> None:
+    """``py.typed`` lies in what git tracks, hence in the wheel; and mypy looks at the package."""
+    listed = subprocess.run(["git", "ls-files", package], capture_output=True, text=True, cwd=ROOT)
+    if listed.returncode == 0:  # not in an unpacked source distribution
+        assert f"{package}/py.typed" in listed.stdout.split()
+    folder = resources.files(package)
+    assert (folder / "py.typed").is_file() and package in TOOLS["mypy"]["files"]
+    kept = (("weights", ".safetensors"), ("manifests", ".json"), ("training/recipes", ".toml"))
+    for data, suffix in kept if package == "sketchfusion_lite" else ():
+        assert any(file.name.endswith(suffix) for file in (folder / data).iterdir()), data
 
 
-@pytest.mark.parametrize("folder", ["tests", "tools", "benchmarks", "book", "fuzz"])
-def test_imports_beside_the_library_are_declared(folder: str) -> None:
-    here = {path.stem for path in (ROOT / folder).rglob("*.py")}
-    here |= {"benchmarks", "fuzz", "tests", "tools"}
-    here.add("book_extension")
-    for file in sorted((ROOT / folder).rglob("*.py")):
-        undeclared = imported(file) - declared(*EXTRAS) - here
-        assert not undeclared, f"{file.relative_to(ROOT)} imports {undeclared}"
+# dependencies -----------------------------------------------------------------------------------
+
+
+def test_imports_are_declared() -> None:
+    folders = ("tests", "tools", "benchmarks", "book", "fuzz")
+    here = {path.stem for folder in folders for path in (ROOT / folder).rglob("*.py")} | {*folders}
+    for file in (*library_files(), *(f for name in folders for f in (ROOT / name).rglob("*.py"))):
+        package, part = file.relative_to(ROOT).parts[:2]
+        if package in folders:
+            allowed = declared(*EXTRAS) | here
+        else:
+            allowed = declared(*PARTS.get(package, PARTS.get(part.removesuffix(".py"), ())))
+        assert imported(file) <= allowed, f"{file.relative_to(ROOT)}: {imported(file) - allowed}"
 
 
 def test_library_works_without_notebook_packages() -> None:
-    """Import every module of the codec with those packages blocked, as if not installed."""
+    """Import every module of the codec with the workbook's packages blocked, as if not installed."""
+    blocked = [
+        "IPython",
+        "ipykernel",
+        "ipywidgets",
+        "jupyterlab",
+        "nbclient",
+        "nbconvert",
+        "nbformat",
+    ]
+    blocked += ["papermill", "pyarrow", "seaborn", "skimage", "sklearn", "voila"]
     modules = [
         ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         for file in library_files()
@@ -192,7 +152,7 @@ def test_library_works_without_notebook_packages() -> None:
     ]
     code = (
         "import importlib, sys\n"
-        f"sys.modules.update(dict.fromkeys({NOTEBOOK_PACKAGES!r}))\n"  # None: ImportError
+        f"sys.modules.update(dict.fromkeys({blocked!r}))\n"  # None: ImportError
         f"for name in {modules!r}: importlib.import_module(name)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

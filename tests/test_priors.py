@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -19,6 +18,9 @@ diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+
+
+TOKENS = ("bos", "eos", "pad")
 
 
 def build_tokenizer(folder: Path) -> transformers.CLIPTokenizer:
@@ -37,42 +39,24 @@ def build_components(folder: Path, controlnet: bool) -> dict:
     """Everything a Stable Diffusion pipeline consists of, random and tiny; the VAE reduces by 2."""
     torch.manual_seed(0)
     tokenizer = build_tokenizer(folder / "tokenizer")
-    sizes = {
-        "block_out_channels": (4, 8),
-        "layers_per_block": 1,
-        "norm_num_groups": 2,
-        "cross_attention_dim": 8,
-        "attention_head_dim": 2,
-        "in_channels": 4,
-        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-    }
+    widths = {"block_out_channels": (4, 8), "norm_num_groups": 2}
+    sizes = widths | {"layers_per_block": 1, "cross_attention_dim": 8, "attention_head_dim": 2}
+    sizes |= {"in_channels": 4, "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D")}
+    up = ("CrossAttnUpBlock2D", "UpBlock2D")
+    text = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    text |= {"num_attention_heads": 2, "max_position_embeddings": 16, "vocab_size": len(tokenizer)}
+    text |= {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in TOKENS}
     components = {
         "unet": diffusers.UNet2DConditionModel(
-            sample_size=16,
-            out_channels=4,
-            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-            **sizes,
+            sample_size=16, out_channels=4, up_block_types=up, **sizes
         ),
         "vae": diffusers.AutoencoderKL(
-            block_out_channels=(4, 8),
-            norm_num_groups=2,
             down_block_types=("DownEncoderBlock2D",) * 2,
             up_block_types=("UpDecoderBlock2D",) * 2,
             latent_channels=4,
+            **widths,
         ),
-        "text_encoder": transformers.CLIPTextModel(
-            transformers.CLIPTextConfig(
-                vocab_size=len(tokenizer),
-                hidden_size=8,
-                intermediate_size=8,
-                num_hidden_layers=1,
-                num_attention_heads=2,
-                max_position_embeddings=16,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ),
+        "text_encoder": transformers.CLIPTextModel(transformers.CLIPTextConfig(**text)),
         "tokenizer": tokenizer,
         "scheduler": diffusers.DDIMScheduler(beta_schedule="scaled_linear", clip_sample=False),
         "safety_checker": None,
@@ -115,7 +99,7 @@ def condition_of(height: int = 18, width: int = 22, seed: int = 7) -> Refinement
     )
 
 
-@pytest.mark.parametrize("size", [(51, 70), (1, 3), (32, 32)])
+@pytest.mark.parametrize("size", [(51, 70), (1, 3)])
 def test_the_picture_has_the_previews_size_and_range(controlled, size):
     assert isinstance(PriorRefiner(controlled), Refiner)
     picture = PriorRefiner(controlled).refine(condition_of(*size), 2)
@@ -123,24 +107,20 @@ def test_the_picture_has_the_previews_size_and_range(controlled, size):
     assert float(picture.min()) >= 0 and float(picture.max()) <= 1
 
 
-def test_the_seed_alone_decides_the_noise(plain):
+def test_the_seed_alone_decides_the_noise(plain, capfd):
     refiner = PriorRefiner(plain)
     first = refiner.refine(condition_of(), 2)
+    assert "2/2" not in capfd.readouterr().err, "no progress bar unless it was asked for"
     torch.rand(5)  # the global generator must not matter
     assert torch.equal(first, refiner.refine(condition_of(), 2))
     assert not torch.allclose(first, refiner.refine(condition_of(seed=8), 2), atol=1e-3)
     refiner.refine(condition_of(seed=2**32 - 1), 1)
 
 
-@pytest.mark.parametrize("strength", [0.05, 0.3, 0.5, 0.55, 1.0])
-@pytest.mark.parametrize("steps", [1, 3, 7])
+@pytest.mark.parametrize(("steps", "strength"), [(1, 0.05), (3, 0.55)])
 def test_steps_are_what_runs(plain, strength, steps, monkeypatch):
-    calls = []
-    forward = plain.unet.forward
-    monkeypatch.setattr(
-        plain.unet, "forward", lambda *a, **kw: calls.append(1) or forward(*a, **kw)
-    )
-    done = []
+    calls, done, forward = [], [], plain.unet.forward
+    monkeypatch.setattr(plain.unet, "forward", lambda *a, **k: calls.append(1) or forward(*a, **k))
     refiner = PriorRefiner(plain, strength=strength)
     refiner.refine(condition_of(8, 8), steps, lambda step, _: done.append(step))
     assert done == list(range(1, steps + 1)) and len(calls) == steps
@@ -155,12 +135,12 @@ def test_no_rounding_costs_a_step():
 
 def test_progress_pictures_end_in_the_result(controlled):
     seen = []
-    condition = condition_of(9, 14)
-    picture = PriorRefiner(controlled).refine(condition, 3, lambda _, image: seen.append(image))
+    picture = PriorRefiner(controlled).refine(
+        condition_of(9, 14), 3, lambda _, image: seen.append(image)
+    )
     assert all(image.shape == (1, 3, 9, 14) for image in seen)
     assert torch.allclose(seen[-1], picture, atol=1e-5)
     assert not torch.allclose(seen[0], seen[-1], atol=1e-4)
-    assert torch.equal(picture, PriorRefiner(controlled).refine(condition, 3))
 
 
 def test_the_dial_mixes_the_preview_with_the_priors_picture(plain):
@@ -229,17 +209,6 @@ def test_prompts_are_read_and_guidance_is_skipped_without_them(plain, monkeypatc
     assert batches == [1, 1, 2, 2] and not torch.equal(silent, told)
 
 
-def test_the_progress_bar_is_off_unless_asked_for(tmp_path, capfd):
-    kind = diffusers.StableDiffusionImg2ImgPipeline
-    pipeline = kind(**build_components(tmp_path, False), requires_safety_checker=False)
-    refiner = PriorRefiner(pipeline)
-    refiner.refine(condition_of(4, 4), 2)
-    assert "2/2" not in capfd.readouterr().err
-    refiner.pipeline.set_progress_bar_config(disable=False)
-    PriorRefiner(pipeline).refine(condition_of(4, 4), 2)
-    assert "2/2" in capfd.readouterr().err
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -267,28 +236,19 @@ def test_other_pipelines_are_refused(plain, controlled):
     several = type(controlled)(**parts, requires_safety_checker=False)
     with pytest.raises(ArgumentError, match="several ControlNets"):
         PriorRefiner(several)
+    for scheduler in (diffusers.PNDMScheduler(), diffusers.HeunDiscreteScheduler()):
+        parts = plain.components | {"scheduler": scheduler}
+        with pytest.raises(ArgumentError, match="DDIMScheduler"):
+            PriorRefiner(type(plain)(**parts, requires_safety_checker=False))
 
 
-@pytest.mark.parametrize("name", ["PNDMScheduler", "HeunDiscreteScheduler"])
-def test_schedulers_with_other_step_counts_are_refused(plain, name):
-    scheduler = getattr(diffusers, name)()
-    pipeline = type(plain)(
-        **plain.components | {"scheduler": scheduler}, requires_safety_checker=False
-    )
-    with pytest.raises(ArgumentError, match="DDIMScheduler"):
-        PriorRefiner(pipeline)
-
-
-def test_values_that_are_not_finite_are_reported(tmp_path):
-    kind = diffusers.StableDiffusionImg2ImgPipeline
-    pipeline = kind(**build_components(tmp_path, False), requires_safety_checker=False)
-    torch.nn.init.constant_(pipeline.vae.decoder.conv_out.bias, float("nan"))
+def test_values_that_are_not_finite_are_reported(plain, monkeypatch):
+    monkeypatch.setattr(plain.vae.decoder.conv_out.bias, "data", torch.full((3,), torch.nan))
     with pytest.raises(WeightsError, match="float32"):
-        PriorRefiner(pipeline).refine(condition_of(), 1)
+        PriorRefiner(plain).refine(condition_of(), 1)
 
 
-# --------------------------------------------------------------------------------------------------
-# Loading
+# Loading ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -306,10 +266,9 @@ def folders(tmp_path, controlled):
     return tmp_path / "model", tmp_path / "control"
 
 
-def test_saved_and_loaded_gives_the_same_picture(folders, controlled, capfd):
+def test_saved_and_loaded_gives_the_same_picture(folders, controlled):
     model, control = folders
     loaded = load_prior(model, control, device="cpu", strength=0.4)
-    assert capfd.readouterr().err == "", "loading is silent"
     assert isinstance(loaded.pipeline.scheduler, diffusers.DDIMScheduler)
     assert loaded.pipeline.safety_checker is None and loaded.strength == 0.4
     parts = controlled.components | {"scheduler": loaded.pipeline.scheduler}
@@ -330,34 +289,19 @@ def test_loading_leaves_the_meta_device_working(folders):
 
 
 def test_dtype_is_obeyed(folders):
-    refiner = load_prior(*folders, device="cpu", dtype=torch.bfloat16)
-    assert refiner.pipeline.unet.dtype == refiner.pipeline.controlnet.dtype == torch.bfloat16
-    assert refiner.refine(condition_of(), 1).dtype == torch.float32
+    pipeline = load_prior(*folders, device="cpu", dtype=torch.bfloat16).pipeline
+    assert pipeline.unet.dtype == pipeline.controlnet.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(
-    ("part", "weights", "pickle"),
-    [
-        ("model/unet", "diffusion_pytorch_model", "diffusion_pytorch_model.bin"),
-        ("model/vae", "diffusion_pytorch_model", "diffusion_pytorch_model.bin"),
-        ("model/text_encoder", "model", "pytorch_model.bin"),
-        ("control", "diffusion_pytorch_model", "diffusion_pytorch_model.bin"),
-    ],
-)
-def test_pickles_are_never_loaded(folders, part, weights, pickle, monkeypatch):
-    folder = folders[0].parent / part
-    (folder / f"{weights}.safetensors").unlink()
-    (folder / pickle).write_bytes(b"a pickle that must not be opened")
+@pytest.mark.parametrize("part", ["model/unet", "model/vae", "model/text_encoder", "control"])
+def test_pickles_are_never_loaded(folders, part, monkeypatch):
+    (weights,) = (folders[0].parent / part).glob("*.safetensors")
+    weights.unlink()
+    for name in (weights.with_suffix(".bin").name, "pytorch_model.bin"):
+        weights.with_name(name).write_bytes(b"a pickle that must not be opened")
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("opened a pickle"))
     with pytest.raises(WeightsError, match=r"hf download .*safetensors"):
         load_prior(*folders, device="cpu")
-
-
-def test_damaged_weights(folders):
-    weights = folders[0] / "unet" / "diffusion_pytorch_model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match="cannot be had"):
-        load_prior(folders[0], device="cpu")
 
 
 def test_missing_weights_name_the_id_and_the_command(folders, tmp_path, monkeypatch):
@@ -371,11 +315,16 @@ def test_missing_weights_name_the_id_and_the_command(folders, tmp_path, monkeypa
         load_prior(folders[0], "some/lines", device="cpu")
 
 
-def test_missing_folders(tmp_path):
-    with pytest.raises(WeightsError, match=r"no such folder.*hf download"):
-        load_prior(tmp_path / "nothing", device="cpu")
-    with pytest.raises(WeightsError, match=r"model_index\.json"):
-        load_prior(tmp_path, device="cpu")
+def test_missing_and_damaged_folders(folders, tmp_path):
+    weights = folders[0] / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    for folder, message in (
+        (tmp_path / "nothing", r"no such folder.*hf download"),
+        (tmp_path, r"model_index\.json"),
+        (folders[0], "cannot be had"),
+    ):
+        with pytest.raises(WeightsError, match=message):
+            load_prior(folder, device="cpu")
 
 
 @pytest.mark.parametrize("package", ["diffusers", "transformers"])
@@ -383,15 +332,3 @@ def test_missing_packages_say_what_to_install(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(DependencyMissing, match=rf"{package}.*\[priors\]"):
         load_prior("some/model")
-
-
-def test_the_module_itself_needs_no_diffusers(monkeypatch):
-    for package in ("diffusers", "transformers"):
-        monkeypatch.setitem(sys.modules, package, None)  # any import of it now fails
-    specification = importlib.util.spec_from_file_location(
-        "sketchfusion_lite._priors_again", sys.modules[PriorRefiner.__module__].__file__
-    )
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    with pytest.raises(DependencyMissing):
-        module.PriorRefiner(object())

@@ -13,7 +13,6 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.conditioning import RefinementCondition, Refiner
@@ -75,45 +74,35 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-# --------------------------------------------------------------------------------------------------
-# The network
+# The network --------------------------------------------------------------------------------------
 
 
 def test_between_the_ends_lie_pictures_between_theirs(inputs):
     unet, x = tiny_unet(), torch.rand(1, 3, 64, 80)
+    told = x, torch.ones(1), x, inputs["y_hat"], inputs["quality"]
     with torch.no_grad():
-        at = {
-            realism: unet(x, torch.ones(1), x, inputs["y_hat"], inputs["quality"], realism)
-            for realism in (0, 1e-6, 0.5, 1 - 1e-6, 1)
-        }
-    assert torch.allclose(at[0], at[1e-6], atol=1e-4) and torch.allclose(
-        at[1], at[1 - 1e-6], atol=1e-4
-    )
+        at = {realism: unet(*told, realism) for realism in (0, 1e-6, 0.5, 1 - 1e-6, 1)}
+        assert torch.equal(unet(*told), at[1]), "the interpolation left something behind"
+    for end, near in ((0, 1e-6), (1, 1 - 1e-6)):
+        assert torch.allclose(at[end], at[near], atol=1e-4)
     whole, first, second = ((at[a] - at[b]).norm() for a, b in ((0, 1), (0, 0.5), (0.5, 1)))
     assert 0 < max(first, second) < whole
-    with torch.no_grad():
-        again = unet(x, torch.ones(1), x, inputs["y_hat"], inputs["quality"])
-    assert torch.equal(again, at[1]), "the interpolation left something behind"
 
 
 def test_the_network_is_told_quality_and_time(inputs):
     unet, x = tiny_unet(), torch.rand(1, 3, 64, 80)
     torch.nn.init.normal_(unet.quality_bias)
     torch.nn.init.normal_(unet.middle.bias.weight)
+    told = torch.tensor([[1.0, 2.0], [0.5, 2.0], [1.0, 2.5]])  # time, quality
     with torch.no_grad():
-        pictures = [
-            unet(x, torch.full((1,), t), x, inputs["y_hat"], torch.full((1,), q))
-            for t, q in ((1.0, 2.0), (0.5, 2.0), (1.0, 2.5))
-        ]
-    assert not torch.allclose(pictures[0], pictures[1], atol=1e-4)
-    assert not torch.allclose(pictures[0], pictures[2], atol=1e-4)
+        first, *others = (unet(x, t, x, inputs["y_hat"], q) for t, q in told.unsqueeze(2))
+    assert not any(torch.allclose(first, other, atol=1e-4) for other in others)
 
 
-# --------------------------------------------------------------------------------------------------
-# The pipeline
+# The pipeline -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5, 8])
+@pytest.mark.parametrize("steps", [1, 5])
 def test_steps_callbacks_and_network_calls_agree(pipeline, inputs, steps, monkeypatch):
     calls, seen = [], []
     forward = pipeline.unet.forward
@@ -136,52 +125,38 @@ def test_a_callback_may_change_the_sample_and_stop(pipeline, inputs):
         pipe._interrupt = step == 1
         return {"sample": torch.zeros_like(tensors["sample"])}
 
-    images = pipeline(
-        **inputs,
-        num_inference_steps=8,
-        output_type="pt",
-        callback_on_step_end=stop,
-        callback_on_step_end_tensor_inputs=["sample"],
-    ).images
+    watched = {"callback_on_step_end": stop, "callback_on_step_end_tensor_inputs": ["sample"]}
+    images = pipeline(**inputs, num_inference_steps=8, output_type="pt", **watched).images
     assert torch.equal(images, torch.full_like(images, 0.5))
-
-
-def test_last_step_returns_the_last_prediction(pipeline, inputs):
-    """Euler's rule ends where the network says that the line ends."""
-    predictions = []
-    images = pipeline(
-        **inputs,
-        num_inference_steps=4,
-        output_type="pt",
-        callback_on_step_end=lambda p, s, t, k: predictions.append(k["denoised"]) or {},
-    ).images
-    last = (predictions[-1][..., :50, :70] * 0.5 + 0.5).clamp(0, 1)
-    assert torch.allclose(images, last, atol=1e-5)
 
 
 def test_one_step_by_hand(pipeline, inputs):
     noise = torch.randn((1, 3, 64, 80), generator=seeded(3))
     padded = torch.nn.functional.pad(inputs["preview"], (0, 10, 0, 14), mode="replicate") * 2 - 1
     with torch.no_grad():
-        x0_hat = pipeline.unet(
-            padded + pipeline.unet.config.noise * noise,
-            torch.ones(1),
-            padded,
-            inputs["y_hat"],
-            inputs["quality"],
-        )
+        start = padded + pipeline.unet.config.noise * noise
+        told = inputs["y_hat"], inputs["quality"]
+        x0_hat = pipeline.unet(start, torch.ones(1), padded, *told)
     expected = (x0_hat * 0.5 + 0.5).clamp(0, 1)[..., :50, :70]
-    images = pipeline(**inputs, num_inference_steps=1, generator=seeded(3), output_type="pt").images
-    assert torch.allclose(images, expected, atol=1e-5)
+    images = {
+        kind: pipeline(
+            **inputs, num_inference_steps=1, generator=seeded(3), output_type=kind
+        ).images
+        for kind in ("pil", "np", "pt")
+    }
+    assert torch.allclose(images["pt"], expected, atol=1e-5)
+    assert np.allclose(images["np"], expected.permute(0, 2, 3, 1), atol=1e-5)
+    assert np.abs(np.asarray(images["pil"][0]) / 255 - images["np"][0]).max() <= 0.5 / 255 + 1e-6
+
+
+FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
 
 
 @pytest.mark.parametrize(
     "scheduler",
     [
-        diffusers.DPMSolverMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True
-        ),
-        diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True),
+        diffusers.DPMSolverMultistepScheduler(**FLOW),
+        diffusers.UniPCMultistepScheduler(**FLOW),
         diffusers.FlowMatchHeunDiscreteScheduler(shift=1.0),
     ],
     ids=lambda s: type(s).__name__,
@@ -209,14 +184,8 @@ def test_codec_and_diffusers_read_what_the_other_wrote(inputs, tmp_path):
     assert refiner.unet.config == unet.config and refiner.codec_id == 7
     for steps, realism in ((1, 1.0), (4, 0.3)):
         picture = refiner.refine(told, steps, realism=realism)
-        (image,) = theirs(
-            **inputs,
-            num_inference_steps=steps,
-            generator=seeded(3),
-            output_type="pt",
-            realism=realism,
-            return_dict=False,
-        )
+        options = {"num_inference_steps": steps, "realism": realism, "generator": seeded(3)}
+        (image,) = theirs(**inputs, **options, output_type="pt", return_dict=False)
         assert torch.allclose(picture, image, atol=1e-5)
         expected = FlowRefiner(unet).refine(told, steps, realism=realism)
         assert torch.allclose(picture, expected, atol=5e-3), "stored in float16"
@@ -232,51 +201,19 @@ def test_a_refiner_takes_the_place_of_one_that_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [folder], "nothing else is left"
 
 
-def test_output_types(pipeline, inputs):
-    kinds = {
-        kind: pipeline(**inputs, generator=seeded(), output_type=kind).images
-        for kind in ("pil", "np", "pt")
-    }
-    assert isinstance(kinds["pil"][0], Image.Image) and kinds["pil"][0].size == (70, 50)
-    assert kinds["np"].shape == (1, 50, 70, 3) and kinds["pt"].shape == (1, 3, 50, 70)
-    assert np.abs(np.asarray(kinds["pil"][0]) / 255 - kinds["np"][0]).max() <= 0.5 / 255 + 1e-6
-    (images,) = pipeline(**inputs, generator=seeded(), output_type="pt", return_dict=False)
-    assert torch.equal(images, kinds["pt"])
+def test_wrong_arguments_are_refused(pipeline, inputs):
+    for name, values in {
+        "num_inference_steps": (0, 9),
+        "output_type": ("jpeg",),
+        "y_hat": (torch.zeros(1, LATENT, 3, 5), torch.zeros(1, LATENT + 1, 4, 5)),
+        "callback_on_step_end_tensor_inputs": (["latents"],),
+    }.items():
+        for value in values:
+            with pytest.raises(ArgumentError, match=name):
+                pipeline(**(inputs | {name: value}))
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"num_inference_steps": 0},
-        {"num_inference_steps": 9},
-        {"output_type": "jpeg"},
-        {"y_hat": torch.zeros(1, LATENT, 3, 5)},
-        {"y_hat": torch.zeros(1, LATENT + 1, 4, 5)},
-        {"callback_on_step_end_tensor_inputs": ["latents"]},
-    ],
-)
-def test_wrong_arguments_are_refused(pipeline, inputs, wrong):
-    with pytest.raises(ArgumentError):
-        pipeline(**(inputs | wrong))
-
-
-def test_tiles_leave_no_seam(pipeline):
-    torch.manual_seed(6)
-    inputs = {
-        "preview": torch.rand(1, 3, 333, 410),
-        "y_hat": torch.randn(1, LATENT, 21, 26),
-        "quality": torch.tensor([1.0]),
-    }
-    whole, tiled = (
-        pipeline(**inputs, generator=seeded(), output_type="pt", tile=tile).images
-        for tile in (1024, 96)
-    )
-    assert torch.allclose(whole, tiled, atol=1e-5)
-    assert (whole - inputs["preview"]).abs().mean() > 0.01, "there is something to compare"
-
-
-# --------------------------------------------------------------------------------------------------
-# In the codec
+# In the codec -------------------------------------------------------------------------------------
 
 
 def test_the_finest_stage_is_the_default_and_says_so(codec, stream, tiny_codec):
@@ -289,28 +226,17 @@ def test_the_finest_stage_is_the_default_and_says_so(codec, stream, tiny_codec):
 
 
 def test_the_dial_moves_from_one_end_to_the_other(codec, stream):
-    ends = [
-        np.asarray(codec.decode(stream, "refined", realism=r).image, float)
-        for r in (0, 0.25, 0.5, 0.75, 1)
+    pictures = [
+        np.asarray(codec.decode(stream, "refined", realism=r).image, float) for r in (0, 0.3, 1)
     ]
-    away = [np.abs(picture - ends[0]).mean() for picture in ends]
-    assert away == sorted(away) and away[1] > 0
+    away = [np.abs(picture - pictures[0]).mean() for picture in pictures]
+    assert 0 < away[1] < away[2]
 
 
-def test_decodes_repeat_and_the_stream_sets_the_noise(codec, stream):
-    first, second = (codec.decode(stream, "refined", steps=3) for _ in range(2))
-    assert first.image.tobytes() == second.image.tobytes()
+def test_decodes_repeat(codec, stream):
+    first = codec.decode(stream, "refined", steps=3).image.tobytes()
     torch.manual_seed(999)  # no global state is asked
-    assert codec.decode(stream, "refined", steps=3).image.tobytes() == first.image.tobytes()
-    told = []
-    codec_refiner = codec.refiner
-    codec._refiner = Recorder(told)
-    try:
-        codec.decode(stream)
-        codec.decode(codec.encode(torch.rand(3, 75, 109), quality=3).data, "refined")
-    finally:
-        codec._refiner = codec_refiner
-    assert told[0].seed != told[1].seed
+    assert codec.decode(stream, "refined", steps=3).image.tobytes() == first
 
 
 class Recorder:
@@ -337,9 +263,11 @@ def test_any_refiner_can_be_plugged_in(tiny_weights, stream):
     assert decoded.image.tobytes() == decoded.preview.tobytes()
     with pytest.raises(ArgumentError, match="1 to 3"):
         codec.decode(stream, "refined", steps=4)
+    codec.decode(codec.encode(torch.rand(3, 75, 109), quality=3).data, "refined")
+    assert told[0].seed != told[1].seed, "the stream sets the noise"
 
 
-@pytest.mark.parametrize("realism", [0, 0.5, 1])
+@pytest.mark.parametrize("realism", [0, 0.5])
 def test_progress_is_shown_step_by_step(codec, stream, realism):
     seen: list[tuple[int, torch.Tensor]] = []
     decoded = codec.decode(
@@ -416,34 +344,17 @@ def test_missing_and_damaged_refiners(tiny_weights, stream, refiner_folder, tmp_
         ("noise", float("nan")),
         ("codec_id", -1),
         ("activation", ["silu"]),
+        ("levels", None),  # of an earlier release, which had no such field
     ],
 )
-def test_configurations_that_no_refiner_has_are_refused(refiner_folder, tmp_path, field, value):
-    folder = Path(shutil.copytree(refiner_folder, tmp_path / "wrong"))
-    config = folder / "unet" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {field: value}))
-    with pytest.raises(WeightsError, match=field):
-        load_refiner(folder)
-
-
-def test_refiners_of_earlier_releases_are_refused_with_the_remedy(refiner_folder, tmp_path):
-    folder = Path(shutil.copytree(refiner_folder, tmp_path / "old"))
-    config = folder / "unet" / "config.json"
-    values = json.loads(config.read_text()) | {"_class_name": "RefinerUNet"}
-    del values["levels"]
-    config.write_text(json.dumps(values))
-    with pytest.raises(WeightsError, match=r"0\.7\.0 or before.*recipe 'refiner'"):
-        load_refiner(folder)
-
-
-def test_pickled_weights_are_not_read(refiner_folder, tmp_path):
-    folder = tmp_path / "pickled"
-    shutil.copytree(refiner_folder, folder)
-    (weights,) = folder.rglob("*.safetensors")
-    torch.save(tiny_unet().state_dict(), weights.with_suffix(".bin"))
-    weights.unlink()
-    with pytest.raises(WeightsError):
-        load_refiner(folder)
+def test_configurations_that_no_refiner_has_are_refused(field, value):
+    values = RefinerConfig().to_dict() | {"_class_name": "RefinerModel", field: value}
+    message = field
+    if value is None:
+        del values[field]
+        message = r"0\.7\.0 or before.*recipe 'refiner'"
+    with pytest.raises(WeightsError, match=message):
+        RefinerConfig.from_dict(values)
 
 
 _ELSEWHERE = """
@@ -469,8 +380,7 @@ def test_a_fresh_process_with_nothing_but_the_bytes_agrees(
     assert there.stdout.strip() == hashlib.sha256(here).hexdigest()
 
 
-# --------------------------------------------------------------------------------------------------
-# As shipped
+# As shipped ---------------------------------------------------------------------------------------
 
 
 def test_the_shipped_refiner_fits_the_shipped_codec(shipped_codec):
@@ -478,20 +388,3 @@ def test_the_shipped_refiner_fits_the_shipped_codec(shipped_codec):
     assert shipped_codec.refiner.codec_id == shipped_codec.model_id
     size = sum(f.stat().st_size for f in shipped_refiner().rglob("*") if f.is_file())
     assert size <= 11_900_000
-
-
-@pytest.mark.slow
-def test_the_shipped_refiner_keeps_the_picture(shipped_codec):
-    """On a photo that it was not trained on: not further from it to any metric that counts."""
-    from sketchfusion_lite.evaluation.metrics import measure
-    from sketchfusion_lite.samples import load_photo
-
-    photo = load_photo("coffee").image
-    decoded = shipped_codec.decode(shipped_codec.encode(photo, bpp=0.045).data, "refined", steps=2)
-    before, after = (
-        measure(photo, image, only=("psnr", "lpips_alex", "dists"))
-        for image in (decoded.preview, decoded.refined)
-    )
-    assert after.dists < before.dists + 0.005
-    assert after.lpips_alex < before.lpips_alex + 0.005
-    assert after.psnr > before.psnr - 0.6

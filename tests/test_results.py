@@ -25,24 +25,20 @@ def table(monkeypatch):
 
 
 def test_equal_bytes_says_ratio_difference_and_wins(table):
+    measured = {(OURS, "a"): (23.0, 0.2), (OURS, "b"): (22.0, 0.3)}
+    measured |= {("vvc/auto", "a"): (26.0, 0.4), ("vvc/auto", "b"): (24.0, 0.28)}
+    others = [name for name in summaries.PEER_NAMES if name != "vvc"]
     table(
-        row(OURS, "a", 0.045, 23.0, 0.2),
-        row(OURS, "b", 0.045, 22.0, 0.3),
-        row("vvc/auto", "a", 0.045, 26.0, 0.4),
-        row("vvc/auto", "b", 0.045, 24.0, 0.28),
-        *(
-            too_large(f"{name}/auto", "a", 0.045, 80)
-            for name in summaries.PEER_NAMES
-            if name != "vvc"
-        ),
+        *(row(*which, 0.045, *values) for which, values in measured.items()),
+        *(too_large(f"{name}/auto", "a", 0.045, 80) for name in others),
     )
-    lines = {next(iter(line.values())): line["0.045 bpp"] for line in summaries.equal(OURS)}
-    assert lines["VVC"] == "0.74 (-2.5 dB; 1/2)"  # 0.25 over 0.34
-    assert lines["JPEG"] == "does not fit; needs 0.064"  # 80 bytes for 100x100 pixels
-    lines = {
-        next(iter(line.values())): line["0.045 bpp"] for line in summaries.equal(OURS, "dists")
-    }
-    assert lines["VVC"] == "not measured"
+
+    def lines(*metric):
+        return {next(iter(e.values())): e["0.045 bpp"] for e in summaries.equal(OURS, *metric)}
+
+    assert lines()["VVC"] == "0.74 (-2.5 dB; 1/2)"  # 0.25 over 0.34
+    assert lines()["JPEG"] == "does not fit; needs 0.064"  # 80 bytes for 100x100 pixels
+    assert lines("dists")["VVC"] == "not measured"
 
 
 def test_means_leave_out_what_does_not_fit(table):

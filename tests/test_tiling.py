@@ -32,6 +32,9 @@ def test_equals_whole_when_the_margin_covers_the_field(shape: tuple[int, int], t
     image, network = torch.rand(1, 3, *shape), blur(radius=13)
     tiled = run_tiled(network, [(image, 1)], 1, margin=16, tile=tile)
     assert torch.allclose(tiled, network(image), atol=1e-5)
+    if min(shape) > tile:  # the comparison can fail
+        tiled = run_tiled(network, [(image, 1)], 1, margin=0, tile=tile)
+        assert not torch.allclose(tiled, network(image), atol=1e-2)
 
 
 def test_sides_need_not_be_multiples():
@@ -44,23 +47,14 @@ def test_sides_need_not_be_multiples():
         assert tiled.shape == whole.shape and torch.allclose(tiled, whole, atol=1e-5)
 
 
-def test_too_small_a_margin_shows():
-    """The comparison above can fail."""
-    torch.manual_seed(1)
-    image, network = torch.rand(1, 3, 96, 96), blur(radius=13)
-    tiled = run_tiled(network, [(image, 1)], 1, margin=0, tile=48)
-    assert not torch.allclose(tiled, network(image), atol=1e-2)
-
-
 def test_inputs_and_output_of_different_strides():
     torch.manual_seed(2)
     image, latent = torch.rand(1, 3, 128, 176), torch.rand(1, 5, 8, 11)
     network = blur(radius=8, stride=4)
 
     def both(pixels: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return network(pixels) + y.sum(dim=1, keepdim=True).repeat_interleave(
-            4, 2
-        ).repeat_interleave(4, 3)
+        total = y.sum(dim=1, keepdim=True)
+        return network(pixels) + total.repeat_interleave(4, 2).repeat_interleave(4, 3)
 
     tiled = run_tiled(both, [(image, 1), (latent, 16)], 4, margin=16, tile=48)
     assert tiled.shape == (1, 2, 32, 44)
@@ -68,15 +62,9 @@ def test_inputs_and_output_of_different_strides():
 
 
 def test_pieces_stay_small():
-    sizes = []
-
-    def watch(piece: torch.Tensor) -> torch.Tensor:
-        sizes.append(max(piece.shape[-2:]))
-        return piece
-
-    image = torch.rand(1, 3, 320, 640)
-    assert torch.equal(run_tiled(watch, [(image, 1)], 1, margin=32, tile=64), image)
-    assert max(sizes) <= 64 + 2 * 32 and len(sizes) == 50
+    image, sizes = torch.rand(1, 3, 320, 640), []
+    tiled = run_tiled(lambda x: sizes.append(max(x.shape[-2:])) or x, [(image, 1)], 1, 32, 64)
+    assert torch.equal(tiled, image) and max(sizes) <= 64 + 2 * 32 and len(sizes) == 50
 
 
 @pytest.mark.parametrize("tile,margin", [(0, 16), (100, 16), (64, 10), (-16, 16), (64, -16)])

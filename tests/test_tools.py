@@ -20,28 +20,25 @@ ROOT = Path(__file__).parents[1]
 run_workbook = load_tool("run_workbook")
 
 
-def notebook(path: Path, code: str) -> Path:
-    cells = [
-        nbformat.v4.new_markdown_cell(
-            r"# Title" "\n\n" r"Bits are $-\log_2 p$: $$R = \sum_i r_i$$"
-        ),
-        nbformat.v4.new_code_cell(
-            'steps: int = 2  # how many\nresults_path: str = ""  # one JSON row; "" = none',
-            metadata={"tags": ["parameters"]},
-        ),
-        nbformat.v4.new_code_cell(code),
-    ]
-    kernel = {"name": "python3", "display_name": "Python 3"}  # some programs write no language
-    book = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
-    nbformat.write(book, path)
-    return path
-
-
-WRITES = (
-    "import json\n"
-    "with open(results_path, 'w') as f:\n"
-    "    json.dump({'steps': steps, 'psnr': 23.456789, 'parts': [1]}, f)"
+WRITES = """\
+import json
+with open(results_path, 'w') as f:
+    json.dump({'steps': steps, 'psnr': 23.456789, 'parts': [1]}, f)"""
+PARAMETERS = (
+    'steps: int = 2  # how many\nresults_path: str = ""  # one JSON row here; empty: do not'
 )
+
+
+def notebook(path: Path, code: str) -> Path:
+    text = r"# Title" "\n\n" r"`$x` Bits are $-\log_2 p_*$: $$R = \sum_i r_i$$"
+    cells = [nbformat.v4.new_markdown_cell(text)]
+    cells.append(nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}))
+    data, alt = {"image/png": "eA=="}, {"image/png": {"alt": 'a "red" line'}}
+    shown = nbformat.v4.new_output("display_data", data, metadata=alt)
+    cells += [nbformat.v4.new_code_cell(code), nbformat.v4.new_code_cell("", outputs=[shown])]
+    kernel = {"name": "python3", "display_name": "Python 3"}  # some programs write no language
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
 
 
 @pytest.mark.notebook
@@ -52,84 +49,53 @@ def test_runs_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     printed = capsys.readouterr().out
     assert "steps 5, psnr 23.46" in printed
     assert str(out / "book.ipynb") in printed and str(out / "book.html") in printed
-    page = (out / "book.html").read_text("utf-8")
-    assert "<math" in page and "$R" not in page
+
+
+def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    page = run_workbook.export_html(notebook(tmp_path / "book.ipynb", "1")).read_text("utf-8")
+    assert page.count("<math") >= 2 and "$R" not in page and "<code>$x</code>" in page
     assert '<script src="http' not in page and "cdnjs" not in page
-
-
-@pytest.mark.notebook
-def test_failing_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    book = notebook(tmp_path / "book.ipynb", "raise ValueError('no such photo')")
-    assert run_workbook.main([str(book), "-o", str(tmp_path / "out")]) == 1
-    error = capsys.readouterr().err
-    assert "ValueError: no such photo" in error and "as far as it came" in error
-
-
-@pytest.mark.notebook
-def test_notebook_without_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    book = notebook(tmp_path / "book.ipynb", "pass")
-    assert run_workbook.main([str(book), "-o", str(tmp_path)]) == 1
-    assert "wrote no results" in capsys.readouterr().err
-
-
-def test_misspelt_parameter(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    book = notebook(tmp_path / "book.ipynb", WRITES)
-    assert run_workbook.main([str(book), "-o", str(tmp_path), "-p", "stepz=5"]) == 1
-    assert "no parameter stepz. It has: steps, results_path" in capsys.readouterr().err
-
-
-def test_no_notebook_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "book.ipynb").write_text("{}")
-    assert run_workbook.main([str(tmp_path / "book.ipynb"), "-o", str(tmp_path)]) == 1
-    assert "no readable notebook" in capsys.readouterr().err
-
-
-def test_missing_notebook(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_workbook.main([str(tmp_path / "none.ipynb")]) == 1
-    assert "no such notebook" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("bpp=0.03", 0.03), ("photo=chelsea", "chelsea"), ("a='1'", "1"), ("path=x=y", "x=y")],
-)
-def test_parse_parameter(text: str, expected: object) -> None:
-    assert run_workbook.parse_parameter(text)[1] == expected
-
-
-def test_rows(tmp_path: Path) -> None:
-    path = tmp_path / "row.json"
-    path.write_text('{"a": 1}\n{"a": 2}\n')
-    assert run_workbook.read_row(path) == {"a": 2}
-    path.write_text(json.dumps({"summary": "fine"}, indent=1))
-    assert run_workbook.summary(run_workbook.read_row(path)) == "fine"
-    path.write_text("[1, 2]")
-    with pytest.raises(run_workbook.WorkbookError, match="no JSON object"):
-        run_workbook.read_row(path)
-
-
-def test_only_remote_scripts_are_removed() -> None:
+    assert re.search("""alt=["']a "red" line["']""", unescape(page))
     local = "<script>let url = 'x';</script>"
     remote = '<script src="https://cdn.example.org/a.js"></script>'
     module = '<script type="module">import("//unpkg.com/x")</script>'
     assert run_workbook.without_remote_scripts(local + remote + module) == local
+    cannot = run_workbook.FORMULA.sub(run_workbook.formula, r"$a < \begin{$")
+    assert cannot == r"<code>a &lt; \begin{</code>"
 
 
-def test_formula_that_cannot_be_converted() -> None:
-    assert "<math" in run_workbook.formula(r"\hat{y} = \frac{a}{b}", "block")
-    assert "&lt;" in run_workbook.formula(r"a < \begin{", "inline")
+@pytest.mark.notebook
+@pytest.mark.parametrize(
+    ("code", "more", "words"),
+    [
+        ("raise ValueError('no such photo')", (), "ValueError: no such photo"),
+        ("pass", (), "wrote no results"),
+        (WRITES, ("-p", "stepz=5"), "no parameter stepz. It has: steps, results_path"),
+        ("{}", (), "no readable notebook"),
+        ("", (), "no such notebook"),
+    ],
+)
+def test_what_cannot_be_run_is_said(code, more, words, tmp_path, capsys) -> None:
+    book = tmp_path / "book.ipynb"
+    if code == "{}":
+        book.write_text(code)
+    elif code:
+        notebook(book, code)
+    assert run_workbook.main([str(book), "-o", str(tmp_path / "out"), *more]) == 1
+    error = capsys.readouterr().err
+    assert words in error and ("as far as it came" in error) == code.startswith("raise")
 
 
-def test_figures_of_the_page_carry_the_notebooks_alt_texts(tmp_path: Path) -> None:
-    output, page = nbformat.v4.new_output, tmp_path / "book.ipynb"
-    outputs = [
-        output("display_data", {"image/png": "eA=="}, metadata={"image/png": {"alt": alt}})
-        for alt in ('a "red" line', "two dots")
-    ]
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", outputs=outputs)])
-    nbformat.write(book, page)
-    html = unescape(run_workbook.export_html(page).read_text("utf-8"))
-    assert re.search("""alt=["']a "red" line["']""", html) and 'alt="two dots"' in html
+def test_parameters_and_rows(tmp_path: Path) -> None:
+    texts = {"bpp=0.03": 0.03, "photo=chelsea": "chelsea", "a='1'": "1", "path=x=y": "x=y"}
+    assert {text: run_workbook.parse_parameter(text)[1] for text in texts} == texts
+    path = tmp_path / "row.json"
+    path.write_text(json.dumps({"summary": "fine"}, indent=1))
+    assert run_workbook.summary(run_workbook.read_row(path)) == "fine"
+    for text in ("[1, 2]", "{"):
+        path.write_text(text)
+        with pytest.raises(run_workbook.WorkbookError, match="no JSON object"):
+            run_workbook.read_row(path)
 
 
 # make lab -----------------------------------------------------------------------------------------
@@ -176,12 +142,7 @@ def test_lab_opens_a_copy_that_stays(checkout: Path) -> None:
     assert "kept" not in said
     os.utime(checkout / "notebooks" / "00_tour.ipynb", (2e9, 2e9))
     assert "playground/00_tour.ipynb: kept, and older" in make_lab(checkout)[0]
-    assert sorted(p.name for p in (checkout / "playground").iterdir()) == [
-        "00_tour.ipynb",
-        "01_cues.ipynb",
-    ]
-
-
-def test_lab_opens_another_notebook_where_it_is(checkout: Path) -> None:
+    played = sorted(p.name for p in (checkout / "playground").iterdir())
+    assert played == ["00_tour.ipynb", "01_cues.ipynb"]
     (checkout / "mine.ipynb").touch()
-    assert make_lab(checkout, "NOTEBOOK=mine.ipynb")[1] == "mine.ipynb"
+    assert make_lab(checkout, "NOTEBOOK=mine.ipynb")[1] == "mine.ipynb", "it is opened where it is"

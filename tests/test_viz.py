@@ -21,12 +21,6 @@ SECTIONS = {"header": 13, "crc": 6, "hyper": 72, "structure": 500, "tone": 800}
 
 
 @pytest.fixture(scope="module")
-def picture() -> Image.Image:
-    ramp = np.linspace(0, 255, 60 * 90 * 3).astype(np.uint8).reshape(60, 90, 3)
-    return Image.fromarray(ramp)
-
-
-@pytest.fixture(scope="module")
 def changed(picture: Image.Image) -> Image.Image:
     """The picture, altered inside (50, 20)-(70, 40) only."""
     array = np.array(picture)
@@ -34,37 +28,26 @@ def changed(picture: Image.Image) -> Image.Image:
     return Image.fromarray(array)
 
 
-def draw(name: str, a: Image.Image, b: Image.Image) -> matplotlib.figure.Figure:
-    return {
-        "panels": lambda: figures.panels(
-            {"one": a, "two": b.convert("L")}, "finding", "two pictures"
-        ),
-        "section_bytes": lambda: figures.section_bytes(SECTIONS, 1370.5),
-        "comparison": lambda: figures.comparison(
-            {"a": a, "b": b}, {"here": (0, 0, 30, 20)}, "finding"
-        ),
-        "rate_curve": lambda: figures.rate_curve(
-            [(0.02, {"psnr": 20}), (0.1, {"psnr": 24})],
-            {"AVIF": (0.05, {"psnr": 23})},
-            "finding",
-            ["psnr"],
-        ),
-        "raw_pixels": lambda: figures.raw_pixels(a, 300),
-    }[name]()
-
-
-@pytest.mark.parametrize(
-    "name", ["panels", "section_bytes", "comparison", "rate_curve", "raw_pixels"]
-)
 @pytest.mark.parametrize("kind", ["png", "jpeg"])
-def test_every_figure_becomes_a_picture_with_alt_text(name, kind, picture, changed):
-    before = dict(matplotlib.rcParams)
-    shown = figures.render(draw(name, picture, changed), kind)
-    data, metadata = shown._repr_mimebundle_()
-    assert set(data) == {f"image/{kind}"}
-    assert len(metadata[f"image/{kind}"]["alt"]) > 10
-    assert Image.open(io.BytesIO(shown.data)).width > 600
+def test_every_figure_becomes_a_picture_with_alt_text(kind, picture, changed):
+    before, points = dict(matplotlib.rcParams), [(0.02, {"psnr": 20}), (0.1, {"psnr": 24})]
+    peer, boxes = {"AVIF": (0.05, {"psnr": 23})}, {"here": (0, 0, 30, 20)}
+    for figure in (
+        figures.panels({"one": picture, "two": changed.convert("L")}, "finding", "two pictures"),
+        figures.section_bytes(SECTIONS, 1370.5),
+        figures.comparison({"a": picture, "b": changed}, boxes, "finding"),
+        figures.rate_curve(points, peer, "finding", ["psnr"]),
+        figures.raw_pixels(picture, 300),
+    ):
+        shown = figures.render(figure, kind)
+        data, metadata = shown._repr_mimebundle_()
+        assert set(data) == {f"image/{kind}"} and len(metadata[f"image/{kind}"]["alt"]) > 10
+        assert Image.open(io.BytesIO(shown.data)).width > 600
     assert dict(matplotlib.rcParams) == before, "global plot settings changed"
+    assert "9 x 6 raw pixels" in figures.raw_pixels(picture, 183).axes[1].get_title()
+    assert "90 x 60" in figures.raw_pixels(picture, 10**6).axes[1].get_title()
+    with pytest.raises(ArgumentError, match="jpeg"):
+        show(figure, "svg")
 
 
 def test_section_bytes_states_the_finding():
@@ -79,32 +62,15 @@ def test_show_and_say_display(capsys, picture):
     assert "Image" in (shown := capsys.readouterr().out) and "Markdown" in shown
 
 
-def test_raw_pixels_stay_within_the_budget(picture):
-    assert "9 x 6 raw pixels" in figures.raw_pixels(picture, 183).axes[1].get_title()
-    assert "90 x 60" in figures.raw_pixels(picture, 10**6).axes[1].get_title()
-
-
-def test_unknown_kind_is_refused():
-    with pytest.raises(ArgumentError, match="jpeg"):
-        show(figures.section_bytes(SECTIONS, 1.0), "svg")
-
-
-def test_difference_window_finds_the_change(picture, changed):
-    left, top, right, bottom = figures.difference_window(picture, changed, (20, 20))
-    assert (left, top, right, bottom) == (50, 20, 70, 40)
-
-
-def test_difference_window_avoids(picture, changed):
+def test_difference_windows_find_the_change_and_lie_apart(picture, changed):
+    assert figures.difference_window(picture, changed, (20, 20)) == (50, 20, 70, 40)
+    tiny = Image.new("RGB", (5, 3))
+    assert figures.difference_window(tiny, tiny, (50, 50), avoid=(0, 0, 5, 3)) == (0, 0, 5, 3)
     first = figures.difference_window(picture, changed, (10, 10))
     left, top, right, bottom = figures.difference_window(picture, changed, (10, 10), avoid=first)
     apart = left >= first[2] or right <= first[0] or top >= first[3] or bottom <= first[1]
     assert apart
     assert 40 < left < 70 and 10 < top < 40, "the second window lies in the change as well"
-
-
-def test_difference_window_fits_small_pictures():
-    tiny = Image.new("RGB", (5, 3))
-    assert figures.difference_window(tiny, tiny, (50, 50), avoid=(0, 0, 5, 3)) == (0, 0, 5, 3)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -115,13 +81,10 @@ def test_sample_photos_ship_with_their_packages(name):
     assert photo.pixels == photo.image.width * photo.image.height > 100_000
 
 
-def test_a_photo_may_be_a_path(tmp_path):
+def test_a_photo_may_be_a_path_and_an_unknown_one_names_the_samples(tmp_path):
     Image.new("RGB", (7, 5), "red").save(tmp_path / "my photo.png")
     photo = load_photo(tmp_path / "my photo.png")
     assert (photo.name, photo.image.size, photo.credit) == ("my photo", (7, 5), "")
-
-
-@pytest.mark.parametrize("load", [sample_path, load_photo])
-def test_unknown_photo_names_the_samples(load):
-    with pytest.raises(ImageError, match="coffee, astronaut"):
-        load("lena")
+    for load in (sample_path, load_photo):
+        with pytest.raises(ImageError, match="coffee, astronaut"):
+            load("lena")

@@ -58,13 +58,9 @@ def test_an_export_says_what_it_holds(tiny_weights: Path, tmp_path: Path):
     again = run("export-web", tiny_weights, out)
     assert again.exit_code == 4 and "--force" in again.output
     assert run("export-web", tiny_weights, out, "--force").exit_code == 0
-
-
-def test_ablations_are_not_exported(tmp_path: Path):
-    pytest.importorskip("onnx", reason="onnx is not installed: make install")
     config = ModelConfig.from_dict(TINY.to_dict() | {"context": "factorised"})
     export_weights(SketchFusionModel(config), tmp_path / "plain.safetensors", {})
-    done = run("export-web", tmp_path / "plain.safetensors", tmp_path / "models")
+    done = run("export-web", tmp_path / "plain.safetensors", tmp_path / "other")
     assert done.exit_code == 30 and "ablation" in done.output
 
 
@@ -74,13 +70,10 @@ def test_links(tmp_path: Path):
     page, _, text = done.stdout.strip().partition("#skf=")
     assert page == "https://example.org/skf/" and re.fullmatch(r"[\w-]+", text)
     assert base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)) == file.read_bytes()
-    (tmp_path / "no.skf").write_bytes(b"no stream")
-    assert run("link", tmp_path / "no.skf").exit_code == 11
-    words = bytes(4 * 4096)
-    (tmp_path / "long.skf").write_bytes(
-        bitstream.pack(bitstream.Header(4000, 4000, 0, 1), words, words, words)
-    )
-    assert run("link", tmp_path / "long.skf").exit_code == 2
+    long = bitstream.pack(bitstream.Header(4000, 4000, 0, 1), *3 * (bytes(4 * 4096),))
+    for data, code in ((b"no stream", 11), (long, 2)):
+        (tmp_path / "bad.skf").write_bytes(data)
+        assert run("link", tmp_path / "bad.skf").exit_code == code
     assert link(file.read_bytes()) == f"#skf={text}"
     with pytest.raises(ArgumentError, match="page"):
         link(file.read_bytes(), Path("page"))
@@ -109,12 +102,12 @@ def address(site: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser, address: str, request: pytest.FixtureRequest):
+def page(browser, request: pytest.FixtureRequest):
     context = browser.new_context(viewport={"width": 1366, "height": 768}, accept_downloads=True)
     context.set_default_timeout(PATIENCE * 1000)
     page, elsewhere, wrong = context.new_page(), [], []
-    own = (address, "blob:", "data:")
-    context.on("request", lambda r: elsewhere.append(r.url) if not r.url.startswith(own) else None)
+    own = ("http://127.0.0.1:", "blob:", "data:")
+    context.on("request", lambda r: None if r.url.startswith(own) else elsewhere.append(r.url))
     page.on("pageerror", lambda error: wrong.append(str(error)))
     yield page
     page.screenshot(path=ROOT / "build" / "screenshots" / f"web-{request.node.name}.png")
@@ -202,22 +195,19 @@ def mistreated(data: bytes, random: random.Random) -> bytes:
     return bitstream.pack(stream.header, *sections)
 
 
-def test_the_same_integers_as_in_python(page, address: str):
-    """Reference streams of the models of this release: what they meant when they were made."""
+def test_streams_whole_and_damaged_end_as_in_python(
+    page, address: str, shipped_codec: SketchFusionCodec
+):
+    """Reference streams of this release mean what they meant; damage ends in the same error in the same words."""
     page.goto(address)
-    models = json.loads(page.evaluate("fetch('models/manifest.json').then(a => a.text())"))[
-        "models"
-    ]
-    entries = [e for e in check_streams.read_manifest() if e["model_id"][2:] in models]
-    assert len(models) == 2 and len(entries) > 10
+    manifest = json.loads(page.request.get(f"{address}models/manifest.json").text())
+    entries = [e for e in check_streams.read_manifest() if e["model_id"][2:] in manifest["models"]]
+    assert len(manifest["models"]) == 2 and len(entries) > 10
     found = in_browser(page, [(e["file"], (STREAMS / e["file"]).read_bytes()) for e in entries])
     for entry, here in zip(entries, found, strict=True):
         assert here.get("sha256") == entry["integers_sha256"], (entry["file"], here)
         assert here["missing"] == entry["missing"]
 
-
-def test_damage_ends_as_in_python(page, address: str, shipped_codec: SketchFusionCodec):
-    """The same integers, the same sections, or the same error in the same words."""
     chance = random.Random(20)
     names = ["coffee-97x51-q1", "blobs-33x17-q2.5", "escapes-32x16-q3.9", "one-pixel-1x1-q0"]
     originals = [(STREAMS / f"3dd6-{name}.skf").read_bytes() for name in names]
@@ -228,29 +218,17 @@ def test_damage_ends_as_in_python(page, address: str, shipped_codec: SketchFusio
     ]
     cases += [("huge", bitstream.pack(bitstream.Header(*sides, 9, 0x3DD6), b"", b"", b""))
               for sides in ((4096, 4097), (4096, 4096), (1 << 20, 1))]  # fmt: skip
-    wanted = []
-    for name, data in cases:
-        same_model = len(data) < 4 or data[2:4] == b"\xd6\x3d"
-        wanted.append(in_python(shipped_codec, name, data) if same_model else None)
-    kept = [(c, w) for c, w in zip(cases, wanted, strict=True) if w is not None]
-    page.goto(address)
-    found = in_browser(page, [case for case, _ in kept])
-    for (case, want), here in zip(kept, found, strict=True):
+    # Of another model nothing can be said here.
+    cases = [(n, data) for n, data in cases if len(data) < 4 or data[2:4] == b"\xd6\x3d"]
+    wanted = [in_python(shipped_codec, *case) for case in cases]
+    for case, want, here in zip(cases, wanted, in_browser(page, cases), strict=True):
         assert here == want, (case[0], case[1].hex())
-    kinds = {want.get("error", "decodes") for _, want in kept}
-    assert {
-        "CorruptStream",
-        "NotAStream",
-        "TruncatedStream",
-        "UnsupportedStream",
-        "decodes",
-    } <= kinds
+    kinds = {f"{kind}Stream" for kind in ("Corrupt", "NotA", "Truncated", "Unsupported")}
+    assert kinds | {"decodes"} <= {want.get("error", "decodes") for want in wanted}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "size"), [("coffee", (301, 199)), ("chelsea", (117, 350)), ("rocket", (1999, 601))]
-)
+@pytest.mark.parametrize(("name", "size"), [("chelsea", (117, 351)), ("rocket", (1999, 601))])
 def test_pictures_are_pythons(page, address: str, shipped_codec, name: str, size: tuple[int, int]):
     """Of odd sizes, and of one that the page works on in bands; the networks' floats may differ a little."""
     encoded = shipped_codec.encode(load_photo(name).image.resize(size), quality=2.0)
@@ -271,7 +249,6 @@ def test_from_link_to_link_within_time_and_memory(page, address: str, shipped_co
     link = run("link", file, "--page", address).stdout.strip()
     page.goto(link)
     page.wait_for_selector(DONE, state="attached")
-    print(page.locator("#status").text_content())
     assert page.evaluate("location.href") == link
     assert page.locator("#size").text_content() == f"{file.stat().st_size:,}"
     sections = bitstream.parse(file.read_bytes()).section_bytes
@@ -280,11 +257,8 @@ def test_from_link_to_link_within_time_and_memory(page, address: str, shipped_co
     with page.expect_download() as download:
         page.get_by_role("button", name="Save").click()
     assert Path(download.value.path()).read_bytes() == file.read_bytes()
-    tabs = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "--type=renderer" in process.cmdline()
-    ]
+    started = psutil.Process().children(recursive=True)
+    tabs = [process for process in started if "--type=renderer" in process.cmdline()]
     assert max(tab.memory_full_info().uss for tab in tabs) < 500e6
     # Measured: 2.9 s of processor time, 1.7 to 3.0 s on the wall of two cores. Only another order is a fault here.
     assert max(tab.cpu_times().user + tab.cpu_times().system for tab in tabs) < 15
@@ -313,36 +287,24 @@ def test_hostile_links_are_refused_in_words(page, address: str):
     page.evaluate("hash => location.hash = hash", good)
     page.wait_for_selector(DONE, state="attached")
     assert page.locator("#error").is_hidden()
-    blocked = "address => fetch(address).then(() => 'answered', () => 'refused')"
-    assert page.evaluate(blocked, address) == "answered"
     policy = page.locator("meta[http-equiv]").get_attribute("content")
     assert "default-src 'none'" in policy
     assert not re.search(r"https?:|\*|unsafe-inline|'unsafe-eval", policy)
 
 
-def test_works_without_the_host_that_it_came_from(browser, site: Path):
+def test_by_keyboard_on_a_phone_whose_host_is_gone(page, site: Path):
     """The whole page is kept; then its server is gone, and the example with its photo still decodes."""
-    context = browser.new_context()
-    context.set_default_timeout(PATIENCE * 1000)
-    page = context.new_page()
+    page.set_viewport_size({"width": 390, "height": 844})
     with make_web.server(site) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         page.goto(f"http://127.0.0.1:{server.server_port}/")
         page.evaluate("navigator.serviceWorker.ready.then(() => true)")
         server.shutdown()
     page.reload()
-    page.get_by_role("button", name="Try an example").click()
-    page.wait_for_selector(DONE, state="attached")
-    page.locator("#photo").wait_for()
-    context.close()
-
-
-def test_by_keyboard_and_on_a_phone(page, address: str):
-    page.set_viewport_size({"width": 390, "height": 844})
-    page.goto(address)
     page.get_by_role("button", name="Try an example").focus()
     page.keyboard.press("Enter")
     page.wait_for_selector(DONE, state="attached")
+    page.locator("#photo").wait_for()
     divider = page.get_by_role("slider", name=re.compile("Divider"))
     divider.focus()
     page.keyboard.press("Home")
@@ -358,11 +320,9 @@ def test_by_keyboard_and_on_a_phone(page, address: str):
 def test_files_are_taken_in_any_order(page, address: str):
     """A photo first, then its stream; then both at once; then what is neither."""
     page.goto(address)
-    site_files = {
-        name: page.request.get(address + name).body() for name in ("example.skf", "example.jpg")
-    }
-    skf = {"name": "a.skf", "mimeType": "", "buffer": site_files["example.skf"]}
-    jpg = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": site_files["example.jpg"]}
+    skf, jpg = (page.request.get(f"{address}example.{kind}").body() for kind in ("skf", "jpg"))
+    skf = {"name": "a.skf", "mimeType": "", "buffer": skf}
+    jpg = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": jpg}
     page.locator("#file").set_input_files([jpg])
     page.locator("#status", has_text="a photo").wait_for()
     for files in ([skf], [jpg, skf]):
@@ -371,7 +331,6 @@ def test_files_are_taken_in_any_order(page, address: str):
         assert page.locator("#error").is_hidden()
     page.locator("#file").set_input_files([skf])
     page.locator("#photo").wait_for(state="hidden")
-    page.locator("#file").set_input_files(
-        [{"name": "x.txt", "mimeType": "text/plain", "buffer": b"hello"}]
-    )
+    neither = {"name": "x.txt", "mimeType": "text/plain", "buffer": b"hello"}
+    page.locator("#file").set_input_files([neither])
     page.locator("#error", has_text="x.txt: not a .skf stream").wait_for()

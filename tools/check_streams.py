@@ -16,10 +16,9 @@ import hashlib
 import json
 import platform
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -33,18 +32,10 @@ from sketchfusion_lite.tiling import STRIDE
 STREAMS = Path(__file__).parents[1] / "tests" / "streams"
 THUMBNAIL = (8, 8)
 TOLERANCE = {"float32": 2, "bfloat16": 4}  # levels of 255; measured on one machine: 0 and 1
-KEYS = ("environment", "torch", "python", "machine", "device", "threads", "dtype", "onednn")
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What one stream did here.
-
-    Attributes:
-        name: of the file.
-        file_equal, integers_equal: the sha256 of its bytes, and of its decoded integers, are the manifest's.
-        difference: largest of the thumbnail's, in levels of 255; 0 where the manifest has no thumbnail.
-    """
+class Verdict(NamedTuple):
+    """What one stream did here: whether sha256 are the manifest's, and the thumbnail's largest difference of 255."""
 
     name: str
     file_equal: bool
@@ -75,21 +66,12 @@ def thumbnail(picture: Image.Image) -> bytes:
     return picture.convert("RGB").resize(THUMBNAIL, Image.Resampling.BOX).tobytes()
 
 
-def check(entry: dict, codec: SketchFusionCodec, folder: Path = STREAMS) -> Verdict:
-    """Decode one stream of the manifest and compare.
-
-    Args:
-        entry: its row in the manifest's ``streams``.
-        codec: of the entry's model.
-        folder: where the file lies.
-    """
-    data = (folder / entry["file"]).read_bytes()
-    picture = codec.decode(data, "preview").image
-    difference = 0
-    if entry["thumbnail"] is not None:
-        here = np.frombuffer(thumbnail(picture), np.uint8).astype(int)
-        stored = np.frombuffer(bytes.fromhex(entry["thumbnail"]), np.uint8).astype(int)
-        difference = int(abs(here - stored).max())
+def check(entry: dict, codec: SketchFusionCodec) -> Verdict:
+    """Decode one stream of the manifest, of the codec's own model, and compare."""
+    data = (STREAMS / entry["file"]).read_bytes()
+    here = thumbnail(codec.decode(data, "preview").image)
+    stored = here if entry["thumbnail"] is None else bytes.fromhex(entry["thumbnail"])
+    difference = max(abs(a - b) for a, b in zip(here, stored, strict=True))
     return Verdict(
         entry["file"],
         hashlib.sha256(data).hexdigest() == entry["sha256"],
@@ -98,18 +80,13 @@ def check(entry: dict, codec: SketchFusionCodec, folder: Path = STREAMS) -> Verd
     )
 
 
-def read_manifest(folder: Path = STREAMS) -> list[dict]:
+def read_manifest() -> list[dict]:
     """The rows of ``manifest.json``."""
-    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["streams"]
+    return json.loads((STREAMS / "manifest.json").read_text(encoding="utf-8"))["streams"]
 
 
 def check_all(device: str, dtype: torch.dtype, weights: Path | None = None) -> list[Verdict]:
-    """Check every stream that the shipped weights decode, or those of other weights.
-
-    Args:
-        device, dtype: of the float networks.
-        weights: check the streams of this file's model in their place: those of an older release.
-    """
+    """Check every stream that the shipped weights decode, or in their place those of an older release's weights."""
     codecs: dict[int, SketchFusionCodec] = {}
     if weights:
         codec = load_codec(weights, device, dtype)
@@ -123,24 +100,6 @@ def check_all(device: str, dtype: torch.dtype, weights: Path | None = None) -> l
         if model_id in codecs:
             verdicts.append(check(entry, codecs[model_id]))
     return verdicts
-
-
-def facts(options: argparse.Namespace) -> dict[str, str]:
-    """Where and how this check ran: the values of ``KEYS``."""
-    device = options.device
-    if device.startswith("cuda"):
-        device = torch.cuda.get_device_name(device)
-    values = (
-        options.environment,
-        torch.__version__,
-        platform.python_version(),
-        processor(),
-        device,
-        str(torch.get_num_threads()),
-        options.dtype,
-        "on" if torch.backends.mkldnn.enabled else "off",
-    )
-    return dict(zip(KEYS, values, strict=True))
 
 
 def main() -> int:
@@ -159,19 +118,26 @@ def main() -> int:
     verdicts = check_all(options.device, getattr(torch, options.dtype), options.weights)
     tolerance = TOLERANCE[options.dtype]
     for verdict in verdicts:
-        print(
-            f"{verdict.name:32} file {'equal' if verdict.file_equal else 'DIFFERS':8}"
-            f"integers {'equal' if verdict.integers_equal else 'DIFFER':8}"
-            f"preview off by {verdict.difference} of 255"
-            f"{'' if verdict.difference <= tolerance else f', over {tolerance}'}"
-        )
+        file, integers = ("equal" if e else "DIFFERS" for e in verdict[1:3])
+        off = f"{verdict.difference} of 255, allowed {tolerance}"
+        print(f"{verdict.name:32} file {file:8}integers {integers:8}preview off by {off}")
     equal = sum(verdict.integers_equal for verdict in verdicts)
-    where = facts(options)
+    cuda = options.device.startswith("cuda")
+    where = {
+        "environment": options.environment,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": processor(),
+        "device": torch.cuda.get_device_name(options.device) if cuda else options.device,
+        "threads": str(torch.get_num_threads()),
+        "dtype": options.dtype,
+        "onednn": "off" if options.no_onednn else "on",
+    }
     print(f"{equal} of {len(verdicts)} equal: " + ", ".join(f"{k} {v}" for k, v in where.items()))
     if options.out:
         worst = max((verdict.difference for verdict in verdicts), default=0)
         counts = {"streams": len(verdicts), "equal": equal, "preview_off_by": worst}
-        record(options.out, where | counts, KEYS)
+        record(options.out, where | counts, list(where))
     return 0 if verdicts and all(verdict.passes(tolerance) for verdict in verdicts) else 1
 
 

@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import tempfile
+from base64 import b64encode
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = ("CHANGELOG.md", "README.md", "sketchfusion_lite/weights/MODEL_CARD.md")
 LIST = "<!-- list of notebooks -->"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-PICTURES = ("image/png", "image/jpeg")
+PICTURES = ("image/png", "image/jpeg", "image/svg+xml")
 
 
 def gather(target: Path) -> None:
@@ -54,8 +55,12 @@ def for_pages(notebook: dict[str, Any]) -> dict[str, Any]:
         for output in outputs:
             for kind in PICTURES:
                 if alt := output.get("metadata", {}).get(kind, {}).get("alt"):
-                    data = "".join("".join(output["data"][kind]).split())
-                    html = f'<img src="data:{kind};base64,{data}" alt="{escape(alt)}">'
+                    data = "".join(output["data"][kind])
+                    if kind == "image/svg+xml":  # the others are in base64 already
+                        data = b64encode(data.encode()).decode()
+                    source = f"data:{kind};base64,{''.join(data.split())}"
+                    look = ' class="drawing"' if kind == "image/svg+xml" else ""
+                    html = f'<img{look} src="{source}" alt="{escape(alt)}">'
                     output["data"] = {"text/html": html}
         if "outputs" in cell:
             cell["outputs"] = outputs
@@ -75,17 +80,12 @@ def commands() -> str:
     return f"# Commands\n\n{body}"
 
 
-def take_along(page: Path, out: Path) -> None:
-    """Put the page that decodes in a browser into the book as ``web/``, if it was built before."""
-    if (page / "index.html").is_file():
-        shutil.copytree(page, out / "web")
-        print(f"page      {out / 'web'}  (on a host; browsers load no modules from disk)")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--out", type=Path, default=Path("build/book"), metavar="FOLDER")
+    web = {"type": Path, "default": ROOT / "build" / "web", "metavar": "FOLDER"}
+    parser.add_argument("--web", help="page of make_web.py, taken along where it is", **web)
     parser.add_argument("-v", "--verbose", action="store_true", help="say what Sphinx does")
     options = parser.parse_args(argv)
     try:
@@ -99,13 +99,15 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="book-") as folder:
         sources = Path(folder) / "sources"
         gather(sources)
-        how = ["--fail-on-warning", *([] if options.verbose else ["--quiet"])]
+        how = ["--fail-on-warning", "--jobs=auto", *([] if options.verbose else ["--quiet"])]
         where = ["--conf-dir", ROOT / "book", "--doctree-dir", f"{folder}/doctrees", sources, out]
         if build_main([*how, *map(str, where)]):
             print("error: Sphinx had complaints, see above", file=sys.stderr)
             return 1
     print(f"book      {out / 'index.html'}")
-    take_along(ROOT / "build" / "web", out)
+    if options.web.is_dir():
+        shutil.copytree(options.web, out / "web")
+        print(f"page      {out / 'web'}  (on a host; browsers load no modules from disk)")
     return 0
 
 

@@ -1,9 +1,7 @@
 """Make the reference streams in ``tests/streams``, for a new model only: those that exist are there to stay.
 
-    python tools/make_reference_streams.py                        # streams of the shipped models that have none yet
-    python tools/make_reference_streams.py --weights old.safetensors   # a few streams of an older model
-    python tools/make_reference_streams.py --thumbnails           # a better decoder: new previews of the same streams
-    python tools/make_reference_streams.py --force                # makes all again: never for a released model
+    python tools/make_reference_streams.py                # streams of the shipped models that have none yet
+    python tools/make_reference_streams.py --thumbnails   # a better decoder: new previews of the same streams
 
 A stream that is made again may differ, because encoders round floats; how it decodes may not, ever.
 """
@@ -15,7 +13,6 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -98,16 +95,16 @@ LINES: dict[str, Make] = {
     "astronaut-160x120-q5": photo("astronaut", 160, 120, 5.0),
     "chelsea-120x160-q2-cut": cut(photo("chelsea", 120, 160, 2.0), "structure"),
 }
-OLDER: dict[str, Make] = {
-    "coffee-97x51-q2": photo("coffee", 97, 51, 2.0),
-    "astronaut-160x120-q3": photo("astronaut", 160, 120, 3.0),
-}
+RECIPES = {"base": BASE, "lines": LINES}  # of all shipped models
 
 
 def entry(codec: SketchFusionCodec, file: str, data: bytes) -> dict:
     """The manifest's row of a stream."""
     stream = bitstream.parse(data)
     header = stream.header
+    # Far outside what it was trained on, the decoder magnifies roundings: such a picture says nothing.
+    picture = None if "escapes" in file else codec.decode(data, "preview").image
+    shown = picture and thumbnail(picture).hex()
     return {
         "file": file,
         "model_id": f"{codec.model_id:#06x}",
@@ -118,41 +115,29 @@ def entry(codec: SketchFusionCodec, file: str, data: bytes) -> dict:
         "quality": round(header.quality, 3),
         "missing": list(stream.missing),
         "integers_sha256": sha256_of_integers(decoded_integers(codec, data)),
-        # Far outside what it was trained on, the decoder magnifies roundings: such a picture says nothing.
-        "thumbnail": None
-        if "escapes" in file
-        else thumbnail(codec.decode(data, "preview").image).hex(),
+        "thumbnail": shown,
     }
 
 
-def make_streams(weights: list[str | Path], force: bool) -> Iterator[dict]:
-    """Write the streams of some weights, and give the manifest's row of each.
-
-    Raises:
-        OutputError: a stream exists already, and ``force`` is not given.
-    """
-    for source in weights:
-        codec = load_codec(source, device="cpu", dtype="float32")
-        recipes = {"base": BASE, "lines": LINES}.get(str(source), OLDER)
-        for name, make in recipes.items():
-            file = STREAMS / f"{codec.model_id:04x}-{name}.skf"
-            if file.exists() and not force:
-                raise OutputError(
-                    f"{file.name}: exists, and reference streams stay as they are. Pass --force only if no release "
-                    "ever shipped this model."
-                )
-            data = make(codec)
+def make_streams() -> Iterator[dict]:
+    """Write the streams of the shipped models that have none yet, and give the manifest's row of each."""
+    for name, recipes in RECIPES.items():
+        codec = load_codec(name, device="cpu", dtype="float32")
+        if any(STREAMS.glob(f"{codec.model_id:04x}-*")):
+            continue
+        for stem, make in recipes.items():
+            file, data = STREAMS / f"{codec.model_id:04x}-{stem}.skf", make(codec)
             atomic_write_bytes(file, data)
             yield entry(codec, file.name, data)
 
 
-def look_again(names: list[str]) -> Iterator[dict]:
+def look_again() -> Iterator[dict]:
     """Rows of the streams that exist, with the previews of today's decoders.
 
     Raises:
         OutputError: a stream decodes to other integers.
     """
-    for codec in (load_codec(name, device="cpu", dtype="float32") for name in names):
+    for codec in (load_codec(name, device="cpu", dtype="float32") for name in RECIPES):
         for row in read_manifest():
             if row["model_id"] == f"{codec.model_id:#06x}":
                 again = entry(codec, row["file"], (STREAMS / row["file"]).read_bytes())
@@ -161,32 +146,15 @@ def look_again(names: list[str]) -> Iterator[dict]:
                 yield again
 
 
-def without_streams(names: list[str]) -> list[str | Path]:
-    """Of some shipped weights those whose model has no streams yet."""
-    return [
-        n
-        for n in names
-        if not list(STREAMS.glob(f"{load_codec(n, 'cpu', 'float32').model_id:04x}-*"))
-    ]
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", type=Path, action="append", help="weights of an older model")
-    parser.add_argument("--force", action="store_true", help="replace streams that exist")
     parser.add_argument("--thumbnails", action="store_true", help="renew previews, not streams")
-    options = parser.parse_args()
-    STREAMS.mkdir(exist_ok=True)
-    names = ["base", "lines"]
-    weights = options.weights or (names if options.force else without_streams(names))
     try:
-        made = look_again(names) if options.thumbnails else make_streams(weights, options.force)
-        rows = {row["file"]: row for row in made}
+        made = look_again() if parser.parse_args().thumbnails else make_streams()
+        rows = {row["file"]: row for row in (*read_manifest(), *made)}
     except SketchFusionError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    kept = read_manifest() if (STREAMS / "manifest.json").exists() else []
-    rows = {row["file"]: row for row in kept} | rows
     text = json.dumps({"format": 1, "streams": [rows[file] for file in sorted(rows)]}, indent=1)
     atomic_write_bytes(STREAMS / "manifest.json", f"{text}\n".encode())
     print(f"{len(rows)} streams, {sum(row['bytes'] for row in rows.values())} bytes")

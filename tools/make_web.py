@@ -33,9 +33,7 @@ WEB = ROOT / "web"
 PAGE = ("index.html", "style.css", "page.js", "files.js", "worker.js")
 PAGE += ("bitstream.js", "coding.js", "integer.js", "rans.js")
 RUNTIME = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-MODELS = ("base", "lines")
 MAX_WEIGHTS = 8_000_000  # bytes of both models
-EXAMPLE_BYTES = 2000
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -84,17 +82,15 @@ def build(out: Path) -> None:
     """
     dist = runtime()
     (out / "models").mkdir(parents=True)
-    for name in PAGE:
-        shutil.copy(WEB / name, out / name)
-    for name in RUNTIME:
-        shutil.copy(dist / name, out / name)
-    manifest = export_web(MODELS, out / "models")
+    for file in (*(WEB / name for name in PAGE), *(dist / name for name in RUNTIME)):
+        shutil.copy(file, out)
+    manifest = export_web(("base", "lines"), out / "models")
     weights = sum(f["bytes"] for m in manifest["models"].values() for f in m["files"].values())
     if weights > MAX_WEIGHTS:
         raise RuntimeError(f"the weights have {weights} bytes, over the {MAX_WEIGHTS} promised.")
     photo = load_photo("coffee").image
     codec = load_codec(device="cpu", dtype="float32")
-    codec.encode(photo, max_bytes=EXAMPLE_BYTES).save(out / "example.skf")
+    codec.encode(photo, max_bytes=2000).save(out / "example.skf")
     photo.save(out / "example.jpg", quality=85)
     files = sorted(file for file in out.rglob("*") if file.is_file())
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
@@ -107,14 +103,8 @@ def main(argv: list[str] | None = None) -> int:
     """Command line; see the module's text."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--out", type=Path, default=ROOT / "build" / "web")
-    parser.add_argument(
-        "--serve",
-        type=int,
-        nargs="?",
-        const=8000,
-        metavar="PORT",
-        help="at 127.0.0.1, until Ctrl-C",
-    )
+    how = {"type": int, "nargs": "?", "const": 8000, "metavar": "PORT"}
+    parser.add_argument("--serve", help="at 127.0.0.1, until Ctrl-C", **how)
     options = parser.parse_args(argv)
     out = options.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)

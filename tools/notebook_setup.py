@@ -54,28 +54,23 @@ elif importlib.util.find_spec("sketchfusion_lite") is None:
 
 
 def updated(notebook: nbformat.NotebookNode) -> bool:
-    """Put the two cells into a notebook; says whether anything had to be changed.
-
-    An outdated pair is known by the tag ``setup`` of both cells, and replaced.
+    """Put the two cells, tagged ``setup``, in place of those of that tag; says whether anything had to be changed.
 
     Raises:
         ValueError: no cell is tagged ``parameters``.
     """
+    old = [cell for cell in notebook.cells if TAG in tags(cell)]
     kept = [cell for cell in notebook.cells if TAG not in tags(cell)]
-    found = [i for i, cell in enumerate(kept) if "parameters" in tags(cell)]
-    if not found:
+    after = next((i for i, cell in enumerate(kept, 1) if "parameters" in tags(cell)), 0)
+    if not after:
         raise ValueError("no cell is tagged 'parameters'")
-    after = found[0] + 1
-    now = [(c.cell_type, c.source) for c in notebook.cells[after : after + 2]]
-    if now == [("markdown", NOTE), ("code", CODE)] and len(kept) == len(notebook.cells) - 2:
+    note, code = nbformat.v4.new_markdown_cell(NOTE), nbformat.v4.new_code_cell(CODE)
+    if notebook.cells[after : after + 2] == old and [c.source for c in old] == [NOTE, CODE]:
         return False
-    stem = kept[found[0]].id
-    pair = [nbformat.v4.new_markdown_cell(NOTE), nbformat.v4.new_code_cell(CODE)]
-    for cell, name in zip(pair, ("note", "code"), strict=True):
-        cell.id, cell.metadata["tags"] = f"{stem}-setup-{name}", [TAG]
-    before = [c for c in notebook.cells if TAG in tags(c) and c.cell_type == "code"]
-    pair[1].execution_count = before[0].execution_count if before else None
-    notebook.cells = [*kept[:after], *pair, *kept[after:]]
+    for cell, name in ((note, "note"), (code, "code")):
+        cell.id, cell.metadata["tags"] = f"{kept[after - 1].id}-setup-{name}", [TAG]
+    code.execution_count = next((c.execution_count for c in old if c.cell_type == "code"), None)
+    notebook.cells = [*kept[:after], note, code, *kept[after:]]
     return True
 
 

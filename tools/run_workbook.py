@@ -32,7 +32,11 @@ from make_book import for_pages
 from sketchfusion_lite.errors import SweepError
 from sketchfusion_lite.sweeps.notebooks import read_notebook
 
-SKIPPED_IN_SUMMARY = ("time", "date", "version", "model_id", "run_id")
+# Code comes first: a dollar in it begins no formula.
+FORMULA = re.compile(
+    r"(?:^```.*?^```|`[^`\n]+`)|\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+)\$",
+    re.MULTILINE | re.DOTALL,
+)
 
 
 class WorkbookError(Exception):
@@ -100,6 +104,9 @@ def execute(
             f"It has: {', '.join(known) or 'none'}."
         )
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    kernel = Config()  # it talks through local sockets where there are any: no ports to race for
+    if os.name == "posix" and len(str(Path.home())) < 40:  # a socket's path is at most 107 bytes
+        kernel.KernelManager.transport = "ipc"
     folder.mkdir(parents=True, exist_ok=True)
     executed, results = folder / notebook.name, folder / f"{notebook.stem}.json"
     results.unlink(missing_ok=True)  # a row of an earlier run must not pass for this one's
@@ -112,7 +119,7 @@ def execute(
             language="python",  # which not every program notes in its notebooks
             cwd=str(notebook.parent),
             progress_bar=sys.stderr.isatty(),
-            config=kernel_config(),
+            config=kernel,
         )
     except papermill.PapermillExecutionError as error:
         raise WorkbookError(
@@ -122,94 +129,57 @@ def execute(
     return executed, read_row(results)
 
 
-def kernel_config() -> Config:
-    """Let the kernel talk through local sockets where there are any: no ports to race for."""
-    config = Config()
-    if os.name == "posix" and len(str(Path.home())) < 40:  # a socket's path is at most 107 bytes
-        config.KernelManager.transport = "ipc"
-    return config
-
-
 def read_row(path: Path) -> dict[str, Any]:
-    """The row of results that a notebook wrote, the last one if there are several lines."""
+    """The row of results that a notebook wrote."""
     try:
-        text = path.read_text("utf-8").strip()
+        row = json.loads(path.read_bytes())
     except OSError as error:
         raise WorkbookError(f"{path}: the notebook wrote no results ({error.strerror}).") from error
-    for candidate in (text, text.rpartition("\n")[2]):
-        try:
-            row = json.loads(candidate)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict):
-            return row
-    raise WorkbookError(f"{path}: is no JSON object; the notebook's last cell should write one.")
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise WorkbookError(f"{path}: no JSON object; the notebook's last cell should write one.")
+    return row
 
 
 def summary(row: dict[str, Any]) -> str:
-    """One line of a results row: its ``summary`` if it has one, else its plain values."""
-    if isinstance(row.get("summary"), str):
-        return row["summary"]
-    shown = []
-    for name, value in row.items():
-        if isinstance(value, bool | str | int) and name not in SKIPPED_IN_SUMMARY:
-            shown.append(f"{name} {value}")
-        elif isinstance(value, float):
-            shown.append(f"{name} {value:.4g}")
-    return ", ".join(shown[:10]) or "no values"
+    """One line of a results row: its ``summary`` if it has one, else its first plain values."""
+    plain = {name: value for name, value in row.items() if isinstance(value, str | int | float)}
+    shown = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n, v in plain.items()]
+    return str(row.get("summary") or ", ".join(shown[:10]) or "no values")
 
 
 def export_html(executed: Path) -> Path:
     """Write the executed notebook as one HTML file beside it, which needs nothing from elsewhere."""
-    from jinja2 import pass_context
     from nbconvert import HTMLExporter
-    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
-
-    class Renderer(IPythonRenderer):
-        """Formulas as MathML, which browsers draw themselves."""
-
-        def block_math(self, body: str) -> str:
-            return formula(body, "block")
-
-        def inline_math(self, body: str) -> str:
-            return formula(body, "inline")
-
-        def latex_environment(self, name: str, body: str) -> str:
-            return formula(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
-
-    class OfflineExporter(HTMLExporter):
-        @pass_context
-        def markdown2html(self, context: Any, source: str) -> str:
-            cell = context.get("cell", {})
-            renderer = Renderer(
-                escape=False,
-                attachments=cell.get("attachments", {}),
-                embed_images=True,
-                path=context.get("resources", {}).get("metadata", {}).get("path", ""),
-                anchor_link_text=self.anchor_link_text,
-                exclude_anchor_links=self.exclude_anchor_links,
-            )
-            return MarkdownWithMath(renderer=renderer).render(source)
 
     prepared = for_pages(json.loads(executed.read_text("utf-8")))
     notebook = nbformat.reads(json.dumps(prepared), as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = FORMULA.sub(formula, cell.source)
     where = {"metadata": {"name": executed.stem, "path": str(executed.parent)}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # images without alt text, of other people's outputs
-        html, _ = OfflineExporter(embed_images=True).from_notebook_node(notebook, where)
+        html, _ = HTMLExporter(embed_images=True).from_notebook_node(notebook, where)
     page = executed.with_suffix(".html")
     page.write_text(without_remote_scripts(html), "utf-8")
     return page
 
 
-def formula(latex: str, display: str) -> str:
-    """LaTeX -> MathML; as plain code where the converter cannot."""
+def formula(found: re.Match) -> str:
+    """LaTeX -> MathML, which browsers draw themselves; as plain code where the converter cannot."""
     from latex2mathml.converter import convert
 
+    if (latex := found["block"] or found["inline"]) is None:
+        return found[0]  # code
     try:
-        return convert(latex.strip(), display=display)
+        mathml = convert(latex.strip(), display="block" if found["block"] else "inline")
     except Exception:  # the converter raises a different error for each thing it does not know
         return f"<code>{escape(latex.strip())}</code>"
+    return mathml.replace("*", "&#42;").replace(
+        "_", "&#95;"
+    )  # which Markdown would take for its own
 
 
 def without_remote_scripts(html: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,23 +75,36 @@ def sweep(
     with needs_extra("sweep", "a sweep"):
         from ..sweeps import load_grid, plan, run
         from ..sweeps.engine import require_packages
-        from ..sweeps.progress import Lines
 
         require_packages()
-    loaded = load_grid(grid, out=out, timeout=timeout)
+    asked, loaded = _parse_resources(resources), load_grid(grid, out=out, timeout=timeout)
+    planned, begun, new = plan(loaded), time.monotonic(), 0
+
+    def told(row: dict[str, Any], done: int, total: int) -> None:
+        nonlocal new
+        new += 1
+        left = timedelta(seconds=round((time.monotonic() - begun) / new * (total - done)))
+        settings = [f"{n}={row[f'param.{n}']!r}" for n in planned.varied]
+        took = "" if row["seconds"] is None else f" in {row['seconds']:.1f} s"
+        error = f": {row['error'].splitlines()[0]}" if row["error"] else ""
+        note(
+            f"[{done}/{total}, {left} left] {row['status']} {row['variant']}-{row['run_id']}{took} "
+            f"({', '.join(settings) or 'defaults'}){error}"
+        )
+
     rows = run(
         loaded,
         workers=workers,
         scheduler=scheduler,
-        resources=_parse_resources(resources),
+        resources=asked,
         resume=resume,
         retry_failed=retry_failed,
         dry_run=dry_run,
-        watcher=Lines(note),
+        on_row=told,
         report=note,
     )
     if dry_run:
-        _list_runs(plan(loaded), rows, ("lost", "failed") if retry_failed else ("lost",))
+        _list_runs(planned, rows, ("lost", "failed") if retry_failed else ("lost",))
         return
     bad = [row for row in rows if row["status"] != "ok"]
     say(f"{loaded.out}  {len(rows)} runs  {len(rows) - len(bad)} ok")
@@ -119,8 +134,7 @@ def _parse_resources(text: str) -> dict[str, float] | None:
 def _list_runs(planned: Plan, rows: list[dict[str, Any]], again: Sequence[str]) -> None:
     """A line for each run, with its parameters and state; ``again`` are the states of rows that count for nothing."""
     states = {row["run_id"]: row["status"] for row in rows}
-    runs, out = planned.runs, planned.grid.out
-    names = runs[0].varied
+    runs, names, out = planned.runs, planned.varied, planned.grid.out
     listing = Table("run", "variant", *names, "state", box=SIMPLE)
     for run in runs:
         state = states.get(run.run_id, "to do")

@@ -4,13 +4,17 @@
                                            |
     Picture, max_bytes --------------------+--> Coded(data, image, quality, scale, seconds)
 
+**A codec of others is plugged in here, in one of two ways.** If it makes a file at a quality, and a picture of a file,
+it is a :class:`.Peer`: add it to ``PEERS`` in :mod:`.peer_codecs`, and it has a name on the command line, smaller sizes
+and the search for a budget. Models of CompressAI become peers in :mod:`.zoo`. If it keeps to a budget by itself, as
+PICS does, it is a class with ``at_most`` like those below, named in :mod:`.operating` and in ``Workbench.open``.
+
 What is dear is done once: a process loads each network once, and two stages of one stream, or one peer at two rates,
 share the files that were made of the picture under way. Nothing is shared that would change a result.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,11 +29,10 @@ from ..images import load_image, to_pil
 from ..refiner_io import shipped_refiner
 from ..weights_io import weights_file
 from .operating import OURS, PEER_NAMES, CodecSpec
-from .peers import PEERS, Coded, Peer, PeerTrials
+from .peers import PEERS, Coded, PeerTrials, timed
 
 if TYPE_CHECKING:
     from ..codec import SketchFusionCodec
-    from ..results import Encoded
 
 __all__ = ["Codec", "Coded", "Picture", "Workbench"]
 
@@ -82,27 +85,18 @@ class Picture:
 
 
 class Codec(Protocol):
-    """A codec that is ready to run.
-
-    Attributes:
-        model: which weights; empty for classical codecs.
-        version: of the packages that do the work, besides ours.
-    """
+    """A codec that is ready to run."""
 
     @property
-    def model(self) -> str: ...
+    def model(self) -> str:
+        """Which weights; empty for classical codecs."""
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Of the packages that do the work, besides ours."""
 
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
-        """The best file within a budget.
-
-        Raises:
-            BudgetTooSmall: there is none.
-            SketchFusionError: the codec failed.
-        """
-        ...
+        """The best file within a budget; :class:`.BudgetTooSmall` where there is none."""
 
 
 @dataclass
@@ -121,7 +115,7 @@ class Workbench:
 
     def __post_init__(self) -> None:
         self._open: dict[CodecSpec, Codec] = {}
-        self._ours: dict[tuple[str, str], SketchFusionCodec] = {}
+        self._ours: dict[tuple[bool, str], SketchFusionCodec] = {}
 
     def open(self, spec: CodecSpec) -> Codec:
         """Get a codec ready; the second time it is there at once.
@@ -131,7 +125,8 @@ class Workbench:
             WeightsError, DownloadError: weights are missing.
         """
         if spec not in self._open:
-            self._open[spec] = self._build(spec)
+            kinds: dict[str, Callable] = {**dict.fromkeys(OURS, _Ours), "pics": _Pics}
+            self._open[spec] = kinds.get(spec.name, _Peer)(self, spec)
         return self._open[spec]
 
     def ours(self, name: str, dtype: str = "float32") -> SketchFusionCodec:
@@ -141,25 +136,11 @@ class Workbench:
         """
         from ..codec import load_codec
 
-        key = ("lines" if name == "lines" else "base", dtype)
-        if key not in self._ours:
-            weights = "lines" if name == "lines" else self.weights
-            refiner = None if name == "lines" else self.refiner
-            self._ours[key] = load_codec(weights, self.device, dtype, refiner)
-        return self._ours[key]
-
-    def _build(self, spec: CodecSpec) -> Codec:
-        if spec.name in OURS:
-            return _Ours(self, spec)
-        if spec.name == "pics":
-            return _Pics(self, spec)
-        if spec.name != "zoo":
-            return _Peer(spec, PEERS[PEER_NAMES[spec.name]], "")
-        from .zoo import zoo_peer
-
-        model, metric = str(spec.option("model", "")), str(spec.option("metric", "mse"))
-        peer = zoo_peer(model, metric, self.device)
-        return _Peer(spec, peer, peer.name)
+        lines = name == "lines"
+        if (lines, dtype) not in self._ours:
+            weights, refiner = ("lines", None) if lines else (self.weights, self.refiner)
+            self._ours[lines, dtype] = load_codec(weights, self.device, dtype, refiner)
+        return self._ours[lines, dtype]
 
 
 class _Ours:
@@ -168,22 +149,18 @@ class _Ours:
     version = ""
 
     def __init__(self, bench: Workbench, spec: CodecSpec) -> None:
-        self.dtype = str(spec.option("dtype", "float32"))
+        self.lines, self.dtype = spec.name == "lines", str(spec.option("dtype", "float32"))
         self.codec = bench.ours(spec.name, self.dtype)
-        self.lines = spec.name == "lines"
         self.stage = "preview" if self.lines else spec.name
         self.effort = int(spec.option("effort", 0))
-        self.dials: dict[str, Any] = {
-            key: value for key, value in spec.options if key in ("steps", "realism")
-        }
+        self.dials: dict[str, Any] = {k: v for k, v in spec.options if k in ("steps", "realism")}
         if not 0 <= self.effort <= 10 or not 0 <= self.dials.get("realism", 0) <= 1:
             raise ArgumentError(f"{spec.text!r}: effort is from 0 to 10, realism from 0 to 1.")
-        if self.stage == "refined":
-            steps, most = self.dials.get("steps", 1), self.codec.refiner.max_steps
-            if not 1 <= steps <= most:
-                raise ArgumentError(f"{spec.text!r}: steps are from 1 to {most}.")
         self._files = [weights_file("lines" if self.lines else bench.weights)]
         if self.stage == "refined":
+            most = self.codec.refiner.max_steps
+            if not 1 <= self.dials.get("steps", 1) <= most:
+                raise ArgumentError(f"{spec.text!r}: steps are from 1 to {most}.")
             folder = Path(bench.refiner) if bench.refiner else shipped_refiner()
             self._files += sorted(folder.rglob("*.safetensors"))
 
@@ -193,31 +170,40 @@ class _Ours:
         return "-".join([f"{self.codec.model_id:#06x}", *(sha256_of(f)[:12] for f in self._files)])
 
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
-        key = ("ours", self.lines, self.dtype, self.effort, max_bytes)
-        encoded, encode_s = picture.once(key, lambda: self._encode(picture, max_bytes))
-        started = time.perf_counter()
-        decoded = self.codec.decode(encoded.data, self.stage, **self.dials)
-        image = decoded.image.convert("RGB")  # a sketch is grey
-        decode_s = time.perf_counter() - started
-        return Coded(encoded.data, image, encoded.quality, 1.0, encode_s, decode_s)
+        encode = self.codec.encode
+        encoded, encode_s = picture.once(
+            ("ours", self.lines, self.dtype, self.effort, max_bytes),
+            lambda: timed(lambda: encode(picture.image, max_bytes=max_bytes, effort=self.effort)),
+        )
 
-    def _encode(self, picture: Picture, max_bytes: int) -> tuple[Encoded, float]:
-        started = time.perf_counter()
-        encoded = self.codec.encode(picture.image, max_bytes=max_bytes, effort=self.effort)
-        return encoded, time.perf_counter() - started
+        def decode() -> Image.Image:
+            decoded = self.codec.decode(encoded.data, self.stage, **self.dials)
+            return decoded.image.convert("RGB")  # a sketch is grey
+
+        image, decode_s = timed(decode)
+        return Coded(encoded.data, image, encoded.quality, 1.0, encode_s, decode_s)
 
 
 class _Peer:
     """A codec with a range of qualities, at one size or several."""
 
-    def __init__(self, spec: CodecSpec, peer: Peer, model: str) -> None:
-        peer.require()
-        self.peer, self.scales = peer, spec.scales
-        self.model, self.version = model, peer.version()
+    def __init__(self, bench: Workbench, spec: CodecSpec) -> None:
+        self.scales, self.model = spec.scales, ""
+        if spec.name == "zoo":
+            from .zoo import zoo_peer
+
+            model, metric = str(spec.option("model", "")), str(spec.option("metric", "mse"))
+            self.peer = zoo_peer(model, metric, bench.device)
+            self.model = self.peer.name
+        else:
+            self.peer = PEERS[PEER_NAMES[spec.name]]
+        self.peer.require()
+        self.version = self.peer.version()
 
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
-        key = ("peer", self.peer.name)
-        trials = picture.once(key, lambda: PeerTrials(picture.image, self.peer))
+        trials = picture.once(
+            ("peer", self.peer.name), lambda: PeerTrials(picture.image, self.peer)
+        )
         return trials.at_most(max_bytes, self.scales)
 
 
@@ -225,8 +211,8 @@ class _Pics:
     """PICS with a pipeline of one's own."""
 
     def __init__(self, bench: Workbench, spec: CodecSpec) -> None:
-        folder = Path(str(spec.option("pipeline", "")))
-        if not spec.option("pipeline", "") or not (folder / "model_index.json").is_file():
+        folder = Path(str(spec.option("pipeline", "none given")))
+        if not (folder / "model_index.json").is_file():
             raise DependencyMissing(
                 "PICS needs a StableDiffusionControlNetPipeline with a ControlNet for white lines on black, which "
                 "does not come with this library. Save one with save_pretrained, and pass "
@@ -243,18 +229,17 @@ class _Pics:
             reason = str(error).splitlines()[0]
             raise WeightsError(f"{folder}: no PICS pipeline that loads ({reason}).") from error
         self.pipeline.set_progress_bar_config(disable=True)
-        self.options: dict[str, Any] = {"steps": spec.option("steps", 20)}
-        self.options["guidance_scale"] = spec.option("guidance", 7.5)
+        self.dials: dict[str, Any] = {"steps": spec.option("steps", 20)}
+        self.dials["guidance_scale"] = spec.option("guidance", 7.5)
         self.detector = bench.ours("preview").boundaries
         self.model, self.version = folder.name, f"diffusers {diffusers.__version__}"
 
     def at_most(self, picture: Picture, max_bytes: int) -> Coded:
         from .pics import decode_pics, encode_pics
 
-        caption = picture.caption()
-        started = time.perf_counter()
-        stream = encode_pics(picture.image, caption, self.detector, max_bytes=max_bytes)
-        encoded = time.perf_counter()
-        image = to_pil(decode_pics(stream.data, self.pipeline, **self.options))
-        decode_s = time.perf_counter() - encoded
-        return Coded(stream.data, image, stream.threshold, 1.0, encoded - started, decode_s)
+        image, caption = picture.image, picture.caption()
+        stream, encode_s = timed(
+            lambda: encode_pics(image, caption, self.detector, max_bytes=max_bytes)
+        )
+        painted, decode_s = timed(lambda: decode_pics(stream.data, self.pipeline, **self.dials))
+        return Coded(stream.data, to_pil(painted), stream.threshold, 1.0, encode_s, decode_s)

@@ -4,11 +4,10 @@
                                   +--> BD-rate (%), BD-metric, share of overlap
              Curve of the anchor--+
 
-The logarithm of the rate is interpolated over quality piecewise by cubics (``pchip``, or ``akima`` [2]) and the
+The logarithm of the rate is interpolated over quality piecewise by cubics (``pchip`` [2]) and the
 difference integrated where both curves have points; nothing is extrapolated. Where they share less than half of their
-range, a warning says so; where less than a tenth, a table has no number: it would speak of a sliver. Measured and
-published points are never put into one number: photos, colour conversion and metric code differ in ways that published
-tables do not say.
+range, a warning says so; where less than a tenth, a table has no number: it would speak of a sliver. Published points
+make no curve: photos, colour conversion and metric code differ in ways that published tables do not say.
 
 References
     [1] Bjontegaard, "Calculation of average PSNR differences between RD-curves", VCEG-M33, 2001.
@@ -29,10 +28,9 @@ from .metrics import METRICS
 from .summary import mean_points
 from .table import Row
 
-__all__ = ["Curve", "bd_metric", "bd_rate", "bd_table", "measured_curve"]
+__all__ = ["Curve", "bd_rate", "bd_table", "measured_curve"]
 
 _UP = ("psnr", "ms_ssim")  # of the others, less is better
-METHODS = ("pchip", "akima")
 GOOD_OVERLAP = 0.5  # below it a warning says what a number rests on
 MIN_OVERLAP = 0.1  # below it a table, where nobody sees warnings, has none
 
@@ -46,7 +44,6 @@ class Curve:
         metric: name out of ``METRICS``.
         bpp: bits per pixel, ascending; at least two.
         values: of the metric, strictly better with every point.
-        source: who published it; empty if measured.
         photos: what a measured curve is the mean of.
         left_out: rates at which not every photo fits.
 
@@ -58,7 +55,6 @@ class Curve:
     metric: str
     bpp: tuple[float, ...]
     values: tuple[float, ...]
-    source: str = ""
     photos: frozenset[str] = frozenset()
     left_out: tuple[float, ...] = ()
 
@@ -94,27 +90,23 @@ def measured_curve(rows: Iterable[Row], codec: str, metric: str) -> Curve:
     rates, bpp, values = zip(*points, strict=True) if points else ((), (), ())
     photos = frozenset(row["image"] for row in chosen)
     left_out = sorted({row["rate"] for row in chosen} - set(rates))
-    return Curve(codec, metric, bpp, values, "", photos, tuple(left_out))
+    return Curve(codec, metric, bpp, values, photos, tuple(left_out))
 
 
-def bd_rate(anchor: Curve, test: Curve, method: str = "pchip") -> float:
+def bd_rate(anchor: Curve, test: Curve) -> float:
     """Mean difference in rate at equal quality, in percent: -50 means half the bytes.
 
     Warns where the curves share less than half of their range of quality.
 
     Raises:
-        ArgumentError: published against measured, other photos or metrics, or no overlap.
+        ArgumentError: other photos or metrics, or no overlap.
         DependencyMissing: bjontegaard is not installed.
     """
-    return _or_warn(*_bd("rate", anchor, test, method))
-
-
-def bd_metric(anchor: Curve, test: Curve, method: str = "pchip") -> float:
-    """Mean difference of the metric at equal rate, in its unit and with its sign.
-
-    Warns where the curves share less than half of their range of log-rate; raises as :func:`bd_rate` does.
-    """
-    return _or_warn(*_bd("metric", anchor, test, method))
+    found, common, doubt = _bd("rate", anchor, test)
+    if common < GOOD_OVERLAP:
+        line = f"{doubt}; the number speaks of that part alone"
+        warnings.warn(line, SketchFusionWarning, stacklevel=2)
+    return found
 
 
 def bd_table(
@@ -122,7 +114,6 @@ def bd_table(
     anchor: str,
     codecs: Sequence[str] | None = None,
     metrics: Sequence[str] = ("psnr", "lpips_alex"),
-    method: str = "pchip",
 ) -> list[dict[str, Any]]:
     """BD-rate and BD-metric of codecs against one of them.
 
@@ -131,11 +122,11 @@ def bd_table(
         anchor: codec to compare with.
         codecs: None for all others.
         metrics: names out of ``METRICS``.
-        method: ``"pchip"`` or ``"akima"``.
 
     Returns:
-        Per codec and metric: ``bd_rate`` in percent, ``bd_metric``, ``overlap`` of the qualities, ``points`` of the
-        codec's curve, and ``note``, which says why a number is None: as where the curves overlap in less than a tenth.
+        Per codec and metric: ``bd_rate`` in percent, ``bd_metric`` (mean difference at equal rate, in the metric's unit
+        and with its sign), ``overlap`` of the qualities, ``points`` of the codec's curve, and ``note``, which says why
+        a number is None: as where the curves overlap in less than a tenth.
 
     Raises:
         ArgumentError: the anchor has no curve.
@@ -155,11 +146,10 @@ def bd_table(
             except ArgumentError as error:
                 line["note"] = str(error)
                 continue
-            line["points"] = len(curve.bpp)
-            line["overlap"] = overlap(base.quality, curve.quality)
+            line |= {"points": len(curve.bpp), "overlap": overlap(base.quality, curve.quality)}
             for kind in ("metric", "rate"):
                 try:
-                    found, common, doubt = _bd(kind, base, curve, method)
+                    found, common, doubt = _bd(kind, base, curve)
                 except ArgumentError as error:
                     line["note"] = str(error)
                     continue
@@ -176,26 +166,13 @@ def overlap(first: Sequence[float], second: Sequence[float]) -> float:
     return max(common, 0.0) / (max(*first, *second) - min(*first, *second))
 
 
-def _or_warn(found: float, common: float, doubt: str) -> float:
-    if common < GOOD_OVERLAP:
-        line = f"{doubt}; the number speaks of that part alone"
-        warnings.warn(line, SketchFusionWarning, stacklevel=3)
-    return found
-
-
-def _bd(kind: str, anchor: Curve, test: Curve, method: str) -> tuple[float, float, str]:
+def _bd(kind: str, anchor: Curve, test: Curve) -> tuple[float, float, str]:
     """A distance in ``"rate"`` or ``"metric"``, the share that both curves cover, and that in words.
 
     Raises:
         ArgumentError: the curves do not go together, or do not overlap.
     """
     names = f"{anchor.codec} and {test.codec}"
-    if method not in METHODS:
-        raise ArgumentError(f"method {method!r}: choose one of {', '.join(METHODS)}.")
-    if bool(anchor.source) != bool(test.source):
-        raise ArgumentError(
-            f"{names}: one is published ({anchor.source or test.source}), one measured. Draw them apart."
-        )
     if anchor.metric != test.metric or anchor.photos != test.photos:
         raise ArgumentError(f"{names}: of other metrics or other photos. Measure them alike.")
     if kind == "rate":
@@ -212,7 +189,7 @@ def _bd(kind: str, anchor: Curve, test: Curve, method: str) -> tuple[float, floa
         raise DependencyMissing.for_extra("bjontegaard", "peers", "a BD-rate") from error
     points = (anchor.bpp, sides[0], test.bpp, sides[1])
     # The overlap is checked above.
-    found = float(getattr(bjontegaard, function)(*points, method, False, min_overlap=0))
+    found = float(getattr(bjontegaard, function)(*points, "pchip", False, min_overlap=0))
     if not math.isfinite(found):
         raise ArgumentError(f"{names}: their distance is {found}. Look at the points.")
     return found, common, f"{names}: the curves overlap in {common:.2%} of their {what} only"

@@ -29,9 +29,9 @@ from ..errors import (
     ImageError,
     SketchFusionError,
 )
-from ..files import text_of
+from ..files import sha256_of, text_of
 from ..folders import read_photo
-from ..weights_io import folder_stamp, require_same_weights
+from ..weights_io import SHIPPED, folder_stamp, require_same_weights
 from .adapters import Coded, Picture, Workbench
 from .metrics import METRICS, Comparison
 from .operating import OURS, CodecSpec
@@ -60,11 +60,7 @@ class PhotoTask:
     caption: bytes | None = None
 
     def by_family(self) -> list[PhotoTask]:
-        """A task for each family of codecs, so that little is lost with a worker.
-
-        Stages of our receiver share a stream, and a peer's sizes and rates share trials; nothing else is worth
-        keeping together.
-        """
+        """A task for each set of codecs that share work, our stages or one peer: little is lost with a worker."""
         families = defaultdict(list)
         for spec, rate in self.points:
             ours = spec.name in OURS and spec.name != "lines"
@@ -72,11 +68,7 @@ class PhotoTask:
         return [replace(self, points=tuple(points)) for points in families.values()]
 
     def packed(self) -> PhotoTask:
-        """The task with its files.
-
-        Raises:
-            ImageError: they cannot be read.
-        """
+        """The task with its files; an :class:`.ImageError` where they cannot be read."""
         caption = self.path.with_suffix(".txt")
         said = read_photo(caption) if caption.is_file() else b""
         return replace(self, data=read_photo(self.path), caption=said)
@@ -101,6 +93,16 @@ class Measuring:
     device: str = "cpu"
     weights_sha256: str = ""
     pictures: str | None = None
+
+    def elsewhere(self) -> Measuring:
+        """For a worker, which has another current folder and may have other files under the same names."""
+        how = self
+        if how.weights is not None and how.weights not in SHIPPED:
+            weights = str(Path(how.weights).absolute())
+            how = replace(how, weights=weights, weights_sha256=sha256_of(weights))
+        if how.refiner is not None:
+            how = replace(how, refiner=str(Path(how.refiner).absolute()))
+        return how
 
     def rows(self, task: PhotoTask, bench: Workbench) -> Iterator[Measured]:
         """Measure a photo; each row is yielded as soon as it is known.
@@ -127,8 +129,7 @@ class Measuring:
             torch.manual_seed(self.seed)
             found, coded = _row(picture, comparison, bench, spec, rate)
             row = blank | {"codec": spec.text, "rate": rate} | found
-            wanted = None if self.pictures is None else coded
-            yield row, None if wanted is None else png(row, wanted.image)
+            yield row, png(row, coded.image) if self.pictures and coded else None
 
 
 def measure(how: Measuring, task: PhotoTask) -> list[Measured]:
@@ -169,12 +170,10 @@ def _row(
         return about | _problem(DOES_NOT_FIT, error) | needed, None
     except (DependencyMissing, DownloadError) as error:  # e.g. the weights of one quality
         return about | _problem(NOT_INSTALLED, error), None
-    except ArgumentError as error:
-        if not about:
+    except SketchFusionError as error:
+        if isinstance(error, ArgumentError) and not about:
             raise
         return about | _problem(FAILED, error), None  # e.g. a picture of another size
-    except SketchFusionError as error:
-        return about | _problem(FAILED, error), None
 
 
 def _results(picture: Picture, comparison: Comparison, coded: Coded) -> Row:

@@ -4,13 +4,8 @@
                           +--> psnr (dB, up)  ms_ssim (up)  lpips_* (down)  dists (down)
     image     --> 8 bit --+
 
-A codec delivers 8-bit pictures, so that is what is measured, whatever precision the tensors have. All pictures come
-through one door, :func:`.load_image`: 8-bit values, or floats in [0, 1]; anything else is refused.
-LPIPS and DISTS use trained trunks from the cache (:func:`sketchfusion_lite.datasets.fetch`); a random trunk is never
-used in their place.
-
-A table holds dozens of decoded versions of each photo, and two passes of a VGG16 are most of the time of a row; half of
-them are those of the original. A :class:`Comparison` keeps what the networks saw in it.
+A codec delivers 8-bit pictures, so that is what is measured, whatever precision the tensors have. LPIPS and DISTS use
+trained trunks from the cache (:func:`sketchfusion_lite.datasets.fetch`); a random trunk is never used in their place.
 
 References
     [1] Wang et al., "Multiscale structural similarity for image quality assessment", Asilomar 2003.
@@ -35,22 +30,12 @@ from ..hardware import choose_device
 from ..images import ImageSource, load_image, to_uint8
 from ..perception import load_dists, load_lpips
 
-__all__ = [
-    "METRICS",
-    "MIN_SIDE",
-    "Comparison",
-    "Metrics",
-    "dists",
-    "lpips_distance",
-    "measure",
-    "ms_ssim",
-    "psnr",
-]
+__all__ = ["METRICS", "Comparison", "Metrics", "measure", "psnr"]
 
 METRICS = ("psnr", "ms_ssim", "lpips_alex", "lpips_vgg", "dists")
 
 # Smallest shorter side: MS-SSIM halves the picture four times under an 11-pixel window.
-MIN_SIDE = {"psnr": 1, "ms_ssim": 161, "lpips_alex": 32, "lpips_vgg": 32, "dists": 32}
+_MIN_SIDE = {"psnr": 1, "ms_ssim": 161, "lpips_alex": 32, "lpips_vgg": 32, "dists": 32}
 
 # Features take 0.4 GB at 0.4 megapixels; larger originals are seen again.
 _MAX_KEPT_PIXELS = 1 << 21
@@ -90,7 +75,7 @@ def measure(
     seconds and 1 GB for 768x512 on a CPU.
 
     Args:
-        reference: the original, as :func:`sketchfusion_lite.images.load_image` takes it.
+        reference: the original, as :func:`sketchfusion_lite.images.load_image` takes it: 8-bit, or floats in [0, 1].
         image: what came back, of the same size.
         only: names out of ``METRICS``.
         device: where to run the networks.
@@ -106,10 +91,16 @@ def measure(
     return _measure(first, eight_bit(image, first), chosen)
 
 
+def psnr(reference: ImageSource, image: ImageSource) -> float:
+    """PSNR in dB of 8-bit RGB; pictures as for :func:`measure`."""
+    return measure(reference, image, ("psnr",)).psnr
+
+
 class Comparison:
     """Many pictures against one original; values are those of :func:`measure`.
 
-    Only the newest of several objects is fast; the others are right.
+    A table holds dozens of decoded versions of each photo, and two passes of a VGG16 are most of the time of a row; the
+    one of the original is kept here. Only the newest of several objects is fast; the others are right.
 
     Args:
         reference, only, device: as for :func:`measure`.
@@ -136,43 +127,10 @@ class Comparison:
         return _measure(self.reference, eight_bit(image, self.reference), self.only)
 
 
-def psnr(reference: ImageSource, image: ImageSource) -> float:
-    """PSNR in dB of 8-bit RGB; pictures as for :func:`measure`."""
-    return _single("psnr", reference, image)
-
-
-def ms_ssim(reference: ImageSource, image: ImageSource) -> float:
-    """MS-SSIM [1] of 8-bit RGB, mean over the channels; pictures as for :func:`measure`, sides above 160."""
-    return _single("ms_ssim", reference, image)
-
-
-def lpips_distance(reference: ImageSource, image: ImageSource, net: str = "alex") -> float:
-    """LPIPS 0.1 [2] of 8-bit RGB by the net ``"alex"`` or ``"vgg"``; as for :func:`measure`, sides from 32."""
-    if net not in ("alex", "vgg"):
-        raise ArgumentError(f"no LPIPS net {net!r}; there are: alex, vgg")
-    return _single(f"lpips_{net}", reference, image)
-
-
-def dists(reference: ImageSource, image: ImageSource) -> float:
-    """DISTS [3] of 8-bit RGB, at full size; pictures as for :func:`measure`, sides from 32."""
-    return _single("dists", reference, image)
-
-
-def _single(name: str, reference: ImageSource, image: ImageSource) -> float:
-    first = eight_bit(reference)
-    second = eight_bit(image, first)
-    if min(first.shape[-2:]) < MIN_SIDE[name]:
-        raise ArgumentError(
-            f"{name} needs a shorter side of at least {MIN_SIDE[name]} pixels; "
-            f"this picture has {first.shape[-1]}x{first.shape[-2]}."
-        )
-    return _value(name, first, second)
-
-
 def _measure(first: Tensor, second: Tensor, only: Iterable[str]) -> Metrics:
     """Metrics of two uint8 pictures ``(1, 3, H, W)`` on one device, as far as they are large enough."""
     side = min(first.shape[-2:])
-    found = {name: _value(name, first, second) for name in only if side >= MIN_SIDE[name]}
+    found = {name: _value(name, first, second) for name in only if side >= _MIN_SIDE[name]}
     for name, value in found.items():
         if not (math.isfinite(value) or (name == "psnr" and value == math.inf)):
             raise EvaluationError(
@@ -235,11 +193,7 @@ def _network(name: str, device: str) -> tuple[nn.Module, _Trunk]:
 
 
 def check_metrics(only: Iterable[str], argument: str = "only") -> tuple[str, ...]:
-    """Names of metrics.
-
-    Raises:
-        ArgumentError: an unknown one.
-    """
+    """Names of metrics; an unknown one is an :class:`.ArgumentError`."""
     checks.kind(argument, only, Iterable, "names of metrics")
     chosen = (only,) if isinstance(only, str) else tuple(only)
     if unknown := [name for name in chosen if name not in METRICS]:
@@ -250,14 +204,7 @@ def check_metrics(only: Iterable[str], argument: str = "only") -> tuple[str, ...
 
 
 def eight_bit(source: ImageSource, like: Tensor | None = None) -> Tensor:
-    """The door that every picture to be measured comes through.
-
-    Args:
-        source: as :func:`.load_image` takes it.
-        like: picture whose size and device this one shall have.
-
-    Returns:
-        uint8 ``(1, 3, H, W)``.
+    """The door that every picture to be measured comes through: uint8 ``(1, 3, H, W)``, as large as ``like``.
 
     Raises:
         ImageError: no usable picture, or values that are neither 8-bit nor floats in [0, 1].

@@ -29,17 +29,13 @@ __all__ = ["OURS", "PEER_NAMES", "CodecSpec", "parse_codec", "parse_rates"]
 OURS = ("sketch", "preview", "refined", "lines")
 PEER_NAMES = {name.lower().replace(" ", ""): name for name in PEERS}  # "jpegxl" -> "JPEG XL"
 
-_OURS = {"effort": int, "dtype": str}
 _OPTIONS: dict[str, dict[str, type]] = {
-    "sketch": _OURS,
-    "preview": _OURS,
-    "refined": {**_OURS, "steps": int, "realism": float},
-    "lines": _OURS,
+    **{name: {"effort": int, "dtype": str} for name in OURS},
     **{name: {} for name in PEER_NAMES},
     "pics": {"pipeline": str, "steps": int, "guidance": float},
     "zoo": {"model": str, "metric": str},
 }
-_NEEDED = {"zoo": "model"}  # pics without a pipeline is a row that says what is missing
+_OPTIONS["refined"] |= {"steps": int, "realism": float}
 _SCALABLE = (*PEER_NAMES, "zoo")
 _DIVISORS = {str(round(1 / scale)): (scale,) for scale in SCALES} | {"auto": SCALES}
 
@@ -87,8 +83,8 @@ def parse_codec(text: str) -> CodecSpec:
             f"{text!r}: sizes are /{', /'.join(_DIVISORS)}, of: {', '.join(_SCALABLE)}."
         )
     options = dict(_parse_option(name, pair, text) for pair in tail.split(",") if pair)
-    if (needed := _NEEDED.get(name)) and needed not in options:
-        raise ArgumentError(f"{text!r}: add the option {needed}, as in {name}:{needed}=...")
+    if name == "zoo" and "model" not in options:  # pics without a pipeline is a row that says so
+        raise ArgumentError(f"{text!r}: add the option model, as in zoo:model=...")
     return CodecSpec(name, _DIVISORS[size or "1"], tuple(sorted(options.items())))
 
 
@@ -117,8 +113,8 @@ def parse_rates(rates: Iterable[float] | str) -> tuple[float, ...]:
     given = [part for part in rates.split(",") if part.strip()] if isinstance(rates, str) else rates
     try:
         found = sorted({float(rate) for rate in given})
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"rates {rates!r}: give numbers, as in 0.03,0.045.") from error
+    except (TypeError, ValueError):
+        found = []
     if not found or not all(0 < rate < math.inf for rate in found):
         raise ArgumentError(f"rates {rates!r}: give bits per pixel above 0, as in 0.03,0.045.")
     return tuple(found)

@@ -5,7 +5,7 @@
 JPEG, WebP, AVIF and JPEG 2000 come with Pillow; JPEG XL (libjxl), HEIC (x265 in libheif) and VVC (VVenC [1], run by
 ffmpeg) with the packages of the extra ``peers``. Every encoder runs at the settings that serve it best at low rates
 (sizes beside them were measured on a busy 768x512 photo), and in one thread, so that a file does not depend on the
-number of processors.
+number of processors. A further codec is one more :class:`Peer` in ``PEERS``.
 
 References
     [1] Wieckowski et al., "VVenC: An Open and Optimized VVC Encoder Implementation", ICME Workshops 2021.
@@ -29,10 +29,6 @@ from ..errors import DependencyMissing, PeerError
 __all__ = ["AVIF", "PEERS", "Peer"]
 
 
-def _pillow_version() -> str:
-    return f"Pillow {PIL.__version__}"
-
-
 @dataclass(frozen=True)
 class Peer:
     """A codec to compare with.
@@ -44,9 +40,9 @@ class Peer:
         decode: ``bytes -> RGB image``.
         available: whether it can run here.
         package: what to install when it cannot; the extra ``peers`` has it.
+        version: of the packages and libraries that do the work.
         multiple: sides must be multiples of it; others are padded before, and cropped after.
         doubling: qualities that double the file, where the search for a budget starts from; None: a guess.
-        version: of the packages and libraries that do the work.
     """
 
     name: str
@@ -54,10 +50,10 @@ class Peer:
     encode: Callable[[Image.Image, int], bytes]
     decode: Callable[[bytes], Image.Image]
     available: Callable[[], bool] = lambda: True
-    package: str = "pillow"
+    package: str = ""
+    version: Callable[[], str] = lambda: ""
     multiple: int = 1
     doubling: float | None = None
-    version: Callable[[], str] = _pillow_version
 
     def require(self) -> None:
         """Refuse where the codec cannot run.
@@ -67,10 +63,6 @@ class Peer:
         """
         if not self.available():
             raise DependencyMissing.for_extra(self.package, "peers", f"the codec {self.name}")
-
-
-# --------------------------------------------------------------------------------------------------
-# What Pillow brings
 
 
 def _save(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -96,14 +88,14 @@ def _encode_jpeg2000(image: Image.Image, quality: int) -> bytes:
 
 def _pillow_peer(name: str, feature: str, qualities: range, encode: Callable) -> Peer:
     library = "libjpeg_turbo" if feature == "jpg" else feature
-    return Peer(
-        name,
-        qualities,
-        encode,
-        _pillow_decode,
-        available=lambda: bool(features.check(feature)),
-        version=lambda: f"{_pillow_version()}, {library} {features.version(library)}",
-    )
+
+    def version() -> str:
+        return f"Pillow {PIL.__version__}, {library} {features.version(library)}"
+
+    def there() -> bool:
+        return bool(features.check(feature))
+
+    return Peer(name, qualities, encode, _pillow_decode, there, "pillow", version)
 
 
 # Huffman tables made for the photo: 6,154 bytes at quality 1 instead of 10,327; progressive, 6,837.
@@ -111,17 +103,9 @@ JPEG = _pillow_peer("JPEG", "jpg", range(1, 101), _pillow_encoder("JPEG", optimi
 WEBP = _pillow_peer("WebP", "webp", range(0, 101), _pillow_encoder("WEBP", method=6))
 # Speed 4 of 0-10: files are 2-7 % smaller than at Pillow's default of 6, and no larger than at 2,
 # which takes four times as long (measured on "coffee" at qualities 0 to 30). Tiles are for threads.
-AVIF = _pillow_peer(
-    "AVIF",
-    "avif",
-    range(0, 101),
-    _pillow_encoder("AVIF", speed=4, max_threads=1, autotiling=False),
-)
+_encode_avif = _pillow_encoder("AVIF", speed=4, max_threads=1, autotiling=False)
+AVIF = _pillow_peer("AVIF", "avif", range(0, 101), _encode_avif)
 JPEG2000 = _pillow_peer("JPEG 2000", "jpg_2000", range(0, 401), _encode_jpeg2000)
-
-
-# --------------------------------------------------------------------------------------------------
-# What the extra "peers" brings
 
 
 def _installed(module: str) -> Callable[[], bool]:
@@ -141,15 +125,9 @@ def _decode_jpegxl(data: bytes) -> Image.Image:
     return _pillow_decode(data)
 
 
-JPEGXL = Peer(
-    "JPEG XL",
-    range(0, 100),  # 100 would be lossless
-    _encode_jpegxl,
-    _decode_jpegxl,
-    _installed("pillow_jxl"),
-    "pillow-jxl-plugin",
-    version=lambda: f"pillow-jxl-plugin {metadata.version('pillow-jxl-plugin')}",
-)
+def _jpegxl_version() -> str:
+    return f"pillow-jxl-plugin {metadata.version('pillow-jxl-plugin')}"
+
 
 # x265 describes itself in 2.3 kB unless told not to.
 _X265 = {"preset": "slow", "x265:info": "0", "x265:pools": "none", "x265:wpp": "0"}
@@ -177,16 +155,6 @@ def _heic_version() -> str:
     libraries = pillow_heif.libheif_info()
     return f"pillow-heif {pillow_heif.__version__}, libheif {libraries['libheif']}, {libraries['HEIF']}"
 
-
-HEIC = Peer(
-    "HEIC",
-    range(0, 101),
-    _encode_heic,
-    _decode_heic,
-    _installed("pillow_heif"),
-    "pillow-heif",
-    version=_heic_version,
-)
 
 _FLAGS = "lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
 # An all-intra stream (-g 1) without what only moving pictures need: 115 bytes less.
@@ -231,18 +199,19 @@ def _vvc_version() -> str:
     return f"imageio-ffmpeg {package}, ffmpeg {imageio_ffmpeg.get_ffmpeg_version()} (libvvenc)"
 
 
+JPEGXL = Peer(  # quality 100 would be lossless
+    "JPEG XL", range(0, 100), _encode_jpegxl, _decode_jpegxl,
+    _installed("pillow_jxl"), "pillow-jxl-plugin", _jpegxl_version,
+)  # fmt: skip
+HEIC = Peer(
+    "HEIC", range(0, 101), _encode_heic, _decode_heic,
+    _installed("pillow_heif"), "pillow-heif", _heic_version,
+)  # fmt: skip
+# QP: the highest makes the smallest file; at 16, VVenC fails on tiny pictures. 4:2:0 has no odd sides. A file doubles
+# over 4 steps below 0.1 bpp; above, over 6.
 VVC = Peer(
-    "VVC",
-    range(
-        63, 21, -1
-    ),  # QP: the highest makes the smallest file; at 16, VVenC fails on tiny pictures
-    _encode_vvc,
-    _decode_vvc,
-    _installed("imageio_ffmpeg"),
-    "imageio-ffmpeg",
-    multiple=2,  # 4:2:0 has no odd sides
-    doubling=4,  # below 0.1 bpp; above, 6
-    version=_vvc_version,
-)
+    "VVC", range(63, 21, -1), _encode_vvc, _decode_vvc,
+    _installed("imageio_ffmpeg"), "imageio-ffmpeg", _vvc_version, multiple=2, doubling=4,
+)  # fmt: skip
 
 PEERS = {peer.name: peer for peer in (JPEG, WEBP, AVIF, JPEG2000, JPEGXL, HEIC, VVC)}

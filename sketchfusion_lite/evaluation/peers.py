@@ -7,8 +7,6 @@
 Classical codecs run out of quality steps before they reach 0.05 bpp. What a person would do then is
 to send a smaller picture and enlarge it, so the budget search takes *scales*: 1 first, smaller ones
 only when even the lowest quality does not fit. Bytes are always those of a complete file.
-
-A further codec is one more :class:`.Peer`: two functions and its range of qualities.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -25,7 +23,7 @@ from PIL import Image
 from ..errors import ArgumentError, BudgetTooSmall, PeerError
 from .peer_codecs import AVIF, PEERS, Peer
 
-__all__ = ["AVIF", "PEERS", "SCALES", "Coded", "Peer", "PeerFile", "PeerTrials", "encode_at_most"]
+__all__ = ["AVIF", "PEERS", "SCALES", "Coded", "Peer", "PeerTrials", "encode_at_most", "timed"]
 
 SCALES = (1.0, 0.5, 0.25, 0.125)
 
@@ -47,6 +45,7 @@ class Coded:
         encode_s: seconds of the encoder; with the search for the budget where it is part of the codec (ours, PICS),
             without it for peers.
         decode_s: seconds from bytes to picture.
+        peer: name of a codec of others.
     """
 
     data: bytes
@@ -55,24 +54,37 @@ class Coded:
     scale: float
     encode_s: float
     decode_s: float
+    peer: str = ""
 
-
-@dataclass(frozen=True)
-class PeerFile(Coded):
-    """A picture as another codec delivers it.
-
-    Attributes:
-        peer: name of the codec.
-        bpp: bits of the file per pixel of the *original*.
-    """
-
-    peer: str
-    bpp: float
+    @property
+    def bpp(self) -> float:
+        """Bits of the file per pixel of the *original*."""
+        return len(self.data) * 8 / (self.image.width * self.image.height)
 
     @property
     def label(self) -> str:
         """The codec, and the trick if there was one: ``"AVIF at 1/2 size"``."""
         return self.peer if self.scale == 1 else f"{self.peer} at 1/{round(1 / self.scale)} size"
+
+
+def encode_at_most(
+    image: Image.Image, max_bytes: int, peer: Peer = AVIF, scales: Sequence[float] = SCALES
+) -> Coded:
+    """The best that ``peer`` makes of a photo within a budget.
+
+    Args:
+        image: RGB.
+        max_bytes: budget for the whole file; never exceeded.
+        peer: the codec.
+        scales: tried in order; the first one at which any quality fits is taken.
+
+    Raises:
+        ArgumentError: no scale, or one outside (0, 1].
+        BudgetTooSmall: the lowest quality does not fit at any of the scales.
+        DependencyMissing: the codec is not installed.
+        PeerError: the codec failed.
+    """
+    return PeerTrials(image, peer).at_most(max_bytes, scales)
 
 
 class PeerTrials:
@@ -92,15 +104,19 @@ class PeerTrials:
         self._small: dict[float, Image.Image] = {}
         self._files: dict[tuple[float, int], tuple[bytes, float]] = {}
 
-    def at_most(self, max_bytes: int, scales: Sequence[float] = SCALES) -> PeerFile:
+    def at_most(self, max_bytes: int, scales: Sequence[float] = SCALES) -> Coded:
         """The best file within a budget; see :func:`encode_at_most`."""
         if not scales or not all(0 < scale <= 1 for scale in scales):
             raise ArgumentError(f"scales={tuple(scales)!r}: give numbers above 0, at most 1.")
         for scale in scales:
             if len(self._encode(scale, 0)) <= max_bytes:
-                return self._deliver(scale, self._search(scale, max_bytes))
+                index = self._search(scale, max_bytes)
+                data, encode_s = self._files[scale, index]
+                image, decode_s = timed(self._restore, data, scale)
+                quality = self.peer.qualities[index]
+                return Coded(data, image, quality, scale, encode_s, decode_s, self.peer.name)
         smallest = min(len(self._encode(scale, 0)) for scale in scales)
-        raise BudgetTooSmall.for_image(self.image.width, self.image.height, smallest, max_bytes)
+        raise BudgetTooSmall.for_image(*self.image.size, smallest, max_bytes)
 
     def _search(self, scale: float, max_bytes: int) -> int:
         """Index of the finest quality that fits; that of the lowest is known to.
@@ -125,31 +141,30 @@ class PeerTrials:
         return low
 
     def _encode(self, scale: float, index: int) -> bytes:
-        key = (scale, index)
-        if key not in self._files:
-            small = self._reduced(scale)
-            quality = self.peer.qualities[index]
-            self._files[key] = _timed(lambda: self._guarded(self.peer.encode, small, quality))
-        return self._files[key][0]
+        if (scale, index) not in self._files:
+            small, quality = self._reduced(scale), self.peer.qualities[index]
+            self._files[scale, index] = timed(self._guarded, self.peer.encode, small, quality)
+        return self._files[scale, index][0]
 
     def _reduced(self, scale: float) -> Image.Image:
+        """The picture at a scale, its last row and column repeated up to a multiple: that costs the least bits."""
         if scale not in self._small:
-            small = _resize(self.image, *_scaled(self.image, scale))
-            self._small[scale] = _pad(small, self.peer.multiple)
+            small = _resize(self.image, *self._size(scale))
+            right, bottom = -small.width % self.peer.multiple, -small.height % self.peer.multiple
+            if right or bottom:
+                padding = ((0, bottom), (0, right), (0, 0))
+                small = Image.fromarray(np.pad(np.asarray(small), padding, "edge"))
+            self._small[scale] = small
         return self._small[scale]
 
-    def _deliver(self, scale: float, index: int) -> PeerFile:
-        data, encode_s = self._files[scale, index]
-        image, decode_s = _timed(lambda: self._restore(data, scale))
-        bpp = len(data) * 8 / (image.width * image.height)
-        quality = self.peer.qualities[index]
-        return PeerFile(data, image, quality, scale, encode_s, decode_s, self.peer.name, bpp)
+    def _size(self, scale: float) -> tuple[int, int]:
+        return max(1, round(self.image.width * scale)), max(1, round(self.image.height * scale))
 
     def _restore(self, data: bytes, scale: float) -> Image.Image:
         decoded = self._guarded(self.peer.decode, data)
         if decoded.size == self._reduced(scale).size:
-            decoded = decoded.crop((0, 0, *_scaled(self.image, scale)))
-        return _resize(decoded, self.image.width, self.image.height)
+            decoded = decoded.crop((0, 0, *self._size(scale)))
+        return _resize(decoded, *self.image.size)
 
     def _guarded(self, function: Callable[..., _T], *arguments: object) -> _T:
         """Call a codec; whatever it raises becomes an error of ours."""
@@ -160,26 +175,6 @@ class PeerTrials:
             raise PeerError(
                 f"{self.peer.name}: failed on a {width}x{height} picture ({error})."
             ) from error
-
-
-def encode_at_most(
-    image: Image.Image, max_bytes: int, peer: Peer = AVIF, scales: Sequence[float] = SCALES
-) -> PeerFile:
-    """The best that ``peer`` makes of a photo within a budget.
-
-    Args:
-        image: RGB.
-        max_bytes: budget for the whole file; never exceeded.
-        peer: the codec.
-        scales: tried in order; the first one at which any quality fits is taken.
-
-    Raises:
-        ArgumentError: no scale, or one outside (0, 1].
-        BudgetTooSmall: the lowest quality does not fit at any of the scales.
-        DependencyMissing: the codec is not installed.
-        PeerError: the codec failed.
-    """
-    return PeerTrials(image, peer).at_most(max_bytes, scales)
 
 
 def _interpolate(sizes: dict[int, int], max_bytes: int, doubling: float) -> int:
@@ -193,24 +188,13 @@ def _interpolate(sizes: dict[int, int], max_bytes: int, doubling: float) -> int:
     return round(first + (target - logs[first]) / slope)
 
 
-def _timed(action: Callable[[], _T]) -> tuple[_T, float]:
+def timed(action: Callable[..., _T], *arguments: Any) -> tuple[_T, float]:
+    """What ``action(*arguments)`` returns, and its seconds."""
     started = time.perf_counter()
-    return action(), time.perf_counter() - started
-
-
-def _scaled(image: Image.Image, scale: float) -> tuple[int, int]:
-    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return action(*arguments), time.perf_counter() - started
 
 
 def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
     if image.size == (width, height):
         return image
     return image.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def _pad(image: Image.Image, multiple: int) -> Image.Image:
-    """Repeat the last row and column up to a multiple, which costs the least bits."""
-    right, bottom = -image.width % multiple, -image.height % multiple
-    if not right and not bottom:
-        return image
-    return Image.fromarray(np.pad(np.asarray(image), ((0, bottom), (0, right), (0, 0)), "edge"))

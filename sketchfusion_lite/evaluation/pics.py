@@ -46,8 +46,7 @@ from ..errors import (
 )
 from ..images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, pad_to_multiple
 from ..priors import import_diffusers, require_finite, require_pipeline
-from .boundaries import thin
-from .edge_codecs import CODECS, candidates
+from .edges import CODECS, candidates, thin
 
 __all__ = ["PicsContent", "PicsStream", "decode_pics", "encode_pics", "parse_pics"]
 
@@ -141,7 +140,7 @@ def encode_pics(
             f"{width}x{height} at max_side={max_side}: sides are at most {_MAX_PICTURE_SIDE}, and at most "
             f"{MAX_DIVISOR} times those of the map. Raise max_side, or downscale the image."
         )
-    boundaries = _shipped_detector()(pixels) if detector is None else detector(pixels)
+    boundaries = (detector or _shipped_detector())(pixels)
     if boundaries.shape != (1, 1, height, width):
         raise ArgumentError(
             f"detector returned shape {tuple(boundaries.shape)}: (1, 1, {height}, {width}) is needed."
@@ -160,13 +159,9 @@ def encode_pics(
 
 
 def parse_pics(data: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> PicsContent:
-    """Read a stream back, exactly: the inverse of :func:`encode_pics`, without any network.
+    """Read a whole stream back, exactly: the inverse of :func:`encode_pics`, without any network.
 
     Nothing is believed before it is checked, and nothing larger than the header's checked sizes is allocated.
-
-    Args:
-        data: the stream, whole.
-        max_pixels: refuse larger pictures.
 
     Raises:
         StreamError: NotAStream, UnsupportedStream, TruncatedStream or CorruptStream.
@@ -249,10 +244,6 @@ def decode_pics(
     return crop(require_finite(output.images), size).float().cpu().clamp(0, 1).contiguous()
 
 
-# --------------------------------------------------------------------------------------------------
-# Drawing
-
-
 @cache
 def _shipped_detector() -> Detector:
     from ..codec import load_codec
@@ -273,8 +264,7 @@ def _drawings(boundaries: Tensor, divisor: int, threshold: float, thinner: bool)
 def _pack(
     edges: np.ndarray, width: int, height: int, divisor: int, threshold: float, text: bytes
 ) -> PicsStream:
-    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)  # raw: the stream has its own checksum
-    caption = compressor.compress(text) + compressor.flush()
+    caption = zlib.compress(text, 9, -15)  # raw: the stream has its own checksum
     codec, payload = min(candidates(edges), key=lambda candidate: len(candidate[1]))
     fields = (_VERSION, codec, divisor, width, height, len(text), len(caption), len(payload))
     body = _HEADER.pack(_MAGIC, *fields) + caption + payload

@@ -14,6 +14,7 @@ import io
 import json
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,11 +43,7 @@ def picture_path(folder: str | Path, row: Row) -> Path:
 
 
 def check_names(photos: Iterable[Path]) -> None:
-    """Refuse photos whose decoded pictures would have the same name.
-
-    Raises:
-        ArgumentError: names two of them.
-    """
+    """Refuse (:class:`.ArgumentError`) photos whose decoded pictures would have the same name."""
     seen: dict[str, Path] = {}
     for path in photos:
         other = seen.setdefault(os.path.normcase(path.stem), path)
@@ -66,11 +63,7 @@ def png(row: Row, picture: Image.Image) -> bytes:
 
 
 def keep(folder: str | Path, row: Row, data: bytes | None) -> None:
-    """Store what :func:`png` made, whole or not at all; None takes away what an earlier run left there.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+    """Store what :func:`png` made, or raise :class:`.OutputError`; None takes away what an earlier run left there."""
     path = picture_path(folder, row)
     try:
         if data is None:
@@ -101,10 +94,6 @@ def _identity(row: Row) -> dict[str, Any]:
     return {name: row[name] for name in _IDENTITY}
 
 
-# --------------------------------------------------------------------------------------------------
-# Sets
-
-
 @dataclass(frozen=True)
 class PictureSet:
     """What one codec made of a folder of photos at one rate.
@@ -121,20 +110,13 @@ class PictureSet:
 
 
 def kept_sets(photos: str | Path, rows: Iterable[Row], pictures: str | Path) -> list[PictureSet]:
-    """The sets that an evaluation kept, by the rows of its table; only pictures that belong to these rows.
-
-    Args:
-        photos: folder of the originals.
-        rows: of the table.
-        pictures: folder of the decoded pictures.
-    """
-    groups: dict[tuple[str, float], list[tuple[Path, Path]]] = {}
+    """What an evaluation of a folder of photos kept below ``pictures``; only what belongs to rows of its table."""
+    groups: dict[tuple[str, float], list[tuple[Path, Path]]] = defaultdict(list)
     named = {text_of(path.name): path for path in Path(photos).iterdir()}
     for row in rows:
         if row["status"] == OK and holds(pictures, row):
             original = named.get(row["image"], Path(photos, row["image"]))
-            pair = original, picture_path(pictures, row)
-            groups.setdefault((row["codec"], row["rate"]), []).append(pair)
+            groups[row["codec"], row["rate"]].append((original, picture_path(pictures, row)))
     return [PictureSet(*name, tuple(sorted(pairs))) for name, pairs in sorted(groups.items())]
 
 
@@ -156,10 +138,10 @@ def sets_of_folder(
     originals = list_images(photos)
     check_names(originals)
     by_stem = {path.stem: path for path in originals}
-    groups: dict[Path, list[tuple[Path, Path]]] = {}
+    groups: dict[Path, list[tuple[Path, Path]]] = defaultdict(list)
     for path in list_images(decoded, recursive=True):
         if path.stem in by_stem:
-            groups.setdefault(path.parent, []).append((by_stem[path.stem], path))
+            groups[path.parent].append((by_stem[path.stem], path))
         elif report:
             report(f"left out: {path}: no original of this name in {photos}")
     if not groups:

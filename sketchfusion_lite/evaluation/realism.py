@@ -44,14 +44,7 @@ from ..hardware import choose_device
 from ..images import ImageSource, load_image, to_uint8
 from .pictures import PictureSet
 
-__all__ = [
-    "Realism",
-    "cut_patches",
-    "inception",
-    "measure_sets",
-    "patch_fid",
-    "write_sets",
-]
+__all__ = ["Realism", "cut_patches", "inception", "measure_sets", "patch_fid", "write_sets"]
 
 PATCH = 256  # pixels a side
 MIN_PATCHES = 4
@@ -78,64 +71,6 @@ class Realism:
     kid_std: float
     pictures: int
     patches: int
-
-
-def cut_patches(picture: ImageSource, size: int = PATCH) -> Tensor:
-    """Patches of a picture, cut as in [4]: a grid from the corner, and again from ``size // 2`` right and below.
-
-    What is left over at the right and below is not seen. 768x512 pixels give 3x2 and 2x1 patches of 256.
-
-    Args:
-        picture: as :func:`.load_image` takes it.
-        size: pixels a side.
-
-    Returns:
-        uint8 ``(N, 3, size, size)``; N is 0 where the picture is smaller.
-
-    Raises:
-        ImageError: no usable picture.
-    """
-    whole = to_uint8(load_image(picture))[0].cpu()  # (3, H, W)
-    grids = []
-    for start in (0, size // 2):
-        planes = whole[:, start:, start:]
-        if min(planes.shape[1:]) >= size:
-            # (3, rows, columns, size, size)
-            grid = planes.unfold(1, size, size).unfold(2, size, size)
-            grids.append(grid.permute(1, 2, 0, 3, 4).reshape(-1, 3, size, size))
-    return torch.cat(grids) if grids else whole.new_empty((0, 3, size, size))
-
-
-def inception(device: str | torch.device = "cpu") -> Network:
-    """The network under FID: Inception-v3 of 2015 up to its 2,048 pooled features.
-
-    The weights are fetched if they are not in the cache (96 MB).
-
-    Args:
-        device: where it runs.
-
-    Raises:
-        ArgumentError: no such device here.
-        DependencyMissing: torch-fidelity is not installed.
-        DownloadError: the weights are neither in the cache nor to be had.
-    """
-    device = choose_device(device)
-    fidelity = _torch_fidelity()
-    state = torch.load(
-        io.BytesIO(datasets.inception_weights()), map_location="cpu", weights_only=True
-    )
-    own = io.BytesIO()  # the package unpickles whatever it is given: it gets what was read safely
-    torch.save(state, own)
-    own.seek(0)
-    network = fidelity.FeatureExtractorInceptionV3(
-        "inception-v3-compat", ["2048"], feature_extractor_weights_path=own
-    ).to(device)
-
-    @torch.inference_mode()
-    def features(patches: Tensor) -> Tensor:
-        return network(patches.to(device))[0]
-
-    return features
 
 
 def patch_fid(
@@ -165,86 +100,6 @@ def patch_fid(
     return _between([*map(see, originals)], [*map(see, decoded)])
 
 
-# --------------------------------------------------------------------------------------------------
-# Features and distances
-
-
-def _features(network: Network, picture: ImageSource) -> Tensor:
-    """Features ``(patches, D)``, float64; ``(0, 0)`` for a picture smaller than a patch."""
-    batches = cut_patches(picture).split(_BATCH)
-    parts = [network(batch).cpu().double() for batch in batches if len(batch)]
-    return torch.cat(parts) if parts else torch.empty((0, 0), dtype=torch.float64)
-
-
-def _between(originals: list[Tensor], decoded: list[Tensor]) -> Realism:
-    """Distances between features, given per picture.
-
-    Raises:
-        ArgumentError: see :func:`patch_fid`.
-    """
-    for number, (first, second) in enumerate(zip(originals, decoded, strict=True), start=1):
-        if len(first) != len(second):
-            raise ArgumentError(
-                f"picture {number}: {len(second)} patches, its original has {len(first)}. Are they of one size?"
-            )
-    pictures, patches = len(originals), sum(map(len, originals))
-    if patches < MIN_PATCHES:
-        raise ArgumentError(
-            f"{pictures} pictures give {patches} patches of {PATCH}x{PATCH} pixels; FID and KID need {MIN_PATCHES} at "
-            "least, and hundreds to mean something."
-        )
-    first, second = (torch.cat([each for each in s if len(each)]) for s in (originals, decoded))
-    mean, deviation = _kid(first, second)
-    return Realism(_fid(first, second), mean, deviation, pictures, patches)
-
-
-def _fid(first: Tensor, second: Tensor) -> float:
-    """Frechet distance of features ``(N, D)``, by the package's formula."""
-    _torch_fidelity()
-    from torch_fidelity.metric_fid import (
-        KEY_METRIC_FID,
-        fid_features_to_statistics,
-        fid_statistics_to_metric,
-    )
-
-    both = torch.cat([first, second])
-    if len(both) < both.shape[1]:
-        # Few patches span few dimensions. Turned into a basis of these, distances stay what they are, and the
-        # eigenvalues of 2048x2048 matrices, over a minute for each pair of sets, become those of small ones.
-        basis = torch.linalg.qr(both.T).Q
-        first, second = first @ basis, second @ basis
-    statistics = [fid_features_to_statistics(each) for each in (first, second)]
-    return fid_statistics_to_metric(*statistics, False)[KEY_METRIC_FID]
-
-
-def _kid(first: Tensor, second: Tensor) -> tuple[float, float]:
-    """Kernel distance of features ``(N, D)``, row by row of the same patch: mean and deviation over subsets."""
-    _torch_fidelity()
-    from torch_fidelity.metric_kid import kernel_poly, mmd2
-
-    one, two = first.numpy(), second.numpy()
-    size, random = min(KID_SUBSET, len(one) // 2), np.random.default_rng(0)
-    distances = []
-    for _ in range(KID_SUBSETS):
-        # The same of both: pairs are on the diagonal.
-        chosen = random.choice(len(one), size, replace=False)
-        x, y = one[chosen], two[chosen]
-        kernels = kernel_poly(x, x), kernel_poly(x, y), kernel_poly(y, y)
-        distances.append(mmd2(*kernels, mmd_est="u-statistic"))
-    return float(np.mean(distances)), float(np.std(distances))
-
-
-def _torch_fidelity() -> ModuleType:
-    try:
-        import torch_fidelity
-    except ImportError as error:
-        raise DependencyMissing.for_extra("torch-fidelity", "fid", "FID and KID") from error
-    return torch_fidelity
-
-
-# --------------------------------------------------------------------------------------------------
-# Sets of pictures
-
 _COLUMNS = ("codec", "rate", "pictures", "patches", "fid", "kid", "kid_std", "message")
 
 
@@ -270,11 +125,9 @@ def measure_sets(
         row = dict.fromkeys(_COLUMNS) | {"codec": each.codec, "rate": each.rate, "message": ""}
         try:
             originals = [see_once(original) for original, _ in each.pairs]
-            found = _between(originals, [see(decoded) for _, decoded in each.pairs])
+            row |= vars(_between(originals, [see(decoded) for _, decoded in each.pairs]))
         except (ArgumentError, ImageError) as error:
             row["message"] = text_of(" ".join(str(error).split()))
-        else:
-            row |= vars(found)
         rows.append(row)
     return rows
 
@@ -294,3 +147,119 @@ def write_sets(path: str | Path, rows: Iterable[dict[str, Any]]) -> Path:
     writer.writeheader()
     writer.writerows(row | made for row in rows)
     return atomic_write_bytes(path, text_of(text.getvalue()).encode())
+
+
+def inception(device: str | torch.device = "cpu") -> Network:
+    """The network under FID: Inception-v3 of 2015 up to its 2,048 pooled features.
+
+    The weights are fetched if they are not in the cache (96 MB).
+
+    Raises:
+        ArgumentError: no such device here.
+        DependencyMissing: torch-fidelity is not installed.
+        DownloadError: the weights are neither in the cache nor to be had.
+    """
+    device = choose_device(device)
+    fidelity = _torch_fidelity()
+    data, own = io.BytesIO(datasets.inception_weights()), io.BytesIO()
+    # The package unpickles whatever it is given: it gets what was read safely.
+    torch.save(torch.load(data, map_location="cpu", weights_only=True), own)
+    own.seek(0)
+    network = fidelity.FeatureExtractorInceptionV3(
+        "inception-v3-compat", ["2048"], feature_extractor_weights_path=own
+    ).to(device)
+
+    @torch.inference_mode()
+    def features(patches: Tensor) -> Tensor:
+        return network(patches.to(device))[0]
+
+    return features
+
+
+def cut_patches(picture: ImageSource, size: int = PATCH) -> Tensor:
+    """Patches of a picture, cut as in [4]: a grid from the corner, and again from ``size // 2`` right and below.
+
+    What is left over at the right and below is not seen. 768x512 pixels give 3x2 and 2x1 patches of 256.
+
+    Args:
+        picture: as :func:`.load_image` takes it.
+        size: pixels a side.
+
+    Returns:
+        uint8 ``(N, 3, size, size)``; N is 0 where the picture is smaller.
+
+    Raises:
+        ImageError: no usable picture.
+    """
+    whole = to_uint8(load_image(picture))[0].cpu()  # (3, H, W)
+    grids = []
+    for start in (0, size // 2):
+        planes = whole[:, start:, start:]
+        if min(planes.shape[1:]) >= size:
+            # (3, rows, columns, size, size)
+            grid = planes.unfold(1, size, size).unfold(2, size, size)
+            grids.append(grid.permute(1, 2, 0, 3, 4).reshape(-1, 3, size, size))
+    return torch.cat(grids) if grids else whole.new_empty((0, 3, size, size))
+
+
+def _features(network: Network, picture: ImageSource) -> Tensor:
+    """Features ``(patches, D)``, float64; ``(0, 0)`` for a picture smaller than a patch."""
+    batches = cut_patches(picture).split(_BATCH)
+    parts = [network(batch).cpu().double() for batch in batches if len(batch)]
+    return torch.cat(parts) if parts else torch.empty((0, 0), dtype=torch.float64)
+
+
+def _between(originals: list[Tensor], decoded: list[Tensor]) -> Realism:
+    """Distances between features, given per picture; raises as :func:`patch_fid` does."""
+    for number, (first, second) in enumerate(zip(originals, decoded, strict=True), start=1):
+        if len(first) != len(second):
+            raise ArgumentError(
+                f"picture {number}: {len(second)} patches, its original has {len(first)}. Are they of one size?"
+            )
+    pictures, patches = len(originals), sum(map(len, originals))
+    if patches < MIN_PATCHES:
+        raise ArgumentError(
+            f"{pictures} pictures give {patches} patches of {PATCH}x{PATCH} pixels; FID and KID need {MIN_PATCHES} at "
+            "least, and hundreds to mean something."
+        )
+    first, second = (torch.cat([each for each in s if len(each)]) for s in (originals, decoded))
+    mean, deviation = _kid(first, second)
+    return Realism(_fid(first, second), mean, deviation, pictures, patches)
+
+
+def _fid(first: Tensor, second: Tensor) -> float:
+    """Frechet distance of features ``(N, D)``, by the package's formula."""
+    from torch_fidelity import metric_fid
+
+    both = torch.cat([first, second])
+    if len(both) < both.shape[1]:
+        # Few patches span few dimensions. Turned into a basis of these, distances stay what they are, and the
+        # eigenvalues of 2048x2048 matrices, over a minute for each pair of sets, become those of small ones.
+        basis = torch.linalg.qr(both.T).Q
+        first, second = first @ basis, second @ basis
+    statistics = [metric_fid.fid_features_to_statistics(each) for each in (first, second)]
+    return metric_fid.fid_statistics_to_metric(*statistics, False)[metric_fid.KEY_METRIC_FID]
+
+
+def _kid(first: Tensor, second: Tensor) -> tuple[float, float]:
+    """Kernel distance of features ``(N, D)``, row by row of the same patch: mean and deviation over subsets."""
+    from torch_fidelity.metric_kid import kernel_poly, mmd2
+
+    one, two = first.numpy(), second.numpy()
+    size, random = min(KID_SUBSET, len(one) // 2), np.random.default_rng(0)
+    distances = []
+    for _ in range(KID_SUBSETS):
+        # The same of both: pairs are on the diagonal.
+        chosen = random.choice(len(one), size, replace=False)
+        x, y = one[chosen], two[chosen]
+        kernels = kernel_poly(x, x), kernel_poly(x, y), kernel_poly(y, y)
+        distances.append(mmd2(*kernels, mmd_est="u-statistic"))
+    return float(np.mean(distances)), float(np.std(distances))
+
+
+def _torch_fidelity() -> ModuleType:
+    try:
+        import torch_fidelity
+    except ImportError as error:
+        raise DependencyMissing.for_extra("torch-fidelity", "fid", "FID and KID") from error
+    return torch_fidelity

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -26,22 +26,24 @@ from ..errors import (
     EvaluationError,
     ImageError,
     OutputError,
+    ResultsError,
+    SketchFusionError,
+    SketchFusionWarning,
     WeightsError,
     WorkersError,
 )
-from ..files import list_images, sha256_of
+from ..files import list_images, sha256_of, text_of
 from ..hardware import choose_device
 from ..refiner_io import refiner_config
-from ..weights_io import SHIPPED, weights_file
+from ..weights_io import weights_file
 from ..workers import open_client, spread
 from . import pictures as kept_pictures
 from . import table
 from .adapters import Workbench
 from .measuring import Measured, Measuring, PhotoTask, measure
 from .metrics import METRICS, check_metrics
-from .operating import parse_codec, parse_rates
-from .resuming import check_same, known_rows, missing, say_others, with_known_metrics
-from .table import Row
+from .operating import CodecSpec, parse_codec, parse_rates
+from .table import FINAL, OK, Row, with_known_metrics
 
 __all__ = ["evaluate"]
 
@@ -135,33 +137,107 @@ def evaluate(
     report = report or (lambda line: None)
     if os.path.isdir(out) or not os.path.isdir(out.parent):
         raise OutputError(f"{out}: name a file in a folder that exists.")
-    bench = Workbench(how.weights, how.refiner, how.device)
     with journal.exclusive(out, "evaluation"):
-        rows = known_rows(out, report)
-        say_others(rows, photos, out)
-        check_same(rows, seed, bench, photos, specs, out)
-        tasks = missing(rows, photos, points, how)
-        run = _Run(how, bench, out, rows, sum(len(task.points) for task in tasks), on_row)
+        run = _Run(how, out, photos, _known_rows(out, report), on_row)
+        run.check_same(specs)
+        tasks = run.missing(points)
         if scheduler is None and workers == 1:
             run.here(tasks)
         elif tasks:
             run.on_workers(tasks, workers, scheduler)
-        table.write_table(out, rows.values())
+        table.write_table(out, run.rows.values())
         table.journal_path(out).unlink(missing_ok=True)
-    return sorted(rows.values(), key=table.key)
+    return sorted(run.rows.values(), key=table.key)
 
 
-@dataclass
+def _check_there(weights: str | None, refiner: str | None) -> None:
+    """Refuse weights that are not there now, not in every row."""
+    if weights is not None and not os.path.isfile(file := weights_file(weights)):
+        raise WeightsError(f"{file}: no such weights file. Check weights={weights}.")
+    if refiner is not None:
+        refiner_config(refiner)
+
+
+def _known_rows(out: Path, report: Callable[[str], None]) -> dict[tuple, Row]:
+    """Rows of the table and of a run that was cut off, by their key."""
+    rows = table.read_table(out) if out.exists() else []
+    recovered = table.read_journal(table.journal_path(out), report)
+    if recovered:
+        report(f"{out.name}: going on, {len(recovered)} rows of a run that was cut off are kept")
+    journal.rewrite(table.journal_path(out), recovered)
+    known: dict[tuple, Row] = {}
+    for row in [*rows, *recovered]:
+        known[table.key(row)] = with_known_metrics(row, known.get(table.key(row)))
+    return known
+
+
 class _Run:
     """What a run has reached: rows go into the journal, then into ``rows``."""
 
-    how: Measuring
-    bench: Workbench
-    out: Path
-    rows: dict[tuple, Row]
-    total: int
-    on_row: OnRow | None
-    done: int = 0
+    def __init__(
+        self, how: Measuring, out: Path, photos: list[Path], rows: dict, on_row: OnRow | None
+    ) -> None:
+        self.how, self.out, self.on_row = how, out, on_row
+        self.photos = {text_of(path.name): path for path in photos}
+        self.rows: dict[tuple, Row] = rows
+        self.bench = Workbench(how.weights, how.refiner, how.device)
+        self.done = self.total = 0
+
+    def check_same(self, specs: Iterable[CodecSpec]) -> None:
+        """Refuse to go on with a table that this run would have measured differently; say what it keeps besides.
+
+        Raises:
+            ResultsError: names what differs.
+        """
+        if others := sorted({row["image"] for row in self.rows.values()} - {*self.photos}):
+            more = f" and {len(others) - 3} more" if others[3:] else ""
+            line = (
+                f"{self.out}: has rows of photos that are not in the folder ({', '.join(others[:3])}{more}); they stay "
+                "in the table and in its means. Write into a new file to have this folder alone"
+            )
+            warnings.warn(line, SketchFusionWarning, stacklevel=3)
+        final = [row for row in self.rows.values() if row["status"] in FINAL]
+        hashes = {n: _hash(p) for n, p in self.photos.items() if self.rows}
+        measured = {row["codec"] for row in final}
+        models = {spec.text: self._model(spec) for spec in specs if spec.text in measured}
+        for row in self.rows.values():
+            now = {
+                "seed": self.how.seed,
+                "image_sha256": hashes.get(row["image"])
+                or row["image_sha256"],  # of what can be read
+                "model": models.get(row["codec"]) or row["model"],
+            }
+            for name, value in now.items():
+                if row[name] != value and (name == "seed" or row["status"] in FINAL):
+                    raise ResultsError(
+                        f"{self.out}: its rows of {row['image']} with {row['codec']} have {name} {row[name]!r}, this "
+                        f"run {value!r}. Use the same settings, photos and weights, or write into a new file."
+                    )
+
+    def _model(self, spec: CodecSpec) -> str:
+        """Which weights a codec has; empty where it cannot run here: the rows say why."""
+        try:
+            return self.bench.open(spec).model
+        except ArgumentError:
+            raise
+        except SketchFusionError:
+            return ""
+
+    def missing(self, points: list[tuple[CodecSpec, float]]) -> list[PhotoTask]:
+        """Tasks for the rows that are not there, or lack a metric or a picture."""
+
+        def done(row: Row | None) -> bool:
+            if row is None or row["status"] != OK:
+                return row is not None and row["status"] in FINAL
+            has_picture = self.how.pictures is None or kept_pictures.holds(self.how.pictures, row)
+            return has_picture and set(self.how.metrics) <= set(row["metrics"].split("+"))
+
+        tasks = []
+        for name, path in self.photos.items():
+            left = [p for p in points if not done(self.rows.get((name, p[0].text, p[1])))]
+            self.total += len(left)
+            tasks += [PhotoTask(path, tuple(left))] if left else []
+        return tasks
 
     def record(self, measured: Measured) -> None:
         row, picture = measured
@@ -195,7 +271,7 @@ class _Run:
                     self.here([part])
 
         lost: dict[str, WorkersError] = {}
-        work = partial(measure, _elsewhere(self.how))
+        work = partial(measure, self.how.elsewhere())
         with (
             open_client(min(workers, len(parts)), scheduler) as client,
             contextlib.closing(spread(client, work, packed())) as results,
@@ -216,19 +292,9 @@ class _Run:
             ) from error
 
 
-def _elsewhere(how: Measuring) -> Measuring:
-    """The same for a worker, which has another current folder and may have other files under the same names."""
-    if how.weights is not None and how.weights not in SHIPPED:
-        weights = str(Path(how.weights).absolute())
-        how = replace(how, weights=weights, weights_sha256=sha256_of(weights))
-    if how.refiner is not None:
-        how = replace(how, refiner=str(Path(how.refiner).absolute()))
-    return how
-
-
-def _check_there(weights: str | None, refiner: str | None) -> None:
-    """Refuse weights that are not there now, not in every row."""
-    if weights is not None and not os.path.isfile(file := weights_file(weights)):
-        raise WeightsError(f"{file}: no such weights file. Check weights={weights}.")
-    if refiner is not None:
-        refiner_config(refiner)
+def _hash(path: Path) -> str:
+    """First digits of a photo's hash, enough to notice that it is another one; empty where it cannot be read."""
+    try:
+        return sha256_of(path)[:16]
+    except OSError:  # the rows say why
+        return ""

@@ -14,10 +14,9 @@ from typing import Any
 
 from ..errors import ArgumentError
 from .metrics import METRICS
-from .operating import parse_codec
 from .table import DOES_NOT_FIT, OK, Row, key
 
-__all__ = ["Points", "equal_bytes", "kindest", "mean_points", "mean_rows"]
+__all__ = ["Points", "equal_bytes", "mean_points", "mean_rows"]
 
 Points = list[tuple[float, float, float]]  # rate, bpp, value
 
@@ -63,7 +62,7 @@ def mean_points(rows: Iterable[Row], codec: str, metric: str) -> Points:
     """
     rows = _unique(rows)
     photos = {row["image"] for row in rows}
-    groups: dict[float, list[Row]] = {}
+    groups: dict[float, list[Row]] = defaultdict(list)
     for row in rows:
         if row["codec"] == codec and row["status"] == OK and row[metric] is not None:
             if not math.isfinite(row[metric]):
@@ -71,7 +70,7 @@ def mean_points(rows: Iterable[Row], codec: str, metric: str) -> Points:
                     f"{metric} of {codec} at {row['rate']:g} bpp is {row[metric]} for {row['image']}, so its mean says "
                     "nothing. Leave the photo out, or take another metric."
                 )
-            groups.setdefault(row["rate"], []).append(row)
+            groups[row["rate"]].append(row)
 
     def mean(group: list[Row], name: str) -> float:
         return math.fsum(row[name] for row in group) / len(group)
@@ -113,9 +112,9 @@ def equal_bytes(
     """
     if metric not in METRICS[2:]:
         raise ArgumentError(f"metric {metric!r}: a distance is one of {', '.join(METRICS[2:])}.")
-    by_codec: dict[str, dict[tuple[float, str], Row]] = {}
+    by_codec: dict[str, dict[tuple[float, str], Row]] = defaultdict(dict)
     for row in _unique(rows):
-        by_codec.setdefault(row["codec"], {})[row["rate"], row["image"]] = row
+        by_codec[row["codec"]][row["rate"], row["image"]] = row
     peers = [codec for codec in sorted(by_codec) if codec != ours] if peers is None else peers
     for codec in (ours, *peers):
         if codec not in by_codec:
@@ -132,25 +131,6 @@ def equal_bytes(
         )
         table.append({"rate": rate, "codec": peer} | _against(own, theirs, metric))
     return table
-
-
-def kindest(lines: Iterable[dict[str, Any]], metric: str = "lpips_alex") -> list[dict[str, Any]]:
-    """For each rate and peer the line of the size that suits the peer best.
-
-    Args:
-        lines: of :func:`equal_bytes`, of this metric. Those that leave a photo out are no candidates.
-        metric: a distance.
-
-    Returns:
-        Lines with ``peer``, the name of the codec whatever its size, ascending by rate and peer.
-    """
-    best: dict[tuple[float, str], dict[str, Any]] = {}
-    theirs = f"{metric}_theirs"
-    whole = [line for line in lines if line["compared"] == line["photos"]]
-    for line in sorted((x for x in whole if x[theirs] is not None), key=lambda x: x[theirs]):
-        peer = parse_codec(line["codec"]).name
-        best.setdefault((line["rate"], peer), line | {"peer": peer})
-    return [best[name] for name in sorted(best)]
 
 
 def _against(ours: list[Row], theirs: list[Row], metric: str) -> dict[str, Any]:
@@ -206,11 +186,7 @@ def _partly(rows: list[Row], metric: str) -> str:
 
 
 def _unique(rows: Iterable[Row]) -> list[Row]:
-    """The rows; several of one photo, codec and rate would count it twice.
-
-    Raises:
-        ArgumentError: see there.
-    """
+    """The rows; several of one photo, codec and rate, which would count it twice, are refused."""
     rows = list(rows)
     for (image, codec, rate), count in Counter(map(key, rows)).items():
         if count > 1:

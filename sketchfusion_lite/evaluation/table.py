@@ -17,6 +17,7 @@ from typing import Any
 
 from .. import journal, tables
 from ..tables import Row
+from .metrics import METRICS
 
 __all__ = [
     "COLUMNS",
@@ -26,6 +27,7 @@ __all__ = [
     "journal_path",
     "key",
     "read_table",
+    "with_known_metrics",
     "write_table",
 ]
 
@@ -46,11 +48,7 @@ COLUMNS: dict[str, type] = {
     "bytes": int,  # of the whole file
     "bpp": float,
     "needed_bytes": int,  # of the smallest file possible, where it does not fit
-    "psnr": float,  # dB
-    "ms_ssim": float,
-    "lpips_alex": float,
-    "lpips_vgg": float,
-    "dists": float,
+    **dict.fromkeys(METRICS, float),
     "encode_s": float,
     "decode_s": float,
     "quality": float,  # on the codec's own scale
@@ -94,6 +92,23 @@ def read_table(path: str | Path) -> list[Row]:
     return _checked(tables.read_table(path, COLUMNS), path)
 
 
+def journal_path(out: Path) -> Path:
+    """Where the rows of a run lie until it is over."""
+    return out.with_name(f"{out.name}.journal")
+
+
+def read_journal(path: Path, report: Callable[[str], None]) -> list[Row]:
+    """Rows of a run that was cut off, if there are any; a last line that is not whole is dropped, and said so.
+
+    Raises:
+        ResultsError: another line is damaged, or of another schema.
+    """
+    rows, torn = journal.read(path)
+    if torn:
+        report(f"{path.name}: its last row was cut off; it is measured again")
+    return _checked(rows, path)
+
+
 def _checked(rows: list[Row], path: Path) -> list[Row]:
     """Refuse rows of another schema, with other columns, or with values of another type."""
     for row in rows:
@@ -103,22 +118,11 @@ def _checked(rows: list[Row], path: Path) -> list[Row]:
     return rows
 
 
-def journal_path(out: Path) -> Path:
-    """Where the rows of a run lie until it is over."""
-    return out.with_name(f"{out.name}.journal")
-
-
-def read_journal(path: Path, report: Callable[[str], None]) -> list[Row]:
-    """Rows of a run that was cut off; a last line that is not whole is dropped, and said so.
-
-    Args:
-        path: may be absent, as after a run that ended well.
-        report: receives the note.
-
-    Raises:
-        ResultsError: another line is damaged, or of another schema.
-    """
-    rows, torn = journal.read(path)
-    if torn:
-        report(f"{path.name}: its last row was cut off; it is measured again")
-    return _checked(rows, path)
+def with_known_metrics(row: Row, old: Row | None) -> Row:
+    """A row measured again, for a picture or a metric that was missing, keeps the metrics that it had."""
+    same = ("status", "image_sha256", "bytes", "model", "peer", "library", "torch", "seed")
+    if old is None or any(row[name] != old[name] for name in same):
+        return row
+    asked = {*row["metrics"].split("+"), *old["metrics"].split("+")}
+    kept = {name: old[name] for name in METRICS if row[name] is None}
+    return row | kept | {"metrics": "+".join(name for name in METRICS if name in asked)}

@@ -36,7 +36,6 @@ __all__ = ["decode", "encode", "zoo_peer"]
 
 _STRIDE = 64
 _HEADER = struct.Struct("<BHHHH")
-_LENGTH = struct.Struct("<I")
 
 
 def zoo_peer(model: str, metric: str = "mse", device: str = "cpu") -> Peer:
@@ -51,32 +50,25 @@ def zoo_peer(model: str, metric: str = "mse", device: str = "cpu") -> Peer:
     Raises:
         ArgumentError: there is no such model; names those there are.
     """
-    urls = _urls()
-    if model not in urls or metric not in urls[model]:
-        known = [f"{name} ({', '.join(kinds)})" for name, kinds in urls.items()]
+    from compressai.zoo.image import model_urls
+
+    if model not in model_urls or metric not in model_urls[model]:
+        known = [f"{name} ({', '.join(kinds)})" for name, kinds in model_urls.items()]
         raise ArgumentError(f"no model {model!r} for {metric!r}; there are: {'; '.join(known)}.")
-    network = cache(lambda quality: _pretrained(model, metric, quality).to(device))
-    qualities = sorted(urls[model][metric])
+    urls = model_urls[model][metric]
+    network = cache(lambda quality: _pretrained(model, quality, urls[quality]).to(device))
     version = f"compressai {metadata.version('compressai')}"
     return Peer(
         f"{model} {metric}",
-        qualities,
+        sorted(urls),
         lambda image, quality: encode(network(quality), image, quality, device),
-        lambda data: decode(network, data, qualities),
-        package="compressai",
-        doubling=1.5,
+        lambda data: decode(network, data, sorted(urls)),
         version=lambda: version,
+        doubling=1.5,
     )
 
 
-def _urls() -> dict[str, dict[str, dict[int, str]]]:
-    """Addresses of weights by model, metric and quality."""
-    from compressai.zoo.image import model_urls
-
-    return model_urls
-
-
-def _pretrained(model: str, metric: str, quality: int) -> nn.Module:
+def _pretrained(model: str, quality: int, url: str) -> nn.Module:
     """One trained network.
 
     Raises:
@@ -84,7 +76,6 @@ def _pretrained(model: str, metric: str, quality: int) -> nn.Module:
     """
     from compressai.zoo.image import load_pretrained, model_architectures
 
-    url = _urls()[model][metric][quality]
     try:
         # The name of each file ends in the start of its hash; only tensors are read, no code.
         state = torch.hub.load_state_dict_from_url(
@@ -107,8 +98,9 @@ def encode(
     found = network.compress(pixels)
     strings = [one for (one,) in found["strings"]]  # of a batch of one
     header = _HEADER.pack(quality, image.width, image.height, *found["shape"])
-    lengths = b"".join(_LENGTH.pack(len(one)) for one in strings[:-1])
-    return header + lengths + b"".join(strings)
+    return (
+        header + struct.pack(f"<{len(strings) - 1}I", *map(len, strings[:-1])) + b"".join(strings)
+    )
 
 
 @torch.inference_mode()
@@ -123,15 +115,9 @@ def decode(
     quality, width, height, *shape = _HEADER.unpack_from(data)
     if quality not in qualities:
         raise PeerError(f"compressai: the file names quality {quality}, which does not exist.")
-    chosen = network(quality)
-    # One string of the latent, and with a hyperprior one of the side information.
-    count = 2 if hasattr(chosen, "gaussian_conditional") else 1
-    position = _HEADER.size + _LENGTH.size * (count - 1)
-    strings = []
-    for index in range(count - 1):
-        (length,) = _LENGTH.unpack_from(data, _HEADER.size + _LENGTH.size * index)
-        strings.append([data[position : position + length]])
-        position += length
-    strings.append([data[position:]])
-    picture: Tensor = chosen.decompress(strings, shape)["x_hat"]
+    chosen, rest, strings = network(quality), data[_HEADER.size :], []
+    if hasattr(chosen, "gaussian_conditional"):  # two strings: the latent, and its side information
+        (length,) = struct.unpack_from("<I", rest)
+        strings, rest = [[rest[4 : 4 + length]]], rest[4 + length :]
+    picture: Tensor = chosen.decompress([*strings, [rest]], shape)["x_hat"]
     return to_pil(crop(picture.clamp(0, 1), (height, width)))

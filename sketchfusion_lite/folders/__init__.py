@@ -5,16 +5,7 @@ photos --> manifest: what is missing? --> coding: bytes to bytes, here or on wor
                +------------------ a row for each, before its file ------------------------+
 """
 
-from .coding import (
-    Decoding,
-    Encoding,
-    Item,
-    Made,
-    Networks,
-    attempt,
-    attempt_on_worker,
-    read_photo,
-)
+from .coding import Decoding, Encoding, Item, Made, Networks, attempt, attempt_on_worker, read_photo
 from .manifest import Manifest
 
 __all__ = [

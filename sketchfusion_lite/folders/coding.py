@@ -17,20 +17,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .. import bitstream
 from ..errors import ImageError, SketchFusionError
+from ..results import StreamInfo, describe
 
 if TYPE_CHECKING:
     from ..codec import SketchFusionCodec
 
-__all__ = [
-    "Decoding",
-    "Encoding",
-    "Item",
-    "Made",
-    "Networks",
-    "attempt",
-    "attempt_on_worker",
-    "read_photo",
-]
+__all__ = ["Decoding", "Encoding", "Item", "Made", "Networks", "attempt", "attempt_on_worker"]
 
 OnProgress = Callable[[int, int, dict[str, float]], None]
 
@@ -153,10 +145,7 @@ class Encoding:
             ArgumentError, ImageError, BudgetTooSmall: see :meth:`.SketchFusionCodec.encode`.
             WeightsError: see :meth:`Networks.codec`.
         """
-        from ..hardware import describe_choice
-
-        codec = self.networks.codec()
-        start = time.perf_counter()
+        codec, start = self.networks.codec(), time.perf_counter()
         encoded = codec.encode(
             item.data,
             bpp=self.bpp,
@@ -167,17 +156,9 @@ class Encoding:
             max_pixels=self.max_pixels,
             name=item.name,
         )
-        header = bitstream.parse(encoded.data, self.max_pixels).header
-        return Made(
-            encoded.data,
-            header.width,
-            header.height,
-            len(encoded.data),
-            encoded.quality,
-            (),
-            time.perf_counter() - start,
-            describe_choice(codec.device, codec.dtype),
-        )
+        size = len(encoded.data)
+        about = describe(bitstream.parse(encoded.data, self.max_pixels), size)
+        return _made(codec, start, encoded.data, about, size)
 
 
 @dataclass(frozen=True)
@@ -204,12 +185,10 @@ class Decoding:
             OutputError: no picture can be stored under the output's name.
             WeightsError: see :meth:`Networks.codec`.
         """
-        from ..hardware import describe_choice
         from ..images import image_file
 
-        codec = self.networks.codec()
-        start = time.perf_counter()
         dials: dict[str, Any] = dict(self.dials)
+        codec, start = self.networks.codec(), time.perf_counter()
         decoded = codec.decode(
             item.data,
             self.stage,
@@ -219,22 +198,27 @@ class Decoding:
             name=item.name,
         )
         data = bytes(image_file(decoded.image, item.output))
-        about = decoded.info
-        return Made(
-            data,
-            about.width,
-            about.height,
-            len(item.data),
-            about.quality,
-            about.missing,
-            time.perf_counter() - start,
-            describe_choice(codec.device, codec.dtype),
-            decoded.stage,
-        )
+        return _made(codec, start, data, decoded.info, len(item.data), decoded.stage)
+
+
+def _made(
+    codec: SketchFusionCodec,
+    start: float,
+    data: bytes,
+    about: StreamInfo,
+    size: int,
+    stage: str = "",
+) -> Made:
+    """What became of a stream of ``size`` bytes, or became one, by work that began at ``start``."""
+    from ..hardware import describe_choice
+
+    seconds = time.perf_counter() - start
+    facts = (about.width, about.height, size, about.quality, about.missing)
+    return Made(data, *facts, seconds, describe_choice(codec.device, codec.dtype), stage)
 
 
 def attempt(how: Encoding | Decoding, item: Item) -> Made | SketchFusionError:
-    """What a folder's work is made of. An error of ours is a result: trying again would not help."""
+    """What became of an item. An error of ours is a result: trying again would not help."""
     try:
         return how.make(item)
     except SketchFusionError as error:
@@ -242,10 +226,7 @@ def attempt(how: Encoding | Decoding, item: Item) -> Made | SketchFusionError:
 
 
 def attempt_on_worker(how: Encoding | Decoding, item: Item) -> Made | SketchFusionError:
-    """What a worker runs: one item at a time, with one thread, even on a worker that was started with more.
-
-    Neither may change a result.
-    """
+    """What a worker runs: one item at a time, with one thread, even on a worker that was started with more."""
     import torch
 
     with _one_at_a_time:

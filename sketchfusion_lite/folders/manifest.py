@@ -58,13 +58,7 @@ OTHERWISE = "made otherwise"  # it is there, made with other settings or another
 
 
 class Manifest:
-    """Rows of a folder while a run adds to it; use :meth:`opened`.
-
-    Args:
-        folder: of the outputs.
-        settings: of this run, see :attr:`.Encoding.settings`.
-        model: of this run.
-    """
+    """Rows of a folder while a run adds to it; use :meth:`opened`."""
 
     def __init__(self, folder: Path, settings: str, model: str) -> None:
         self.path = folder / NAME
@@ -79,7 +73,9 @@ class Manifest:
         """Read the manifest of a folder and keep other runs away; at the end it has one row a file, sorted.
 
         Args:
-            folder, settings, model: see the class.
+            folder: of the outputs.
+            settings: of this run, see :attr:`.Encoding.settings`.
+            model: of this run.
             report: receives a note where a row was cut off.
 
         Raises:
@@ -87,28 +83,25 @@ class Manifest:
             ResultsError: the manifest is damaged, or of another release.
         """
         manifest = cls(folder, settings, model)
-        with journal.exclusive(manifest.path, "run"):
-            manifest._read(report)
+        path, rows = manifest.path, manifest._rows
+        with journal.exclusive(path, "run"):
+            found, is_torn = journal.read(path)
+            for row in found:
+                if not isinstance(row, dict) or row.get("schema") != SCHEMA:
+                    raise ResultsError(
+                        f"{path}: no manifest that this release reads. Move it away, or choose another folder."
+                    )
+                if set(row) != set(COLUMNS):
+                    raise journal.damaged(path, f"columns {sorted(set(row) ^ set(COLUMNS))}")
+                rows[row["output"]] = row
+            if is_torn:
+                report(f"{path.name}: its last row was cut off; that photo is encoded again")
+                journal.rewrite(path, rows.values())
             try:
                 yield manifest
             finally:
-                if manifest._rows:
-                    rows = sorted(manifest._rows.values(), key=lambda row: row["output"])
-                    journal.rewrite(manifest.path, rows)
-
-    def _read(self, report: Callable[[str], None]) -> None:
-        rows, torn = journal.read(self.path)
-        for row in rows:
-            if not isinstance(row, dict) or row.get("schema") != SCHEMA:
-                raise ResultsError(
-                    f"{self.path}: no manifest that this release reads. Move it away, or choose another folder."
-                )
-            if set(row) != set(COLUMNS):
-                raise journal.damaged(self.path, f"columns {sorted(set(row) ^ set(COLUMNS))}")
-            self._rows[row["output"]] = row
-        if torn:
-            report(f"{self.path.name}: its last row was cut off; that photo is encoded again")
-            journal.rewrite(self.path, self._rows.values())
+                if rows:
+                    journal.rewrite(path, [rows[output] for output in sorted(rows)])
 
     def judge(self, source: Path, target: Path) -> str:
         """What is known of an output: ``TODO``, ``DONE``, ``UNKNOWN``, ``CHANGED`` or ``OTHERWISE``."""
@@ -138,7 +131,6 @@ class Manifest:
         Raises:
             OutputError: the manifest cannot be written.
         """
-        facts = ("bpp", "width", "height", "quality", "device")
         self._append(
             source,
             target,
@@ -146,8 +138,12 @@ class Manifest:
             source_sha256=source_sha256,
             output_sha256=hashlib.sha256(made.data).hexdigest(),
             bytes=len(made.data),
+            bpp=made.bpp,
+            width=made.width,
+            height=made.height,
+            quality=made.quality,
+            device=made.device,
             seconds=round(made.seconds, 4),
-            **{name: getattr(made, name) for name in facts},
         )
 
     def add_failure(self, source: Path, target: Path, error: SketchFusionError) -> None:

@@ -7,12 +7,17 @@
                           v
     OUT/runs/VARIANT-RUN_ID/{notebook.ipynb, row.json} --table--> OUT/results.parquet (or .csv)
 
-Needs the extra ``sweep``; importing the package does not.
+Needs the extra ``sweep``.
 """
 
-from .engine import run
-from .grid import Grid, load_grid
-from .plan import Run, plan
-from .table import read_results
+from ..errors import DependencyMissing
+
+try:
+    from .engine import run
+    from .grid import Grid, load_grid
+    from .plan import Run, plan
+    from .table import read_results
+except ModuleNotFoundError as error:
+    raise DependencyMissing.for_extra(error.name or "", "sweep", "a sweep") from error
 
 __all__ = ["Grid", "Run", "load_grid", "plan", "read_results", "run"]

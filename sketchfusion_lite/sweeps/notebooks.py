@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,7 @@ _MAY_INSTALL = re.compile(r"\b(pip\d?|conda|mamba|uv|apt|install|cd|chdir|run|sy
 
 @dataclass(frozen=True)
 class Parameter:
-    """One assignment of the cell tagged ``parameters``.
-
-    Attributes:
-        name: of the variable.
-        default: the value there.
-        annotation: its type as written, None without one.
-    """
+    """One assignment of the cell tagged ``parameters``: name, default value, type as written (None without one)."""
 
     name: str
     default: Any
@@ -95,25 +90,25 @@ def read_notebook(path: str | Path) -> Notebook:
             f"{path}: {len(tagged)} code cells are tagged {_TAG!r}; a notebook to sweep over has one. Tag the cell "
             "that holds the defaults (in JupyterLab: Property Inspector, Cell Tags)."
         )
-    for number, cell in enumerate(node.cells, start=1):
-        if cell.cell_type == "code" and _RAISES in cell.metadata.tags:
-            raise SweepError(
-                f"{path}: its cell {number} is tagged {_RAISES!r}, but an error ends a run whatever its tags. Catch "
-                "the error in the cell, or remove the tag."
-            )
-    before: list[ast.stmt] = []
-    later: list[ast.stmt] = []
     digest = hashlib.sha256()
+    every: list[ast.stmt] = []
+    later: list[ast.stmt] = []
     for number, cell in enumerate(code):
-        digest.update(f"{number}:{number == tagged[0]}:{len(cell.source)}:".encode())
-        digest.update(cell.source.encode())
-        if _SKIPPED not in cell.metadata.tags:
-            place = later if number > tagged[0] else before
-            place += _parsed(cell.source, f"{path}: its code")
-    declared = _parsed(code[tagged[0]].source, f"{path}: its cell of parameters")
-    parameters = dict(_parameters(declared, path))
+        is_tagged = number == tagged[0]
+        if _RAISES in cell.metadata.tags:
+            raise SweepError(
+                f"{path}: its cell {node.cells.index(cell) + 1} is tagged {_RAISES!r}, but an error ends a run "
+                "whatever its tags. Catch the error in the cell, or remove the tag."
+            )
+        digest.update(f"{number}:{is_tagged}:{len(cell.source)}:{cell.source}".encode())
+        if is_tagged or _SKIPPED not in cell.metadata.tags:
+            statements = _parsed(cell.source, f"{path}: its code")
+            every += statements
+            later += statements if number > tagged[0] else []
+            if is_tagged:
+                parameters = {p.name: p for p in _parameters(statements, path)}
     unread = frozenset(parameters) - _read_names(later, parameters)
-    modules = frozenset(_imports([*before, *later]))
+    modules = frozenset(_imports(every))
     return Notebook(path, node, parameters, unread, modules, notes, digest.hexdigest())
 
 
@@ -137,7 +132,7 @@ def _load(path: Path) -> tuple[Any, tuple[str, ...]]:
     try:
         # UTF-8, -16 or -32, with a byte order mark or without.
         node = nbformat.convert(nbformat.reader.reads(data.decode(json.detect_encoding(data))), 4)
-        notes = _notes(node.get("metadata"), path)
+        notes = _kernel_note(node.get("metadata"), path)
         cells = [_normal(cell, number) for number, cell in enumerate(node.cells)]
     except UnicodeDecodeError as error:
         raise SweepError(
@@ -156,7 +151,7 @@ def _load(path: Path) -> tuple[Any, tuple[str, ...]]:
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": _KERNELSPEC}), tuple(notes)
 
 
-def _notes(metadata: Any, path: Path) -> list[str]:
+def _kernel_note(metadata: Any, path: Path) -> list[str]:
     """What its kernel asks for and does not get.
 
     Raises:
@@ -173,9 +168,9 @@ def _notes(metadata: Any, path: Path) -> list[str]:
             f"{path}: is in {language}, by its kernel {kernel!r}; a sweep runs notebooks in Python. If it is in "
             "Python, choose a Python kernel in Jupyter and save it."
         )
-    if kernel in ("", "python", "python3"):  # what everybody calls the kernel of the Python at hand
-        return []
-    return [f"{path.name}: asks for the kernel {kernel!r}; runs use the workers' own Python"]
+    is_usual = kernel in ("", "python", "python3")  # what everybody calls the Python at hand
+    note = f"{path.name}: asks for the kernel {kernel!r}; runs use the workers' own Python"
+    return [] if is_usual else [note]
 
 
 def _normal(cell: Any, number: int) -> Any:
@@ -212,33 +207,32 @@ def _parsed(source: str, what: str) -> list[ast.stmt]:
         ) from error
 
 
-def _parameters(statements: Iterable[ast.stmt], path: Path) -> Iterator[tuple[str, Parameter]]:
+def _parameters(statements: Iterable[ast.stmt], path: Path) -> Iterator[Parameter]:
     for statement in statements:
         if isinstance(statement, ast.AnnAssign) and statement.value is None:
             raise SweepError(
                 f"{path}: the parameter `{ast.unparse(statement)}` has no value. Give it a default."
             )
+        kind = getattr(statement, "annotation", None)
         for name in _assigned(statement):
-            assert isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None
+            value: ast.expr = statement.value  # type: ignore[attr-defined]
             try:
-                default = ast.literal_eval(statement.value)
+                default = ast.literal_eval(value)
             except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
                 raise SweepError(
-                    f"{path}: the parameter {name} = {ast.unparse(statement.value)} is no literal, so it would not "
+                    f"{path}: the parameter {name} = {ast.unparse(value)} is no literal, so it would not "
                     "follow when a sweep sets others. Compute it in a later cell."
                 ) from error
-            kind = getattr(statement, "annotation", None)
-            yield name, Parameter(name, default, None if kind is None else ast.unparse(kind))
+            yield Parameter(name, default, None if kind is None else ast.unparse(kind))
 
 
 def _assigned(statement: ast.stmt) -> list[str]:
     """Names that a statement gives a value."""
+    targets: list[ast.expr] = []
     if isinstance(statement, ast.Assign):
         targets = statement.targets
     elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
         targets = [statement.target]
-    else:
-        targets = []
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
@@ -285,10 +279,8 @@ def missing_modules(modules: Iterable[str], folder: Path) -> list[str]:
     """
 
     def is_there(name: str) -> bool:
-        if (folder / name).is_dir() or any(folder.glob(f"{name}.*")):
-            return True
         try:
-            return importlib.util.find_spec(name) is not None
+            return bool(PathFinder.find_spec(name, [str(folder)]) or importlib.util.find_spec(name))
         except ValueError:  # it is loaded, and does not say from where
             return True
 

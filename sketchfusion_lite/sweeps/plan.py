@@ -9,16 +9,15 @@ import ast
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, Optional, Union
+from typing import Any, Literal, Optional, Union
+
+from pydantic import TypeAdapter, ValidationError
 
 from ..errors import SweepError
 from .grid import Grid, combinations
 from .notebooks import Notebook, read_notebook
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 __all__ = ["RESULTS", "Plan", "Run", "plan"]
 
@@ -35,14 +34,12 @@ class Run:
         variant: name in the grid; not part of the identity.
         parameters: those that the grid sets.
         defaults: the notebook's other parameters, as it declares them.
-        varied: names of those parameters that are not the same in all runs of the grid: what a reader wants to see.
     """
 
     run_id: str
     variant: str
     parameters: Mapping[str, Any]
     defaults: Mapping[str, Any]
-    varied: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def name(self) -> str:
@@ -57,6 +54,13 @@ class Plan:
     grid: Grid
     notebook: Notebook
     runs: tuple[Run, ...]
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Names of the parameters that are not the same in all runs: what a reader wants to see."""
+        names = dict.fromkeys(name for run in self.runs for name in run.parameters)
+        values = {n: {repr(run.parameters.get(n, ...)) for run in self.runs} for n in names}
+        return tuple(name for name in names if len(values[name]) > 1)
 
 
 def plan(grid: Grid) -> Plan:
@@ -77,7 +81,8 @@ def plan(grid: Grid) -> Plan:
     for variant, given in combinations(grid):
         where = f"{grid.name}, variant {variant!r}"
         parameters = {name: _checked(notebook, name, given[name], where) for name in given}
-        run_id = _identity(notebook, parameters)
+        text = json.dumps([notebook.digest, parameters], sort_keys=True)
+        run_id = hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
         if run_id in runs:
             raise SweepError(
                 f"{grid.name}: the same run twice, in variant {runs[run_id].variant!r} and {variant!r}: {parameters}. "
@@ -85,23 +90,11 @@ def plan(grid: Grid) -> Plan:
             )
         others = [p for p in notebook.parameters.values() if p.name not in {*parameters, RESULTS}]
         runs[run_id] = Run(run_id, variant, parameters, {p.name: p.default for p in others})
-    names = dict.fromkeys(name for run in runs.values() for name in run.parameters)
-    values = {n: {repr(run.parameters.get(n, ...)) for run in runs.values()} for n in names}
-    varied = tuple(name for name in names if len(values[name]) > 1)
-    return Plan(grid, notebook, tuple(replace(run, varied=varied) for run in runs.values()))
-
-
-def _identity(notebook: Notebook, parameters: Mapping[str, Any]) -> str:
-    text = json.dumps([notebook.digest, parameters], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+    return Plan(grid, notebook, tuple(runs.values()))
 
 
 def _listed(notebook: Notebook) -> str:
     return "; ".join(str(p) for p in notebook.parameters.values() if p.name != RESULTS) or "none"
-
-
-# --------------------------------------------------------------------------------------------------
-# Parameters
 
 
 def _checked(notebook: Notebook, name: str, value: Any, where: str) -> Any:
@@ -120,8 +113,6 @@ def _checked(notebook: Notebook, name: str, value: Any, where: str) -> Any:
             f"{where}: {file} declares {name!r}, but no later code reads it: all its values would give the same "
             "result. Use it in the notebook, or remove it from the grid."
         )
-    from pydantic import ValidationError
-
     kind = _kind(parameter.annotation or type(parameter.default).__name__)
     try:
         found = kind.validate_python(value, strict=True)
@@ -137,22 +128,13 @@ def _checked(notebook: Notebook, name: str, value: Any, where: str) -> Any:
 
 
 # What an annotation may be made of; others, as of a class of the notebook's own, are left to the notebook to judge.
-_NAMES: dict[str, Any] = {
-    "bool": bool,
-    "int": int,
-    "float": float,
-    "str": str,
-    "list": list,
-    "dict": dict,
-}
+_NAMES: dict[str, Any] = {kind.__name__: kind for kind in (bool, int, float, str, list, dict)}
 _NAMES |= {"Optional": Optional}
 
 
 @lru_cache
 def _kind(annotation: str) -> TypeAdapter:
     """What judges the values of a parameter with this annotation: any value fits one that nobody here understands."""
-    from pydantic import TypeAdapter
-
     try:
         return TypeAdapter(_type_of(ast.parse(annotation, mode="eval").body))
     except Exception:  # of Python's parser, of ours below, of pydantic

@@ -69,13 +69,13 @@ def write_results(path: Path, rows: Iterable[Row]) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    rows = sorted(rows, key=_order)
+
+    def order(row: Row) -> tuple[str, ...]:
+        parameters = {name: value for name, value in row.items() if name.startswith("param.")}
+        return row["variant"], json.dumps(parameters, sort_keys=True, default=str), row["run_id"]
+
+    rows = sorted(rows, key=order)
     tables.write_table(path, aligned(rows), _kinds(rows))
-
-
-def _order(row: Row) -> tuple[str, ...]:
-    parameters = {name: value for name, value in row.items() if name.startswith("param.")}
-    return row["variant"], json.dumps(parameters, sort_keys=True, default=str), row["run_id"]
 
 
 def aligned(rows: list[Row]) -> list[Row]:
@@ -90,21 +90,18 @@ def _kinds(rows: list[Row]) -> dict[str, type]:
     for row in rows:
         for name in row.keys() - COLUMNS.keys():
             found.setdefault(name, set()).add(type(row[name]))
-    others = sorted(found, key=lambda name: (name.startswith("metric."), name))
-    return COLUMNS | {name: _common(found[name] - {type(None)}) for name in others}
-
-
-def _common(kinds: set[type]) -> type:
-    if len(kinds) == 1 and kinds <= {bool, int, float, str}:
-        return next(iter(kinds))
-    return float if kinds == {int, float} else str
+    kinds = dict(COLUMNS)
+    for name in sorted(found, key=lambda name: (name.startswith("metric."), name)):
+        own = found[name] - {type(None)}
+        one = own.pop() if own in ({bool}, {int}, {float}) else str
+        kinds[name] = float if own == {int, float} else one
+    return kinds
 
 
 def _cast(value: Any, kind: type) -> Any:
-    if value is None or type(value) is kind:
-        # No file of text can hold half of a surrogate pair.
-        return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
-    return kind(value)
+    if isinstance(value, str):  # no file of text can hold half of a surrogate pair
+        return value.encode("utf-8", "replace").decode()
+    return value if value is None else kind(value)
 
 
 def read_results(path: str | Path) -> list[Row]:

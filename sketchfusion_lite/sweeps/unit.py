@@ -19,14 +19,13 @@ import os
 import platform
 import site
 import socket
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from ..workers.cluster import ONE_THREAD, environment
 from .plan import RESULTS, Run
 from .table import FAILED, OK, Row, row_of
 
-__all__ = ["ROW_FILE", "Unit", "execute", "git_state"]
+__all__ = ["ROW_FILE", "Unit", "execute"]
 
 ROW_FILE = "row.json"
 MAX_RESULT_BYTES = 1 << 20
@@ -96,7 +95,8 @@ def execute(unit: Unit) -> Row:
     except OSError as error:
         raise OutputError(f"{unit.folder}: cannot be written ({error.strerror}).") from error
     started, begun = datetime.now(UTC), time.perf_counter()
-    status, said, metrics = OK, "", {}
+    status, said = OK, ""
+    metrics: dict[str, Any] = {}
     try:
         _run_notebook(unit, results)
         metrics = _read_results(results)
@@ -115,7 +115,8 @@ def execute(unit: Unit) -> Row:
         worker=f"{socket.gethostname()}:{os.getpid()}",
         library=__version__,
         python=platform.python_version(),
-        **{package: _version(package) for package in ("torch", "papermill")},
+        torch=version("torch"),
+        papermill=version("papermill"),
         **unit.stamp,
     )
     atomic_write_bytes(done, json.dumps(row, indent=1).encode())
@@ -134,11 +135,7 @@ def _run_notebook(unit: Unit, results: Path) -> None:
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # of what it warns, we have refused
     cells: list[Any] = []  # that have begun
-    with (
-        _kernel_home() as (folder, config),
-        environment(_variables(folder)),
-        _ended_after(unit.timeout, folder) as is_over,
-    ):
+    with _kernel_home() as (folder, config), _ended_after(unit.timeout, folder) as is_over:
         try:
             papermill.execute_notebook(
                 nbformat.read(unit.notebook, as_version=4),
@@ -202,7 +199,8 @@ def _kernel_home() -> Iterator[tuple[Path, Any]]:
     """A folder for the kernel's connection, with this Python as its kernel, and the settings for it.
 
     Kernels talk through local sockets where those work: there are no ports that two could race for. A socket's path
-    has at most 107 bytes, hence /tmp.
+    has at most 107 bytes, hence /tmp. Kernels inherit one thread, unless the worker was started with more, and the
+    library that we are.
     """
     from ipykernel.kernelspec import get_kernel_dict
     from traitlets.config import Config
@@ -214,29 +212,23 @@ def _kernel_home() -> Iterator[tuple[Path, Any]]:
     has_sockets = hasattr(socket, "AF_UNIX") and os.access("/tmp", os.W_OK | os.X_OK)
     with tempfile.TemporaryDirectory(
         prefix="skf-", dir="/tmp" if has_sockets else None, ignore_cleanup_errors=True
-    ) as name:
-        folder = Path(name)
+    ) as home:
+        folder = Path(home)
         if has_sockets:
             config.KernelManager.transport = "ipc"
         config.KernelManager.connection_file = str(folder / "kernel.json")
         (folder / "kernels" / _KERNEL).mkdir(parents=True)
         (folder / "kernels" / _KERNEL / "kernel.json").write_text(json.dumps(get_kernel_dict()))
-        yield folder, config
-
-
-def _variables(folder: Path) -> dict[str, str]:
-    """What kernels inherit: one thread, unless the worker was started with more, and the library that we are."""
-
-    def first(path: Path, variable: str) -> str:
-        return os.pathsep.join(filter(None, (str(path), os.environ.get(variable))))
-
-    settings = {name: value for name, value in ONE_THREAD.items() if name not in os.environ}
-    settings["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else kernels warn on the terminal
-    # The first place where kernels are looked for: elsewhere another Python may have taken the name of ours.
-    settings["JUPYTER_PATH"] = first(folder, "JUPYTER_PATH")
-    if str(_SOURCE) not in (*site.getsitepackages(), site.getusersitepackages()):
-        settings["PYTHONPATH"] = first(_SOURCE, "PYTHONPATH")
-    return settings
+        settings = {name: value for name, value in ONE_THREAD.items() if name not in os.environ}
+        settings["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # else kernels warn on the terminal
+        # The first place where kernels are looked for: elsewhere another Python may have taken the name of ours.
+        first = {"JUPYTER_PATH": str(folder)}
+        if str(_SOURCE) not in (*site.getsitepackages(), site.getusersitepackages()):
+            first["PYTHONPATH"] = str(_SOURCE)
+        for name, place in first.items():
+            settings[name] = os.pathsep.join(filter(None, (place, os.environ.get(name))))
+        with environment(settings):
+            yield folder, config
 
 
 @contextlib.contextmanager
@@ -272,29 +264,3 @@ def _kill_kernels(folder: Path) -> None:
                 for process in (*child.children(recursive=True), child):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         process.kill()
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
-
-
-def git_state(folder: Path) -> dict[str, Any]:
-    """Revision of the repository around a folder, and whether tracked files differ from it.
-
-    Returns:
-        ``git`` (40 digits; empty outside of a repository, or without git) and ``git_dirty`` (None there).
-    """
-
-    def ask(*command: str) -> str:
-        command = ("git", "-C", str(folder), *command)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        return done.stdout.strip()
-
-    try:
-        changes = ask("status", "--porcelain", "--untracked-files=no")
-        return {"git": ask("rev-parse", "HEAD"), "git_dirty": bool(changes)}
-    except (OSError, subprocess.SubprocessError):
-        return {"git": "", "git_dirty": None}

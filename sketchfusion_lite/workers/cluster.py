@@ -15,15 +15,15 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import checks
+from .. import __version__, checks
 from ..errors import ArgumentError, DependencyMissing, WorkersError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, LocalCluster
 
 __all__ = ["ONE_THREAD", "environment", "open_client", "refuse_while_imported"]
 
@@ -31,6 +31,16 @@ ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"), "1"
 )
 _GUARD = 'put what it does below the line `if __name__ == "__main__":`.'
+_SETTINGS = {  # of Dask
+    # Photos travel with their tasks, which Dask takes for a mistake; how many do is bounded.
+    "distributed.admin.large-graph-warning-threshold": "1 GiB",
+    # A busy machine may take longer than the usual 15 s to start a worker again; after that its place is lost.
+    "distributed.deploy.lost-worker-timeout": "1 hour",
+    # Environment of a worker must be set before its libraries are imported, hence by its nanny, for which
+    # variables that are set here already win over its own settings: hence ``environment`` below, too.
+    "distributed.nanny.pre-spawn-environ": ONE_THREAD,
+    "distributed.scheduler.allowed-failures": 1,  # a task that kills two workers would kill all
+}
 
 
 @contextmanager
@@ -57,42 +67,32 @@ def open_client(
     """
     try:
         import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client
+        from distributed.utils import silence_logging_cmgr
     except ModuleNotFoundError as error:
         raise DependencyMissing.for_extra(
             "distributed", "sweep", "spreading work over workers"
         ) from error
     refuse_while_imported()
-
-    settings = {
-        # Photos travel with their tasks, which Dask takes for a mistake; how many do is bounded.
-        "distributed.admin.large-graph-warning-threshold": "1 GiB",
-        # A busy machine may take longer than the usual 15 s to start a worker again; after that its place is lost.
-        "distributed.deploy.lost-worker-timeout": "1 hour",
-        # Environment of a worker must be set before its libraries are imported, hence by its nanny, for which
-        # variables that are set here already win over its own settings: hence ``environment`` below, too.
-        "distributed.nanny.pre-spawn-environ": ONE_THREAD,
-        "distributed.scheduler.allowed-failures": 1,  # a task that kills two workers would kill all
-    }
-    if scheduler is not None:
-        with dask.config.set(settings), _connect(scheduler, timeout) as client:
-            yield client
-        return
-    checks.whole("workers", workers, 1)
-    with dask.config.set(settings):
-        with environment(ONE_THREAD), _failure_explained():
-            cluster = LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",  # of its HTTP server: the usual port may be taken
-                scheduler_kwargs={"dashboard": False},
-                resources=dict(resources or {}),
-                silence_logs="CRITICAL",  # errors come back as results
-            )
-        with cluster, Client(cluster) as client:
-            yield client
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(_SETTINGS))
+        if scheduler is None:
+            cluster = stack.enter_context(_start_workers(workers, resources or {}))
+            yield stack.enter_context(Client(cluster))
+            return
+        address = str(scheduler) if "://" in str(scheduler) else _address_in(Path(scheduler))
+        try:
+            client = Client(address, timeout=timeout, set_as_default=False)
+        except (OSError, ValueError) as error:  # a TimeoutError is an OSError
+            raise WorkersError(
+                f"{scheduler}: no Dask scheduler answers within {timeout:g} s ({error}). "
+                "Start one with `dask scheduler`, and `dask worker ADDRESS --nthreads 1` on every machine."
+            ) from error
+        # A lost connection is an error of ours; distributed would log a traceback besides.
+        stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
+        stack.enter_context(client)
+        _check_workers(client, scheduler, timeout)
+        yield client
 
 
 def refuse_while_imported() -> None:
@@ -110,48 +110,42 @@ def refuse_while_imported() -> None:
 
 
 @contextmanager
-def _failure_explained() -> Iterator[None]:
-    """Dask says no more than that its nanny failed."""
+def environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for what is started meanwhile; afterwards they are as before."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield
-    except (RuntimeError, OSError) as error:
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _start_workers(workers: int, resources: Mapping[str, float]) -> LocalCluster:
+    from distributed import LocalCluster
+
+    checks.whole("workers", workers, 1)
+    try:
+        with environment(ONE_THREAD):
+            return LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",  # of its HTTP server: the usual port may be taken
+                scheduler_kwargs={"dashboard": False},
+                resources=dict(resources),
+                silence_logs="CRITICAL",  # errors come back as results
+            )
+    except (RuntimeError, OSError) as error:  # Dask says no more than that its nanny failed
         script = getattr(sys.modules["__main__"], "__file__", None) or "a notebook"
         raise WorkersError(
             f"no worker could be started here ({error}). Look for memory, and for room in the folder of temporary "
             f"files; and if what starts them is a script ({script}), {_GUARD}"
         ) from None
-
-
-@contextmanager
-def environment(settings: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for what is started meanwhile; afterwards they are as before."""
-    before = dict(os.environ)
-    os.environ.update(settings)
-    try:
-        yield
-    finally:
-        for name in settings:
-            os.environ.pop(name, None)
-        os.environ.update({name: before[name] for name in settings if name in before})
-
-
-@contextmanager
-def _connect(scheduler: str | Path, timeout: float) -> Iterator[Client]:
-    from distributed import Client
-    from distributed.utils import silence_logging_cmgr
-
-    address = str(scheduler) if "://" in str(scheduler) else _address_in(Path(scheduler))
-    try:
-        client = Client(address, timeout=timeout, set_as_default=False)
-    except (OSError, ValueError) as error:  # a TimeoutError is an OSError
-        raise WorkersError(
-            f"{scheduler}: no Dask scheduler answers within {timeout:g} s ({error}). "
-            "Start one with `dask scheduler`, and `dask worker ADDRESS --nthreads 1` on every machine."
-        ) from error
-    # A lost connection is an error of ours; distributed would log a traceback besides.
-    with silence_logging_cmgr(logging.CRITICAL), client:
-        _check_workers(client, scheduler, timeout)
-        yield client
 
 
 def _address_in(file: Path) -> str:
@@ -170,8 +164,6 @@ def _address_in(file: Path) -> str:
 
 def _check_workers(client: Client, scheduler: str | Path, timeout: float) -> None:
     """At least one worker, and all with this release: another one could give other results."""
-    from .. import __version__
-
     try:
         client.wait_for_workers(1, timeout=timeout)
     except TimeoutError as error:
@@ -186,8 +178,7 @@ def _check_workers(client: Client, scheduler: str | Path, timeout: float) -> Non
             return "none"
         return __version__
 
-    other = sorted({found for found in client.run(version).values() if found != __version__})
-    if other:
+    if other := sorted({*client.run(version).values()} - {__version__}):
         raise WorkersError(
             f"{scheduler}: workers have sketchfusion-lite {', '.join(other)}, here is {__version__}. "
             "Install the same release on all machines."

@@ -75,45 +75,62 @@ def spread(
         ArgumentError: no worker offers the resources.
         WorkersError: the connection to the scheduler is lost, or all workers are gone for good.
     """
-    if resources:
-        _check_resources(client, resources)
+    for name, amount in (resources or {}).items():
+        known = client.scheduler_info(n_workers=-1)["workers"].values()
+        if not any(each["resources"].get(name, 0) >= amount for each in known):
+            raise ArgumentError(
+                f"no worker offers {name}={amount:g}. Start workers with: "
+                f'dask worker ADDRESS --nthreads 1 --resources "{name}={amount:g}"'
+            )
+    options: dict[str, Any] = {
+        "pure": False,
+        "retries": retries,
+        "resources": dict(resources or {}) or None,
+    }
     waiting = iter(tasks)
     given: dict[Any, tuple[Future, Any]] = {}  # by the future's key
-    seen = time.monotonic()  # a worker
     ended: queue.SimpleQueue[Future] = queue.SimpleQueue()
-
-    def fill() -> None:
-        nonlocal seen
-        with _lost_as_error(client):
-            threads = sum(client.nthreads().values())
-        if threads:
-            seen = time.monotonic()
-        elif time.monotonic() - seen > patience:
-            raise WorkersError(
-                f"all workers are gone, and none came back within {patience:g} s. What is finished is kept: start "
-                "workers, and then the same command, to go on."
-            )
-        for task in itertools.islice(waiting, max(0, max(1, per_thread * threads) - len(given))):
-            with _lost_as_error(client):
-                future = client.submit(
-                    work, task, pure=False, retries=retries, resources=dict(resources or {}) or None
-                )
-            given[future.key] = future, task
-            future.add_done_callback(ended.put)
-
+    seen = time.monotonic()  # a worker
     try:
-        fill()
-        while given:
+        while True:
+            with _lost_as_error(client):
+                threads = sum(client.nthreads().values())  # workers may have come, or gone
+            if threads:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > patience:
+                raise WorkersError(
+                    f"all workers are gone, and none came back within {patience:g} s. What is finished is kept: "
+                    "start workers, and then the same command, to go on."
+                )
+            room = max(1, per_thread * threads) - len(given)
+            for task in itertools.islice(waiting, max(0, room)):
+                with _lost_as_error(client):
+                    future = client.submit(work, task, **options)
+                given[future.key] = future, task
+                future.add_done_callback(ended.put)
+            if not given:
+                return
             with suppress(queue.Empty):
                 future = ended.get(timeout=_REFILL_SECONDS)
                 _, task = given.pop(future.key)
                 with _lost_as_error(client):
                     done = _finished(task, future)
                 yield done
-            fill()  # workers may have come, or gone
     finally:
         if client.status == "running":
             client.cancel([future for future, _ in given.values()])
+
+
+@contextmanager
+def _lost_as_error(client: Client) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, CancelledError) as error:  # distributed's CommClosedError is an OSError
+        address = client.scheduler.address if client.scheduler else "the scheduler"
+        raise WorkersError(
+            f"{address}: the connection is lost. What is finished is kept: start the scheduler again, and then the "
+            "same command, to go on."
+        ) from error
 
 
 def _finished(task: Any, future: Future) -> Finished:
@@ -131,25 +148,3 @@ def _finished(task: Any, future: Future) -> Finished:
             f"{error.last_worker.address}: they were killed, or memory ran out. Start fewer of them on a machine."
         )
     return Finished(task, error=error)
-
-
-@contextmanager
-def _lost_as_error(client: Client) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, CancelledError) as error:  # distributed's CommClosedError is an OSError
-        address = client.scheduler.address if client.scheduler else "the scheduler"
-        raise WorkersError(
-            f"{address}: the connection is lost. What is finished is kept: start the scheduler again, and then the "
-            "same command, to go on."
-        ) from error
-
-
-def _check_resources(client: Client, resources: Mapping[str, float]) -> None:
-    offered = [w["resources"] for w in client.scheduler_info(n_workers=-1)["workers"].values()]
-    for name, amount in resources.items():
-        if not any(each.get(name, 0) >= amount for each in offered):
-            raise ArgumentError(
-                f"no worker offers {name}={amount:g}. Start workers with: "
-                f'dask worker ADDRESS --nthreads 1 --resources "{name}={amount:g}"'
-            )

@@ -10,7 +10,7 @@ from PIL import Image
 from sketchfusion_lite.conditioning import DEFAULT_REALISM, DEFAULT_STEPS
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.evaluation.metrics import Metrics
-from sketchfusion_lite.evaluation.peers import PeerFile
+from sketchfusion_lite.evaluation.peers import Coded
 from sketchfusion_lite.results import Decoded, Encoded
 from sketchfusion_lite.samples import Photo
 
@@ -94,7 +94,7 @@ class Snapshot:
     decoded: Decoded | None = None
     effort: int = 0
     refined: Image.Image | None = None
-    peer: PeerFile | None = None
+    peer: Coded | None = None
     scores: Mapping[str, Metrics] = field(default_factory=dict)
     steps_done: int = 0
     activity: str = ""

@@ -1,4 +1,4 @@
-"""One photo through several codecs within one budget, to look at: real files, decoded from their bytes.
+"""Notebook 07: one photo through several codecs within one budget, and each peer at the size that suits it best.
 
 photo, rate, codecs --> Workbench --> bytes <= rate * pixels / 8 --> decoded --> Side(coded, metrics)
                                                |
@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sketchfusion_lite.errors import BudgetTooSmall
 from sketchfusion_lite.evaluation.adapters import Coded, Picture, Workbench
 from sketchfusion_lite.evaluation.metrics import Comparison, Metrics
 from sketchfusion_lite.evaluation.operating import parse_codec
 
-__all__ = ["Side", "side_by_side"]
+__all__ = ["Side", "kindest", "side_by_side"]
 
 
 @dataclass(frozen=True)
@@ -72,3 +73,23 @@ def side_by_side(
         else:
             sides.append(Side(spec.text, coded, comparison.measure(coded.image)))
     return sides
+
+
+def kindest(lines: Iterable[dict[str, Any]], metric: str = "lpips_alex") -> list[dict[str, Any]]:
+    """For each rate and peer the line of the size that suits the peer best.
+
+    Args:
+        lines: of :func:`sketchfusion_lite.evaluation.summary.equal_bytes`, of this metric. Those that leave a photo out
+            are no candidates.
+        metric: a distance.
+
+    Returns:
+        Lines with ``peer``, the name of the codec whatever its size, ascending by rate and peer.
+    """
+    best: dict[tuple[float, str], dict[str, Any]] = {}
+    theirs = f"{metric}_theirs"
+    whole = [line for line in lines if line["compared"] == line["photos"]]
+    for line in sorted((x for x in whole if x[theirs] is not None), key=lambda x: x[theirs]):
+        peer = parse_codec(line["codec"]).name
+        best.setdefault((line["rate"], peer), line | {"peer": peer})
+    return [best[name] for name in sorted(best)]

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from sketchfusion_lite.evaluation.boundaries import BoundaryCurve
 from sketchfusion_lite.images import to_pil
+from sketchfusion_workbook.lessons.boundaries import BoundaryCurve
 
 from .charts import _MARKERS
 from .figures import PALETTE, _figure, _styled

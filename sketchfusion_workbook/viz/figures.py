@@ -27,6 +27,8 @@ from PIL import Image
 
 from sketchfusion_lite.errors import ArgumentError
 
+from .svg import Drawing
+
 __all__ = [
     "Window",
     "comparison",
@@ -77,9 +79,9 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return styled
 
 
-def show(figure: Figure, kind: str = "jpeg") -> None:
-    """Display a figure in a notebook, as :func:`render` makes it."""
-    display(render(figure, kind))
+def show(figure: Figure | Drawing, kind: str = "jpeg") -> None:
+    """Display a figure in a notebook, as :func:`render` makes it, or a drawing, as it is."""
+    display(figure if isinstance(figure, Drawing) else render(figure, kind))
 
 
 def say(text: str) -> None:

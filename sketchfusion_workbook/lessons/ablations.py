@@ -7,6 +7,8 @@ With two seeds a variant's own spread says next to nothing. Pooled over all vari
 each further run; and since every variant is compared with the same base, the intervals are Dunnett's [1], which hold
 for all comparisons at once.
 
+Figures have titles that state the finding, alt text, and meaning without colour.
+
 References
     [1] Dunnett, "A Multiple Comparison Procedure for Comparing Several Treatments with a Control", JASA 1955.
 """
@@ -14,18 +16,31 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from ..errors import SweepError
-from ..files import warn_left_out
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from scipy.stats import dunnett
 
-if TYPE_CHECKING:
-    import pandas as pd
+from sketchfusion_lite.errors import SweepError
+from sketchfusion_lite.files import warn_left_out
 
-__all__ = ["effects", "ranks"]
+from ..viz import figures
+from ..viz.figures import PALETTE
+
+__all__ = ["effect_chart", "effects", "rank_chart", "ranks"]
 
 LOWER_IS_BETTER = ("lpips", "dists", "bpp", "seconds", "loss", "mse")
+# Colour and marker say the same: a gain, a loss, or nothing that luck could not do.
+_LOOKS = {
+    "better": (PALETTE[2], "^"),
+    "worse": (PALETTE[3], "v"),
+    "not separated": ("0.45", "o"),
+}
 
 
 def effects(
@@ -51,10 +66,6 @@ def effects(
         SweepError: no such column or base, fewer than two variants, no variant with two runs, or a value that is
             infinite.
     """
-    import numpy as np
-    import pandas as pd
-    from scipy.stats import dunnett
-
     samples = _samples(runs, metric, variant)
     if base not in samples:
         raise SweepError(f"no run of the base {base!r} has {metric!r}; variants: {list(samples)}")
@@ -108,8 +119,6 @@ def ranks(runs: pd.DataFrame, metrics: Sequence[str], variant: str = "variant") 
     Raises:
         SweepError: no such column.
     """
-    import pandas as pd
-
     places = {}
     for metric in metrics:
         means = pd.Series({name: s.mean() for name, s in _samples(runs, metric, variant).items()})
@@ -143,3 +152,87 @@ def _samples(runs: pd.DataFrame, metric: str, variant: str) -> dict:
         )
     names = dict.fromkeys(kept[variant])
     return {name: kept.loc[kept[variant] == name, metric].to_numpy(float) for name in names}
+
+
+@figures._styled
+def effect_chart(
+    runs: pd.DataFrame, metrics: Mapping[str, str], base: str, title: str, variant: str = "variant"
+) -> Figure:
+    """Effect of every variant with its 95 % interval, a panel a metric, and each single run as a thin mark.
+
+    Args:
+        runs: one row a run, see :func:`effects`.
+        metrics: column -> label of the panel.
+        base: variant that is the zero.
+        title: the finding.
+        variant: column of the variants' names.
+
+    Raises:
+        SweepError: no such column or base, or too few runs.
+    """
+    tables = {metric: effects(runs, metric, base, variant) for metric in metrics}
+    names = list(dict.fromkeys(name for t in tables.values() for name in t["variant"]))
+    alt = ". ".join(_sentence(metrics[metric], table) for metric, table in tables.items())
+    figure = figures._figure(0.9 + 0.3 * len(names), title, alt)
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, (metric, table) in zip(panels, tables.items(), strict=True):
+        zero = runs.loc[runs[variant] == base, metric].mean()
+        single = runs.assign(change=runs[metric] - zero)
+        single = single[single[variant].isin(names)]
+        kwargs = {"marker": "|", "size": 8, "linewidth": 1.2, "jitter": False, "color": "0.3"}
+        sns.stripplot(single, x="change", y=variant, order=names, ax=axes, **kwargs)
+        for row in table.itertuples():
+            colour, marker = _LOOKS[_verdict(row)]
+            span = [[row.effect - row.low], [row.high - row.effect]]
+            place = names.index(row.variant)
+            style = {"color": colour, "marker": marker, "markersize": 7, "capsize": 3}
+            axes.errorbar(row.effect, place, xerr=span, linewidth=1.8, **style)
+        axes.axvline(0, color="0.2", linewidth=1)
+        axes.set_xlabel(metrics[metric])
+        axes.set_ylabel("")
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    handles = [
+        panels[-1].plot([], [], color=colour, marker=marker, linestyle="-", label=name)[0]
+        for name, (colour, marker) in _LOOKS.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+@figures._styled
+def rank_chart(
+    runs: pd.DataFrame, metrics: Mapping[str, str], title: str, variant: str = "variant"
+) -> Figure:
+    """Place of every variant by every metric, best on top.
+
+    Args:
+        runs: one row a run.
+        metrics: column -> heading.
+        title: the finding.
+        variant: column of the variants' names.
+    """
+    table = ranks(runs, list(metrics), variant).rename(columns=dict(metrics))
+    alt = "Variants by mean place: " + ", ".join(
+        f"{name} {place:.1f}" for name, place in table["mean place"].items()
+    )
+    figure = figures._figure(0.9 + 0.3 * len(table), title, alt)
+    axes = figure.subplots()
+    options = {"annot": True, "fmt": ".3g", "cbar": False, "linewidths": 1, "cmap": "Blues_r"}
+    sns.heatmap(table, ax=axes, vmin=1, vmax=1.6 * len(table), **options)
+    axes.set_ylabel("")
+    axes.tick_params(axis="y", rotation=0)
+    axes.xaxis.tick_top()
+    return figure
+
+
+def _verdict(row: Any) -> str:
+    if not row.separated:
+        return "not separated"
+    return "better" if row.better else "worse"
+
+
+def _sentence(label: str, table: pd.DataFrame) -> str:
+    parts: Sequence[str] = [
+        f"{row.variant} {row.effect:+.3g} ({_verdict(row)})" for row in table.itertuples()
+    ]
+    return f"{label}: {', '.join(parts)}"

@@ -1,4 +1,4 @@
-"""How well a boundary map agrees with people: the F-measure on BSDS500.
+"""Notebook 01: how well a boundary map agrees with people: the F-measure on BSDS500.
 
 The protocol is a loose version of the benchmark's: predictions are thinned to ridges, a predicted pixel is
 right when some annotator marked a boundary within ``tolerance`` pixels, a marked pixel is found when a
@@ -19,37 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..cues import gaussian_blur
-from ..errors import ArgumentError
+from sketchfusion_lite.errors import ArgumentError
+from sketchfusion_lite.evaluation.edges import thin
+
+__all__ = ["THRESHOLDS", "BoundaryCurve", "BoundaryScore", "boundary_curve", "dilate"]
 
 THRESHOLDS = torch.linspace(0.02, 0.98, 49)
-
-
-def thin(boundaries: Tensor) -> Tensor:
-    """Keep only ridges: pixels that are the largest along the direction across the boundary.
-
-    Args:
-        boundaries: ``(1, 1, H, W)`` in [0, 1].
-
-    Returns:
-        The same, zero off the ridges (non-maximum suppression with four directions, after Canny).
-    """
-    smooth = gaussian_blur(boundaries, 1.0)
-    rows, columns = torch.gradient(smooth[0, 0])
-    rr, cc = torch.gradient(rows)[0], torch.gradient(columns)[1]
-    rc = torch.gradient(rows)[1]
-    # Across a ridge the second derivative is most negative: its direction from the Hessian.
-    angle = 0.5 * torch.atan2(2 * rc, cc - rr) + torch.pi / 2  # (H, W), of the normal
-    sector = torch.round(angle / (torch.pi / 4)).long() % 4
-    padded = F.pad(smooth, (1, 1, 1, 1), mode="replicate")[0, 0]
-    height, width = smooth.shape[-2:]
-    ridge = torch.zeros(height, width, dtype=torch.bool)
-    for index, (dy, dx) in enumerate(((0, 1), (1, 1), (1, 0), (1, -1))):
-        ahead = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-        behind = padded[1 - dy : 1 - dy + height, 1 - dx : 1 - dx + width]
-        centre = smooth[0, 0]
-        ridge |= (sector == index) & (centre >= ahead) & (centre > behind)
-    return boundaries * ridge
 
 
 def dilate(values: Tensor, radius: int) -> Tensor:
@@ -158,8 +133,3 @@ def _check_maps(prediction: Tensor, human: Tensor, name: str) -> None:
     if prediction.shape != human.shape:
         sizes = " and ".join(f"{each.shape[3]}x{each.shape[2]}" for each in (prediction, human))
         raise ArgumentError(f"{name}: sizes {sizes} differ.")
-
-
-def boundary_f_measure(pairs: Iterable[tuple[Tensor, Tensor]], tolerance: int = 3) -> BoundaryScore:
-    """The best F-measure over one threshold for the whole set; arguments as :func:`boundary_curve` takes them."""
-    return boundary_curve(pairs, tolerance).best
