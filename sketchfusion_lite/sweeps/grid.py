@@ -44,7 +44,7 @@ def _absolute(value: Any, info: Info) -> Path:
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError("no path")
     try:
-        return Path(os.path.normpath(info.context / Path(value).expanduser()))
+        return Path(os.path.normpath(Path(str(info.context)) / Path(value).expanduser()))
     except RuntimeError as error:
         raise ValueError("there is no such home folder; write the whole path") from error
 
@@ -204,6 +204,7 @@ def _check_values(content: Any, name: str) -> None:
 def _check_set_once(grid: Grid) -> None:
     """What is set in two places would be lost in one of them."""
     for variant, own in grid.variants.items():
+        places: dict[str, Mapping[str, Any]]
         places = {"fixed": grid.fixed, f"variant {variant!r}": own, "grid": grid.axes}
         places["seeds"] = {"seed": None} if grid.seeds else {}
         for (one, first), (other, second) in itertools.combinations(places.items(), 2):
