@@ -177,21 +177,31 @@ def test_entropy_coding_with_another_photo_and_solved_exercises(solve: Solve, tm
 
 
 @slow
-def test_preview_decoding_with_another_photo_and_a_short_training(solve: Solve, tmp_path: Path):
-    photo, school = crop(tmp_path / "photo", "chelsea"), tmp_path / "school"
-    crop(school, "coffee", "china")
-    parameters = {"photo": photo, "photos": str(school), "train_steps": 2}
-    row = solve("04_preview_decoding", **parameters, crop=48, batch=2, width=8)
-    assert (row["photo"], row["train_steps"], row["width"]) == (photo, 2, 8)
-    assert row["doubling"] == pytest.approx(2, rel=0.03)
-    assert row["price_quantised"] == pytest.approx(2, rel=0.02)
+def test_preview_decoding_with_another_photo_and_codec(solve: Solve, tmp_path: Path):
+    """The codec of lines alone has other weights, and no second stage."""
+    photo = crop(tmp_path / "photo", "chelsea")
+    row = solve("04_preview_decoding", photo=photo, bpp=0.1, weights="lines")
+    assert (row["photo"], "seconds_refined" in row) == (photo, False)
     assert 0 <= row["idle_blocks"] < row["blocks"] and row["worth_most_db"] > 0.05
     assert (row["idle_blocks"] == 0) == (row["idle_work"] == 0) and 0 <= row["idle_work"] < 1
     assert row["error_left_silu"] < 0.5 < row["error_left_relu"], "ReLUs die in idle time"
     assert row["macs_per_pixel"] > 1000 and row["receptive_field"] % 16 == 0
-    assert 0 < row["near"] <= 1 and 0 < row["invented"] < 1
+    assert 0 < row["near"] <= 1 and 0 <= row["margin_enough"] <= row["receptive_field"]
+    assert 0 < row["weave_photo"] < 2 and row["told_spread_db"] >= 0
+
+
+@slow
+def test_objectives_with_another_photo_and_a_short_training(solve: Solve, tmp_path: Path):
+    photo, school = crop(tmp_path / "photo", "chelsea"), tmp_path / "school"
+    crop(school, "coffee", "china")
+    parameters = {"photo": photo, "photos": str(school), "train_steps": 2}
+    row = solve("05_objectives", **parameters, crop=48, batch=2, width=8)
+    assert (row["photo"], row["train_steps"], row["width"]) == (photo, 2, 8)
+    assert row["doubling"] == pytest.approx(2, rel=0.03)
+    assert row["price_quantised"] == pytest.approx(2, rel=0.02)
+    assert row["rate_missed"] < 0.02 and 0 < row["invented"] < 1
     names = {key.removesuffix("_psnr") for key in row if key.endswith("_psnr")}
-    assert len(names) == 7, "the shipped decoder and six tuned ones"
+    assert len(names) == 8, "the shipped decoder, six tuned ones and the second stage"
     for name in names:
         assert 12 < row[f"{name}_psnr"] < 40
         assert 0 < row[f"{name}_lpips_alex"] < 1 and 0 < row[f"{name}_dists"] < 1
@@ -258,6 +268,7 @@ SHORT = {"photo": "chelsea", "steps": 120, "minutes": 30.0, "batch": 4, "width":
 OWN = {  # budgets that a codec of seconds can keep
     "03_entropy_coding": {"budget": 12000, "streams": 1, "prefixes": 3},
     "04_preview_decoding": {"bpp": 0.4},
+    "05_objectives": {"bpp": 0.4, "train_steps": 2, "crop": 48, "batch": 2, "width": 8},
     "06_diffusion_refinement": {"bpp": 0.4, "steps": 2, "train_steps": 4, "crop": 48},
     "07_rate_distortion": {"fool_steps": 2, "live_photos": "coffee", "live_rates": "0.3,0.4"},
     "10_explorer": {"bpp": 0.4, "effort": 0},

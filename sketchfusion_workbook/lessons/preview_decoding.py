@@ -1,4 +1,4 @@
-"""Notebook 04: what a decoder's block is worth, how far one pixel looks, and the weave that it leaves.
+"""Notebook 04: what a decoder's block is worth, how far one pixel looks, and the weave that it can leave.
 
     luma --> windows (Hann, half overlapping) --> mean power spectrum --> peaks at k / period over their surroundings
 

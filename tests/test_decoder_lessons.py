@@ -1,4 +1,4 @@
-"""Tuning the preview decoder alone, the weave that a careless loss leaves, and the charts about both."""
+"""Lessons about the preview decoder: what a receiver knows, what a block is worth, the weave, and their charts."""
 
 from __future__ import annotations
 
@@ -12,38 +12,20 @@ from sketchfusion_lite.blocks import blocks
 from sketchfusion_lite.codec import SketchFusionCodec
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.images import to_pil
-from sketchfusion_workbook.lessons.decoder_tuning import (
-    LAST_LAYERS,
-    Objective,
-    Received,
-    draw_crops,
-    receive,
-    tune_decoder,
-)
+from sketchfusion_workbook.lessons.objectives import Received, draw_crops, receive
 from sketchfusion_workbook.lessons.preview_decoding import influence, lattice_power, muted, weave
 from sketchfusion_workbook.lessons.sketch_encoder import Stage, stages
-
-
-class Difference(nn.Module):
-    """In the place of LPIPS: quick, and differentiable."""
-
-    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return (a - b).abs().mean(dim=(1, 2, 3), keepdim=True)
 
 
 @pytest.fixture(scope="module")
 def school(tiny_codec: SketchFusionCodec) -> list[Received]:
     generator = torch.Generator().manual_seed(1)
     photos = [torch.rand(1, 3, *size, generator=generator) for size in ((70, 83), (96, 64))]
-    return receive(tiny_codec, photos, bpp=8.0)
-
-
-def tune(codec: SketchFusionCodec, school: list[Received], objective: Objective, **changes):
-    settings = {"steps": 5, "crop": 32, "batch": 2, "width": 4} | changes
-    return tune_decoder(codec.model.preview, school, objective, Difference(), **settings)
+    return receive(tiny_codec, photos[:1], bpp=8.0) + receive(tiny_codec, photos[1:], quality=1.0)
 
 
 def test_what_is_received_is_what_the_codec_decodes(tiny_codec, school):
+    assert school[1].quality.tolist() == [1.0]
     for each in school:
         assert each.image.dtype == torch.uint8
         assert each.image.shape[-2:] == tuple(16 * side for side in each.y_hat.shape[-2:])
@@ -70,36 +52,6 @@ def test_crops_are_aligned_and_repeat(school):
     for crop in (0, 24, 4096):
         with pytest.raises(ArgumentError, match="multiple of 16"):
             draw_crops(school, crop, 1, torch.Generator())
-
-
-@pytest.mark.parametrize(
-    "objective",
-    [Objective(), Objective(lpips=4.0, shifted=False), Objective(lpips=4.0, adversarial=0.5)],
-    ids=["mse", "aligned", "game"],
-)
-def test_only_the_chosen_parts_of_a_copy_train(tiny_codec, school, objective):
-    before = {n: t.clone() for n, t in tiny_codec.model.preview.state_dict().items()}
-    state = torch.get_rng_state()
-    tuned = tune(tiny_codec, school, objective)
-    assert torch.equal(state, torch.get_rng_state()), "the global generator moved"
-    for name, tensor in tiny_codec.model.preview.state_dict().items():
-        assert torch.equal(tensor, before[name]), "the decoder it started from changed"
-        changed = not torch.equal(tuned.decoder.state_dict()[name], tensor)
-        assert changed == name.startswith(LAST_LAYERS), name
-    assert len(tuned.history) == 5
-    wanted = {"mse"} | ({"lpips"} if objective.lpips else set())
-    wanted |= {"generator", "judge"} if objective.adversarial else set()
-    assert set(tuned.history[0]) == wanted
-    assert not any(p.requires_grad for p in tuned.decoder.parameters())
-
-
-def test_tuning_repeats_and_learns(tiny_codec, school):
-    first, second = (tune(tiny_codec, school, Objective(), steps=30) for _ in range(2))
-    assert first.history == second.history
-    for a, b in zip(first.decoder.parameters(), second.decoder.parameters(), strict=True):
-        assert torch.equal(a, b)
-    errors = [step["mse"] for step in first.history]
-    assert np.mean(errors[-5:]) < np.mean(errors[:5])
 
 
 def test_stages_account_for_cost():
