@@ -10,21 +10,17 @@ import pytest
 pytest.importorskip("papermill")
 pytest.importorskip("distributed")
 
-from sketchfusion_lite import __version__
 from sketchfusion_lite.sweeps import load_grid, plan, read_results, run
 
 ROOT = Path(__file__).parents[1]
 
 
-SWITCHES = {"cues", "context", "gain_vectors", "quantiser", "adversary", "sketch_weight", "seed"}
-GRIDS = {
-    "ablation": SWITCHES,
-    "quantisers": {"quantiser", "seed"},
-    "adversary": {"adversary", "seed"},
-}
+SWITCHES = {"cues", "context", "quantiser", "adversary", "seed"}
+GRIDS = {"ablation": SWITCHES, "quantisers": {"quantiser", "seed"}}
+SMOKE = SWITCHES | {"gain_vectors", "sketch_weight"}
 
 
-@pytest.mark.parametrize(("grid", "switches"), [*GRIDS.items(), ("smoke", SWITCHES)])
+@pytest.mark.parametrize(("grid", "switches"), [*GRIDS.items(), ("smoke", SMOKE)])
 def test_the_grids_fit_their_notebook(grid: str, switches: set[str]):
     planned = plan(load_grid(ROOT / "sweeps" / f"{grid}.yaml"))
     assert len(planned.runs) == planned.grid.size >= 4
@@ -34,14 +30,10 @@ def test_the_grids_fit_their_notebook(grid: str, switches: set[str]):
 
 @pytest.mark.parametrize("grid", GRIDS)
 def test_the_committed_results_are_those_of_the_committed_grid(grid: str):
-    """Every run of it, with its parameters; by identity where they are of this release's notebook."""
+    """Every run of it, with its parameters. (The notebook's other cells may have changed since: no identities.)"""
     path = ROOT / "data" / "results" / f"{grid}.csv"
-    rows = read_results(path) if path.exists() else []
-    if not any("param.quantiser" in row for row in rows):
-        pytest.skip(f"no results of today's recipe yet: sketchfusion sweep sweeps/{grid}.yaml")
+    rows = read_results(path)
     runs = plan(load_grid(ROOT / "sweeps" / f"{grid}.yaml")).runs
-    of_now = {row["run_id"] for row in rows if row["library"] == __version__}
-    assert of_now <= {r.run_id for r in runs}
     planned = {(r.variant, json.dumps(r.parameters, sort_keys=True)) for r in runs}
     names = {name for r in runs for name in r.parameters}
     found = set()
