@@ -240,8 +240,7 @@ def test_rate_distortion_with_another_photo_anchor_and_solved_exercises(solve: S
     parameters = {"photo": "flower", "anchor": "avif/auto", "rate": 0.07, "fool_steps": 5}
     parameters |= {"strip_codecs": "refined,avif/auto", "live_photos": "coffee", "live_side": 192}
     table = str(TABLES / "rate_distortion.csv")
-    lessons = str(LONGER.parent)
-    row = solve("07_rate_distortion", **parameters, table_path=table, lessons_path=lessons)
+    row = solve("07_rate_distortion", **parameters, table_path=table)
     assert (row["photo"], row["anchor"], row["rate"]) == ("flower", "avif/auto", 0.07)
     assert row["photos"] >= 1 and row["rows"] > row["photos"]
     assert row["bytes"] <= 0.07 * 640 * 427 / 8

@@ -24,7 +24,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import dunnett
+from scipy import stats
 
 from sketchfusion_lite.errors import SweepError
 from sketchfusion_lite.files import warn_left_out
@@ -77,7 +77,7 @@ def effects(
         )
     if max(values.max() - values.min() for values in samples.values()) > 0:
         # The interval is found by quasi Monte Carlo: a fixed seed gives the same digits every time.
-        test = dunnett(
+        test = stats.dunnett(
             *(samples[name] for name in others),
             control=samples[base],
             rng=np.random.default_rng(0),
