@@ -110,8 +110,12 @@ def test_the_cells_are_inserted_and_updated(tmp_path: Path, capsys: pytest.Captu
 
 
 def of_ours(source: str, package: str = "") -> Iterator[str]:
-    """Modules that Python code imports, anywhere in it; ``package`` holds the code."""
-    for node in ast.walk(ast.parse(source)):
+    """Modules that Python code imports, anywhere in it but for types alone; ``package`` holds the code."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
