@@ -136,6 +136,11 @@ def _run_notebook(unit: Unit, results: Path) -> None:
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # of what it warns, we have refused
     cells: list[Any] = []  # that have begun
     with _kernel_home() as (folder, config), _ended_after(unit.timeout, folder) as is_over:
+
+        def begins(cell: Any, cell_index: int) -> None:
+            if not is_over.is_set():  # a kernel that comes up too late still begins a cell
+                cells.append(cell)
+
         try:
             papermill.execute_notebook(
                 nbformat.read(unit.notebook, as_version=4),
@@ -147,7 +152,7 @@ def _run_notebook(unit: Unit, results: Path) -> None:
                 cwd=str(unit.cwd),
                 progress_bar=False,
                 start_timeout=_WAIT_SECONDS,
-                on_cell_execute=lambda cell, cell_index: cells.append(cell),
+                on_cell_execute=begins,
                 config=config,
             )
             return
