@@ -225,7 +225,8 @@ def test_search_answers_from_disk(tab, book: Path) -> None:
     tab.goto((book / "index.html").as_uri())
     tab.locator(".sidebar-search").fill("checkerboard")
     tab.keyboard.press("Enter")
-    tab.wait_for_selector("#search-results li a")
+    # While the list grows, it moves: a click can miss.
+    tab.get_by_text("Search finished, found").wait_for()
     found = tab.locator("#search-results li a").evaluate_all("links => links.map(a => a.href)")
     assert any("03_entropy_coding.html" in link for link in found)
     tab.locator("#search-results li a").first.click()

@@ -32,7 +32,7 @@ def strip(
 
     Args:
         photo: the original.
-        sides: from :func:`..evaluation.side_by_side.side_by_side`; one that does not fit says what it needs.
+        sides: from :func:`..lessons.side_by_side.side_by_side`; one that does not fit says what it needs.
         windows: what a window shows -> where it is.
         title: the finding; empty computes it from LPIPS-Alex, where it was measured.
         captions: codec -> name to print; the others get :func:`.naming.label`.
