@@ -64,7 +64,7 @@ def main(
         rows += coding(codec, image.resize(size), repeats, STEPS)
     half = load_codec(device="cpu", dtype="bfloat16")
     for size in sizes[:IN_BOTH]:
-        rows += coding(half, image.resize(size), repeats, steps=())
+        rows += coding(half, image.resize(size), repeats, STEPS[:2])
     picture, shown = image.resize(photo), f"{photo[0]}x{photo[1]}"
     for effort in EFFORTS:  # the latent search, once: seconds on the wall, and of processors
         walls, processors = time.perf_counter(), time.process_time()

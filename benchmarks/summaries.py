@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import log
@@ -12,6 +13,7 @@ from sketchfusion_lite.evaluation.summary import equal_bytes, mean_rows
 from sketchfusion_lite.evaluation.table import Row, read_table
 from sketchfusion_workbook.lessons.published import load_published
 
+from .common import RESULTS
 from .rate_distortion import FULL_AT, OTHERS, RATES, TABLE
 
 LABELS = {"bytes": ("bytes", 0), "bpp": ("bpp", 4), "psnr": ("PSNR dB", 2)}
@@ -143,6 +145,38 @@ def lines() -> list[dict[str, str]]:
     return [*table, {"codec": "difference", **_numbers(gained, names, "+")}]
 
 
+def seconds() -> list[dict[str, str]]:
+    """What one picture costs, a line a stage: sizes in float32, then bfloat16, then GPUs, which nobody measured."""
+    table: dict[str, dict[str, str]] = {}
+    columns = {"": "{}", ", bfloat16": "{}, bfloat16"}
+    for row in _speed():
+        step, number, _ = row["step"].partition(", bfloat16")
+        if row["picture"] == "any" or " x " in row["picture"]:
+            continue
+        line = table.setdefault(step, {})
+        line[columns[number].format(row["picture"])] = row["value"]
+    heads = sorted(
+        {head for line in table.values() for head in line},
+        key=lambda h: ("," in h, int(h.split("x")[0])),
+    )
+    return [
+        {"on two CPU cores": step}
+        | {head: line.get(head, "") for head in heads}
+        | {"on a GPU": "not measured"}
+        for step, line in table.items()
+    ]
+
+
+def costs() -> list[dict[str, str]]:
+    """The rest of what was measured of speed: the start of a process, and training."""
+    return [row for row in _speed() if row["picture"] == "any" or " x " in row["picture"]]
+
+
+def _speed() -> list[dict[str, str]]:
+    with (RESULTS / "speed.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def _why(note: str) -> str:
     """A short reason for a missing BD-rate."""
     if "overlap in" in note:
@@ -180,5 +214,7 @@ SUMMARIES = {
     "precision": lambda: means(PRECISION, (FULL_AT,), "numbers"),
     "dial": lambda: means(DIAL, (FULL_AT,), "realism"),
     "steps": lambda: means(STEPS, (FULL_AT,), "steps"),
+    "seconds": seconds,
+    "costs": costs,
     "others": lambda: means(STAGES, table=tuple(read_table(OTHERS))),
 }
