@@ -51,11 +51,11 @@ def planes(latent: np.ndarray, captions: list[str], title: str, columns: int = 9
 def maps(
     photo: Image.Image, layers: Mapping[str, np.ndarray], title: str, columns: int = 2
 ) -> Figure:
-    """The photo, and maps of one number per place beside it, each with its own scale.
+    """The photo, and maps of one number per place beside it, each with its own scale from 0: little looks like little.
 
     Args:
         photo: the original.
-        layers: caption -> ``(h, w)``; the scale runs from the 1st to the 99th percentile.
+        layers: caption -> ``(h, w)``, nothing negative; the scale ends at the 99th percentile.
         title: the finding.
         columns: pictures per row.
     """
@@ -70,7 +70,6 @@ def maps(
     _picture(grid.flat[0], photo, "the photo")
     for axes, (caption, layer) in zip(grid.flat[1:], layers.items(), strict=False):
         _bare(axes, caption)
-        low, high = np.percentile(layer, (1, 99))
-        drawn = axes.imshow(layer, cmap="cividis", vmin=low, vmax=max(high, low + 1e-3))
+        drawn = axes.imshow(layer, cmap="cividis", vmin=0, vmax=max(np.percentile(layer, 99), 1e-3))
         figure.colorbar(drawn, ax=axes, fraction=0.035, pad=0.02, shrink=0.85)
     return figure
