@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from .blocks import BottleneckBlock, downsample
 
+DETECTOR_MARGIN = 64  # radius of BoundaryDetector's receptive field in pixels, rounded up to whole latent positions
+
 
 class ResidualConv(nn.Module):
     """Residual pair of 3x3 convolutions, dilated for context: ``(B, C, h, w)`` -> ``(B, C, h, w)``.
