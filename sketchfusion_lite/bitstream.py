@@ -22,7 +22,7 @@ so sections of two files cannot be mixed. The first also guards the header. An e
 empty is guarded by the first one.
 
 *Trust.* Nothing is believed before it is checked, and nothing larger than the data at hand is ever allocated: sides are
-at most ``MAX_SIDE``, pixels at most ``max_pixels``, and a section at most ``WORDS_PER_TILE`` words per tile of 64x64
+at most ``MAX_SIDE``, pixels at most ``max_pixels``, and a section at most ``WORDS_PER_BLOCK`` words per block of 64x64
 pixels begun: 4 bits per pixel and section, over 20 times the highest rate of the codec.
 """
 
@@ -43,7 +43,7 @@ SECTIONS = ("hyper", "structure", "tone")
 VERSION = 1
 WORD_BYTES = 4
 MAX_QUALITY = 5.0
-WORDS_PER_TILE = 512
+WORDS_PER_BLOCK = 512  # of 64x64 pixels, what one place of the hyper latent sees
 _MAGIC, _VERSION_MARK = 0x53, 0xF0  # the mark is the high nibble of the second byte
 _FIXED = struct.Struct("<BBHB")  # magic, version, model id, quality
 _CRC, _CRC_START = struct.Struct("<H"), 0xFFFF
@@ -60,7 +60,7 @@ class Header:
     Attributes:
         width, height: pixels, 1 to ``MAX_SIDE`` each.
         quality_index: 0 (smallest) to 255 (finest); see :func:`index_to_quality`.
-        model_id: id of the model that made the stream, 0 to 65535.
+        model_id: id of the model that made the stream, 0 to 65535; see :func:`.integer.model_id`.
 
     Raises:
         ArgumentError: a field is no ``int`` or outside its range.
@@ -126,8 +126,8 @@ def index_to_quality(index: int) -> float:
 
 def max_section_words(width: int, height: int) -> int:
     """Largest section, in words, accepted for a picture of this size."""
-    tiles = math.ceil(width / 64) * math.ceil(height / 64)
-    return min(WORDS_PER_TILE * tiles, (1 << 7 * _LENGTH_BYTES) - 1)
+    blocks = math.ceil(width / 64) * math.ceil(height / 64)
+    return min(WORDS_PER_BLOCK * blocks, (1 << 7 * _LENGTH_BYTES) - 1)
 
 
 def file_size(header: Header, *words: int) -> int:

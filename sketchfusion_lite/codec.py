@@ -12,7 +12,6 @@ image --> boundaries --> y, once per image
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from zlib import crc32
 
@@ -21,10 +20,12 @@ from torch import Tensor
 
 from . import bitstream, checks
 from .conditioning import DEFAULT_REALISM, DEFAULT_STEPS, OnStep, RefinementCondition, Refiner
+from .effort import better_file
 from .errors import ArgumentError, ModelMismatch, WeightsError
 from .hardware import describe_choice, refuse_fork
 from .images import DEFAULT_MAX_PIXELS, ImageSource, crop, load_image, to_pil
 from .integer import IntegerEntropyModel, export_entropy_model
+from .latent_search import MAX_EFFORT, OnProgress
 from .model import ModelConfig, SketchFusionModel, export_weights
 from .rate_search import Trial, search_rate
 from .refiner_io import load_refiner, refiner_config, shipped_refiner
@@ -46,7 +47,6 @@ __all__ = [
 
 STAGES = ("sketch", "preview", "refined")
 DEFAULT_BPP = 0.045
-MAX_EFFORT = 10  # of latent_search, which is imported only when it is asked for
 _MOST_BYTES = 1 << 62  # a budget above is none; as a float it would be no number
 # What is loaded at its first use is loaded once; not in the codec, which is pickled.
 _LOADING = threading.RLock()
@@ -129,7 +129,7 @@ class SketchFusionCodec(SignalPath):
         max_bytes: int | None = None,
         quality: float | None = None,
         effort: int = 0,
-        on_progress: Callable[[int, int, dict[str, float]], None] | None = None,
+        on_progress: OnProgress | None = None,
         max_pixels: int = DEFAULT_MAX_PIXELS,
         name: str = "",
     ) -> Encoded:
@@ -169,8 +169,6 @@ class SketchFusionCodec(SignalPath):
             encoded = search_rate(trial, budget)
         if effort == 0:
             return encoded
-        from .effort import better_file
-
         refiner = self.refiner if self.finest_stage == "refined" else None
         return better_file(
             trial, self._weights, refiner, pixels, encoded, budget, effort, on_progress

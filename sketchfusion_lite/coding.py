@@ -25,7 +25,7 @@ from torch import Tensor
 from .bitstream import WORD_BYTES
 from .entropy import checkerboard
 from .errors import CorruptStream
-from .integer import UNITS_PER_Y, Tables
+from .integer import UNITS_PER_Y, Tables, columns_at
 from .rans import BufferedRansEncoder, RansDecoder
 
 SYMBOL_LIMIT = 2**13  # symbols are clipped here; trained models stay below 50
@@ -101,7 +101,7 @@ class SketchCoder:
         z_hat = z.double().cpu().round().clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT).long()
 
         def rounded(group: slice, places: Tensor, means: Tensor, _: Tensor) -> Tensor:
-            values = y[0, group].flatten(1).index_select(1, places)  # (C, N)
+            values = columns_at(y[:, group], places)  # (C, N)
             symbols = torch.round(values - means / UNITS_PER_Y)
             return symbols.clamp(-SYMBOL_LIMIT, SYMBOL_LIMIT).long()
 

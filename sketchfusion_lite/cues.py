@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from .blocks import BottleneckBlock, downsample
 
+DETECTOR_MARGIN = 64  # radius of BoundaryDetector's receptive field in pixels, rounded up to whole latent positions
+
 
 class ResidualConv(nn.Module):
     """Residual pair of 3x3 convolutions, dilated for context: ``(B, C, h, w)`` -> ``(B, C, h, w)``.
@@ -135,13 +137,11 @@ def gaussian_blur(image: Tensor, sigma: float) -> Tensor:
     return flat.view_as(image)
 
 
-def difference_of_gaussians(image: Tensor, sigma: float = 1.0, ratio: float = 1.6) -> Tensor:
+def difference_of_gaussians(image: Tensor) -> Tensor:
     """Fixed difference-of-Gaussians cue, ``(B, 3, H, W)`` in [0, 1] -> ``(B, 1, H, W)`` in [0, 1].
 
-    Args:
-        sigma: standard deviation of the narrow Gaussian in pixels.
-        ratio: wide over narrow standard deviation; 1.6 approximates a Laplacian (Marr and Hildreth, 1980).
+    Standard deviations of 1 and 1.6 pixels: their ratio approximates a Laplacian (Marr and Hildreth, 1980).
     """
     grey = luma(image)
-    response = gaussian_blur(grey, sigma) - gaussian_blur(grey, sigma * ratio)
+    response = gaussian_blur(grey, 1.0) - gaussian_blur(grey, 1.6)
     return (response.abs() * 8.0).clamp(max=1.0)

@@ -176,16 +176,12 @@ def image_file(image: Tensor | Image.Image, path: str | os.PathLike[str]) -> mem
     return buffer.getbuffer()
 
 
-def pad_to_multiple(
-    image: Tensor, multiple: int, mode: str = "replicate"
-) -> tuple[Tensor, tuple[int, int]]:
-    """Grow an image to the right and below until both sides divide by ``multiple``.
+def pad_to_multiple(image: Tensor, multiple: int) -> tuple[Tensor, tuple[int, int]]:
+    """Grow an image to the right and below, by its border repeated, until both sides divide by ``multiple``.
 
     Args:
         image: ``(B, C, H, W)``, any size from 1x1 up.
         multiple: at least 1.
-        mode: ``"replicate"`` (repeats the border: cheap to code) or ``"constant"`` (zeros). Not
-            ``"reflect"``, which cannot pad by more than the image is wide.
 
     Returns:
         The padded image, and ``(H, W)`` for :func:`crop`.
@@ -193,11 +189,10 @@ def pad_to_multiple(
     if checks.kind("image", image, Tensor, "a tensor").ndim != 4 or not image.numel():
         raise ArgumentError(f"image: of shape {tuple(image.shape)}; give (B, C, H, W).")
     multiple = checks.whole("multiple", multiple, 1, MAX_SIDE)
-    checks.one_of("mode", mode, ("replicate", "constant"))
     height, width = image.shape[-2:]
     right, below = -width % multiple, -height % multiple
     if right or below:
-        image = F.pad(image, (0, right, 0, below), mode=mode)
+        image = F.pad(image, (0, right, 0, below), mode="replicate")  # cheap to code
     return image, (height, width)
 
 

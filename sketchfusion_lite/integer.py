@@ -5,6 +5,8 @@ does not promise that across devices, thread counts or library versions; integer
 exported to fixed point: weights of 16 bits, activations of 16 bits in units of 1/256, and tables of integer cumulative
 frequencies. The sums run in float64, where integers below 2^53 are exact in any order; the largest here is below 2^44.
 
+These tensors also have an id, :func:`model_id`, which every file carries: who decodes must have the same ones.
+
     stored int16 weights --> float64 convolution (exact) --> shift right, round --> clip to 16 bits --> ...
 
 With this resolution no quantisation-aware training is needed. The export rounds some means the other way: the code
@@ -50,7 +52,7 @@ def _leaky(x: Tensor) -> Tensor:
     return torch.maximum(x, (x / 8).floor_())
 
 
-def _at(planes: Tensor, places: Tensor) -> Tensor:
+def columns_at(planes: Tensor, places: Tensor) -> Tensor:
     """Columns of planes ``(1, C, h, w)`` at places ``(N,)``: ``(C, N)``."""
     return planes[0].flatten(1).index_select(1, places)
 
@@ -238,7 +240,7 @@ class IntegerEntropyModel(nn.Module):
         """
         net = self.structure_context if group == "structure" else self.tone_context
         unit = 2**ACTIVATION_BITS
-        x = _at(psi, places)  # (P, N)
+        x = columns_at(psi, places)  # (P, N)
         if "context" in net:
             conv = net["context"]
             if known is None:  # the convolution of zeros is its bias
@@ -246,7 +248,8 @@ class IntegerEntropyModel(nn.Module):
             else:
                 values = (known * (unit // UNITS_PER_Y)).clamp(-LIMIT, LIMIT)
                 mask = seen.to(self.carrier).view(1, 1, *seen.shape) * unit
-                context = _at(conv(torch.cat([values, mask], dim=1)), places)  # (48, N)
+                context = conv(torch.cat([values, mask], dim=1))  # (1, 48, h, w)
+                context = columns_at(context, places)  # (48, N)
             x = torch.cat([_leaky(context), x])  # (48 + P, N)
         x = _leaky(net["mix"].points(x))  # (128, N)
         x = _leaky(net["hidden"].points(x))  # (96, N)

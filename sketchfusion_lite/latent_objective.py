@@ -131,7 +131,7 @@ class Judge:
     @torch.no_grad()
     def gain(self, index: int) -> tuple[Tensor, Tensor]:
         """Gain and inverse gain ``(1, C, 1, 1)``."""
-        gain, inverse = self.path.model.gain(self.path.quality_tensor(index))
+        gain, inverse = self.path.gains(index)
         return gain.float(), inverse.float()
 
     def quality(self, index: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Encode-time refinement: search the latent of one photo for a better picture at the same rate.
+"""The search behind ``effort``: change one photo's latent by gradient steps, for a better picture at the same rate.
 
       +--------------- Adam on the symbols s (of y) and on z, the networks stay as they are --------------+
       v                                                                                                   |

@@ -1,10 +1,11 @@
-"""Rate search: the finest quality whose file fits a budget, with one pass of the encoder network.
+"""Rate search: the finest quality whose file fits a budget; and Trial, which makes one photo's file of any quality.
 
 y --> Trial --quality--> rough symbols --> size --+--> secant in log size --> quality'  ... --> symbols --> file
                  ^                                |
                  +--------------------------------+
 
-The trials only count: they walk the entropy model in float32, in half of the time that exact integers take.
+The encoder network runs once. The search only counts: it walks the entropy model in float32, in half of the time that
+exact integers take.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import torch
 from torch import Tensor
 
 from . import bitstream
-from .bitstream import WORD_BYTES
 from .coding import FLUSH_BYTES, Symbols
 from .errors import BudgetTooSmall
 from .results import Encoded
@@ -51,7 +51,7 @@ class Trial:
     def activity(self, index: int) -> float:
         """What a quality's size is nearly proportional to, as a logarithm: magnitudes of differences of neighbours."""
         if index not in self._activity:
-            gain, _ = self.path.model.gain(self.path.quality_tensor(index))  # (1, C, 1, 1)
+            gain, _ = self.path.gains(index)  # (1, C, 1, 1)
             height = self.y.shape[-2]
             rows = torch.arange(0, height, max(1, self.y.numel() // _SOME))
             here = (self.y[..., rows, :] * gain).float()  # (1, C, some of h, w)
@@ -65,7 +65,7 @@ class Trial:
         """Size of the file in bytes to within a few: code length, coder's flush, header, checksums."""
         bits = self.path.quantise(self.y, index, coder=self.path.counter).bits
         words = [ceil(section / 32) for section in bits]
-        rounding = WORD_BYTES * sum(words) - sum(bits) / 8
+        rounding = bitstream.WORD_BYTES * sum(words) - sum(bits) / 8
         return bitstream.file_size(self.header(index), *words) - rounding + FLUSH_BYTES
 
     def header(self, index: int) -> bitstream.Header:
@@ -75,7 +75,7 @@ class Trial:
     def encode(self, index: int, symbols: Symbols | None = None) -> Encoded:
         """A file at one quality, of the encoder's own symbols or of others."""
         symbols, header = symbols or self.symbols(index), self.header(index)
-        data = bitstream.pack(header, *self.path.coder.encode(symbols))
+        data = self.path.pack(symbols, header)
         area = self.width * self.height
         return Encoded(data, len(data) * 8 / area, sum(symbols.bits) / area, header.quality)
 

@@ -1,7 +1,7 @@
 """SignalPath: what sender and receiver do with one picture, step by step.
 
-photo  --detect--> boundaries --latent--> y --quantise--> Symbols              sender
-stream --dequantise--> y_hat --render---> lines                               receiver
+photo  --detect--> boundaries --latent--> y --quantise--> Symbols --pack--> .skf      sender
+stream --dequantise--> y_hat --render---> lines                                     receiver
                              --preview--> preview
 
 :mod:`.codec` puts the steps together; the searches for a rate and for a latent take single ones.
@@ -16,6 +16,7 @@ from torch import Tensor
 from . import bitstream, checks
 from .blocks import channels_last
 from .coding import SketchCoder, Symbols
+from .cues import DETECTOR_MARGIN
 from .errors import ImageError
 from .hardware import choose_device, choose_dtype
 from .images import crop, pad_to_multiple
@@ -24,8 +25,6 @@ from .model import SketchFusionModel
 from .tiling import DEFAULT_TILE, STRIDE, check_tile, run_tiled
 
 __all__ = ["SignalPath"]
-
-DETECTOR_MARGIN = 64  # radius of its receptive field in pixels, rounded up to a multiple of 16
 
 
 class SignalPath:
@@ -101,10 +100,13 @@ class SignalPath:
         self, y: Tensor, index: int, z: Tensor | None = None, coder: SketchCoder | None = None
     ) -> Symbols:
         """Symbols of a latent at a quality index, 0 to 255; ``z`` and ``coder`` in place of the usual ones."""
-        gain, _ = self.model.gain(self.quality_tensor(index))  # (1, C, 1, 1)
-        scaled = y * gain
+        scaled = y * self.gains(index)[0]
         z = self.model.entropy.hyper_latent(scaled) if z is None else z
         return (coder or self.coder).quantise(scaled, z, index)
+
+    def pack(self, symbols: Symbols, header: bitstream.Header) -> bytes:
+        """The ``.skf`` file of a photo's symbols: all sections coded, header and checksums around them."""
+        return bitstream.pack(header, *self.coder.encode(symbols))
 
     @torch.inference_mode()
     def dequantise(self, stream: bitstream.Stream, name: str = "stream") -> tuple[Tensor, Tensor]:
@@ -113,10 +115,8 @@ class SignalPath:
         height, width = -(-header.height // STRIDE), -(-header.width // STRIDE)
         index = header.quality_index
         units = self.coder.decode(stream.payload, index, height, width, stream.missing, name)
-        quality = self.quality_tensor(index)
-        _, inverse_gain = self.model.gain(quality)
-        y_hat = (units / UNITS_PER_Y).to(self.device, self.dtype) * inverse_gain
-        return y_hat, quality
+        y_hat = (units / UNITS_PER_Y).to(self.device, self.dtype) * self.gains(index)[1]
+        return y_hat, self.quality_tensor(index)
 
     @torch.inference_mode()
     def render(self, y_hat: Tensor, size: tuple[int, int]) -> Tensor:
@@ -141,6 +141,10 @@ class SignalPath:
         """Quality ``(1,)`` in [0, 5], as the networks take it."""
         value = bitstream.index_to_quality(index)
         return torch.tensor([value], device=self.device, dtype=self.dtype)
+
+    def gains(self, index: int) -> tuple[Tensor, Tensor]:
+        """Gain and inverse gain ``(1, C, 1, 1)`` of a quality index: by how much ``y`` is scaled before rounding."""
+        return self.model.gain(self.quality_tensor(index))
 
 
 def _channels_last(piece: Tensor) -> Tensor:

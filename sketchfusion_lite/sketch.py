@@ -1,4 +1,4 @@
-"""SketchFusionNet: fuse structural and perceptual cues into a compact, symbolic sketch.
+"""SketchFusionNet, the encoder network: fuse structural and perceptual cues into a compact, symbolic sketch.
 
     boundaries --> StructuralCue --> s --+--> gate g = sigmoid(W [s, p]) --> g*s + (1-g)*p
                                          |                                       |

@@ -58,6 +58,14 @@ def browser():
 
 
 @pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache for what is fetched, and no mirror."""
+    monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("SKETCHFUSION_MIRROR", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
 def tiny_model() -> SketchFusionModel:
     return build_tiny_model()
 

@@ -65,13 +65,6 @@ def server():
         server.shutdown()
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("SKETCHFUSION_MIRROR", raising=False)
-    return tmp_path / "cache"
-
-
 def use(monkeypatch: pytest.MonkeyPatch, name: str, *entries: dict) -> Manifest:
     chosen = Manifest(name, "a test", "CC0", "here", entries)
     monkeypatch.setattr(datasets, "manifest", lambda _: chosen)

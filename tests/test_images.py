@@ -439,8 +439,5 @@ def test_pad_and_crop_are_inverse(height, width, multiple):
 
 
 def test_padding_arguments():
-    padded, _ = pad_to_multiple(torch.ones(1, 3, 1, 1), 4, mode="constant")
-    assert padded.sum() == 3
-    for arguments in ({"multiple": 0}, {"multiple": 4, "mode": "reflect"}):
-        with pytest.raises(ArgumentError, match=r"multiple|mode"):
-            pad_to_multiple(torch.ones(1, 3, 1, 1), **arguments)
+    with pytest.raises(ArgumentError, match="multiple"):
+        pad_to_multiple(torch.ones(1, 3, 1, 1), 0)

@@ -38,12 +38,10 @@ torch_fidelity = pytest.importorskip("torch_fidelity", reason="install the extra
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, no mirror, no network."""
-    monkeypatch.setenv("SKETCHFUSION_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("SKETCHFUSION_MIRROR", raising=False)
+def home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """No network either."""
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
-    return tmp_path / "cache"
+    return home
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from sketchfusion_lite.cues import DETECTOR_MARGIN
 from sketchfusion_lite.errors import ArgumentError
 from sketchfusion_lite.model import SketchFusionModel
 from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
-from sketchfusion_lite.signal_path import DETECTOR_MARGIN
 from sketchfusion_lite.tiling import cores, run_tiled
 
 

@@ -3,7 +3,7 @@
 
 export const SECTIONS = ["hyper", "structure", "tone"];
 export const MAX_PIXELS = 1 << 24; // of this page; Python's default is 2^26
-const VERSION = 1, WORD = 4, MAX_SIDE = 1 << 20, WORDS_PER_TILE = 512;
+const VERSION = 1, WORD = 4, MAX_SIDE = 1 << 20, WORDS_PER_BLOCK = 512;
 const SIDE_BYTES = 3, LENGTH_BYTES = 4; // longest varints
 const MIN_HEAD = 5 + 5 + 2; // fixed fields, a byte per varint, checksum
 
@@ -111,8 +111,8 @@ function parseHeader(data, name) {
     if (side < 1 || side > MAX_SIDE) throw impossible(name, `${field}=${side}, outside 1 to ${MAX_SIDE}`);
     return side;
   });
-  const tiles = Math.ceil(width / 64) * Math.ceil(height / 64);
-  const limit = Math.min(WORDS_PER_TILE * tiles, 2 ** (7 * LENGTH_BYTES) - 1);
+  const blocks = Math.ceil(width / 64) * Math.ceil(height / 64);
+  const limit = Math.min(WORDS_PER_BLOCK * blocks, 2 ** (7 * LENGTH_BYTES) - 1);
   const words = SECTIONS.map((section) => {
     const count = varint(LENGTH_BYTES, `${section} length`);
     if (count > limit) {

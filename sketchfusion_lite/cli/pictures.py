@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import TaskProgressColumn, TimeRemainingColumn
@@ -35,6 +35,9 @@ from .options import (
 )
 from .pipes import check_target, is_stdin, is_stdout, label, photo_from, stream_from, write
 from .streams import entropy_model_id, missing_text
+
+if TYPE_CHECKING:
+    from ..latent_search import OnProgress
 
 LOG_SECONDS = 10  # between lines of progress where there is no terminal
 
@@ -257,9 +260,7 @@ def _model(networks: Networks) -> str:
 
 
 @contextmanager
-def _effort_bar(
-    name: str, effort: int
-) -> Iterator[Callable[[int, int, dict[str, float]], None] | None]:
+def _effort_bar(name: str, effort: int) -> Iterator[OnProgress | None]:
     """Says how long an encode-time search takes; then a bar, or in a log a line now and then."""
     if not effort:
         yield None

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from .. import checks, journal, tables
+from .. import checks, journal, table_files
 from ..errors import (
     ArgumentError,
     EvaluationError,
@@ -132,8 +132,8 @@ def evaluate(
         raise ImageError(f"{folder}: holds no picture.")
     if how.pictures is not None:
         kept_pictures.check_names(photos)
-    if not tables.is_csv(out):
-        tables.require_pyarrow("peers")  # now, not after hours
+    if not table_files.is_csv(out):
+        table_files.require_pyarrow("peers")  # now, not after hours
     report = report or (lambda line: None)
     if os.path.isdir(out) or not os.path.isdir(out.parent):
         raise OutputError(f"{out}: name a file in a folder that exists.")

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import journal, tables
-from ..tables import Row
+from .. import journal, table_files
+from ..table_files import Row
 from .metrics import METRICS
 
 __all__ = [
@@ -78,7 +78,7 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
         OutputError: it cannot be written.
         DependencyMissing: Parquet without pyarrow.
     """
-    tables.write_table(path, sorted(rows, key=key), COLUMNS)
+    table_files.write_table(path, sorted(rows, key=key), COLUMNS)
 
 
 def read_table(path: str | Path) -> list[Row]:
@@ -89,7 +89,7 @@ def read_table(path: str | Path) -> list[Row]:
         DependencyMissing: Parquet without pyarrow.
     """
     path = Path(path)
-    return _checked(tables.read_table(path, COLUMNS), path)
+    return _checked(table_files.read_table(path, COLUMNS), path)
 
 
 def journal_path(out: Path) -> Path:
@@ -112,7 +112,7 @@ def read_journal(path: Path, report: Callable[[str], None]) -> list[Row]:
 def _checked(rows: list[Row], path: Path) -> list[Row]:
     """Refuse rows of another schema, with other columns, or with values of another type."""
     for row in rows:
-        tables.check_row(row, path, COLUMNS, SCHEMA, _OPTIONAL)
+        table_files.check_row(row, path, COLUMNS, SCHEMA, _OPTIONAL)
         if set(row) != set(COLUMNS):
             raise journal.damaged(path, f"columns {sorted(set(row) ^ set(COLUMNS))}")
     return rows

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +20,9 @@ from ..results import StreamInfo, describe
 
 if TYPE_CHECKING:
     from ..codec import SketchFusionCodec
+    from ..latent_search import OnProgress
 
 __all__ = ["Decoding", "Encoding", "Item", "Made", "Networks", "attempt", "attempt_on_worker"]
-
-OnProgress = Callable[[int, int, dict[str, float]], None]
 
 _MAX_FILE_BYTES = 1 << 31  # a picture file is held in memory as a whole, here and on a worker
 _PIECE = 1 << 20

@@ -23,7 +23,7 @@ from .. import checks
 from ..errors import DependencyMissing, OutputError, SweepError
 from ..files import atomic_write_bytes
 from ..journal import exclusive
-from ..tables import require_pyarrow
+from ..table_files import require_pyarrow
 from ..workers import open_client, refuse_while_imported, spread
 from . import table
 from .grid import Grid, load_grid

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import tables
+from .. import table_files
 from ..errors import ResultsError
 from ..journal import damaged
-from ..tables import Row
+from ..table_files import Row
 
 if TYPE_CHECKING:
     from .plan import Run
@@ -75,7 +75,7 @@ def write_results(path: Path, rows: Iterable[Row]) -> None:
         return row["variant"], json.dumps(parameters, sort_keys=True, default=str), row["run_id"]
 
     rows = sorted(rows, key=order)
-    tables.write_table(path, aligned(rows), _kinds(rows))
+    table_files.write_table(path, aligned(rows), _kinds(rows))
 
 
 def aligned(rows: list[Row]) -> list[Row]:
@@ -122,7 +122,7 @@ def read_results(path: str | Path) -> list[Row]:
                 f"{path}: {len(there)} tables of results there. Name one, or run the sweep."
             )
         path = there[0]
-    return [check_row(row, path) for row in tables.read_table(path, COLUMNS)]
+    return [check_row(row, path) for row in table_files.read_table(path, COLUMNS)]
 
 
 def check_row(row: Any, path: Path) -> Row:
@@ -131,7 +131,7 @@ def check_row(row: Any, path: Path) -> Row:
     Raises:
         ResultsError: it is of another schema, or lacks a column, or has a value of another type.
     """
-    row = tables.check_row(row, path, COLUMNS, SCHEMA, _OPTIONAL)
+    row = table_files.check_row(row, path, COLUMNS, SCHEMA, _OPTIONAL)
     if row["status"] not in (OK, FAILED, LOST):
         raise damaged(path, f"status is {row['status']!r}")
     return row

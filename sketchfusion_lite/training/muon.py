@@ -17,16 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # [1]
+_NEWTON_SCHULZ, _ITERATIONS = (3.4445, -4.7750, 2.0315), 5  # [1]
 
 
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
+def orthogonalise(matrices: Tensor) -> Tensor:
     """Approximate ``U V^T`` of the singular value decompositions ``U S V^T``: ``(N, m, n)`` -> ``(N, m, n)`` [1]."""
     wide = matrices.shape[-2] <= matrices.shape[-1]
     x = matrices if wide else matrices.mT
     x = x / x.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-7)
     a, b, c = _NEWTON_SCHULZ
-    for _ in range(steps):
+    for _ in range(_ITERATIONS):
         gram = x @ x.mT  # (N, m, m)
         x = a * x + (b * gram + c * gram @ gram) @ x
     return x if wide else x.mT

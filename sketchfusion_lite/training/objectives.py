@@ -76,33 +76,30 @@ def random_windows(*images: Tensor) -> list[Tensor]:
     return [window(x, top, left, height, width) for x in images]
 
 
-def texture_loss(
-    features: Sequence[Tensor], reference: Sequence[Tensor], windows: int = 3
-) -> Tensor:
+def texture_loss(features: Sequence[Tensor], reference: Sequence[Tensor]) -> Tensor:
     """How far the strength of texture is off, wherever its details lie.
 
-    The standard deviation of every feature channel within each of ``windows x windows`` parts of the picture, against
-    the reference's. Grass that is drawn otherwise costs nothing here, grass averaged to a green mist does; errors
+    The standard deviation of every feature channel within each of 3x3 parts of the picture, against the
+    reference's. Grass that is drawn otherwise costs nothing here, grass averaged to a green mist does; errors
     like LPIPS, which compare place by place, prefer the mist. (The statistic of style transfer's adaptive
     instance normalisation [3], taken locally.)
 
     Args:
         features, reference: maps ``(B, C_l, h_l, w_l)`` of some stages of a trained network.
-        windows: parts per side.
 
     Returns:
         Scalar, 0 for equal statistics, about 1 where all texture is gone.
     """
     parts = []
     for ours, theirs in zip(features, reference, strict=True):
-        mine, wanted = (_spread(f.float(), windows) for f in (ours, theirs))
+        mine, wanted = (_spread(f.float()) for f in (ours, theirs))
         parts.append((mine - wanted).abs().mean() / wanted.mean())
     return torch.stack(parts).mean()
 
 
-def _spread(f: Tensor, windows: int) -> Tensor:
-    """Standard deviation within each window: ``(B, C, h, w)`` -> ``(B, C, windows, windows)``."""
-    mean, square = (F.adaptive_avg_pool2d(x, windows) for x in (f, f.square()))
+def _spread(f: Tensor) -> Tensor:
+    """Standard deviation within each part: ``(B, C, h, w)`` -> ``(B, C, 3, 3)``."""
+    mean, square = (F.adaptive_avg_pool2d(x, 3) for x in (f, f.square()))
     return (square - mean.square()).clamp_min(1e-6).sqrt()
 
 

@@ -1,4 +1,4 @@
-"""Tables of results: rows of plain values in one CSV or Parquet file, whole or not at all.
+"""Files of results: rows of plain values in one table, CSV or Parquet, whole or not at all.
 
     rows, column -> type --write_table--> OUT.csv or OUT.parquet --read_table--> the same rows
 
