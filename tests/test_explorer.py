@@ -212,7 +212,6 @@ class Search:
     def encode(self, image, max_bytes, effort, on_progress):
         self.efforts.append(effort)
         on_progress(0, 2, {"seconds": 9.0})
-        time.sleep(0.01)  # so that a step takes time
         on_progress(1, 2, {"seconds": 4.5})
         self.entered.set()
         assert self.gate.wait(PATIENCE)
@@ -240,17 +239,12 @@ def test_a_search_can_be_stopped_and_nothing_is_lost(
     assert after.scores == before.scores and refiner.steps == steps, "nothing was done twice"
 
 
-def test_a_search_is_told_in_seconds_beforehand(model: ExplorerModel, codec, monkeypatch):
+def test_a_search_is_told_in_seconds_beforehand(model: ExplorerModel):
     assert model.expected_seconds(5) is None, "nothing was timed"
     model.update()
     model.wait(PATIENCE)
     told = [model.expected_seconds(effort) for effort in (0, 1, 5, 10)]
     assert told[0] == 0 and told == sorted(told) and len(set(told)) == 4
-    Search(codec, monkeypatch).gate.set()
-    monkeypatch.setattr(model, "_decoding", 1e9)  # what was guessed no longer counts
-    model.update(effort=5)
-    model.wait(PATIENCE)
-    assert 0 < model.expected_seconds(5) < 600
 
 
 def test_budgets_as_people_write_them():

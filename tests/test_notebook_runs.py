@@ -255,7 +255,7 @@ def test_ablations_with_another_base_and_solved_exercises(solve: Solve):
     tables["sweeps_folder"] = str(NOTEBOOKS.parent / "sweeps")
     row = solve("08_ablations", base="no-cues", budget=0.15, train_steps=2, **tables)
     assert row["live"] == {"fused": "ok", "structural": "ok", "broken": "failed"}
-    assert row["repeated"] == 0 and row["false_claims"] <= 4
+    assert row["repeated"] == 0 and 0.03 < row["false_claims"] < 0.07
     assert (row["base"], row["budget"]) == ("no-cues", 0.15)
     assert row["runs"] >= 2 * row["variants"] >= 16
     assert row["apart_db"] < -8, "lines alone know no colours"

@@ -16,6 +16,8 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
+from math import isnan
 from time import perf_counter
 from typing import Any
 
@@ -40,7 +42,7 @@ __all__ = ["LIVE_METRICS", "ExplorerModel"]
 
 LIVE_METRICS = ("psnr", "ms_ssim", "lpips_alex")
 # Seconds of a step of the search over those of a refined decode in one step, measured on two cores (600 x 400 and
-# 451 x 300 pixels: 1.8 to 2.3). It serves until a search has been timed.
+# 451 x 300 pixels: 1.8 to 2.3).
 _STEP_OVER_DECODE = 2.1
 
 _Dial = tuple[bytes, int, float]  # file, steps, realism
@@ -80,8 +82,8 @@ class ExplorerModel:
         self._wanted = Snapshot(settings or Settings())  # newest settings
         self._shown = self._wanted
         self._opened: _Opened | None = None
-        self._refined: tuple[_Dial, Image.Image] | None = None  # the last one, and what it is of
-        self._decoding = self._searching = 0.0  # seconds per pixel of a decode, of a step; 0: none
+        self._refined: dict[_Dial, Image.Image] = {}  # the last one, by what it is of
+        self._decoding = 0.0  # seconds per pixel of a decode; 0: none was timed
         self._quick: Latest[Snapshot] = Latest(self._guarded(self._make_preview), "skf-quick")
         self._slow: Latest[Snapshot] = Latest(self._guarded(self._make_rest), "skf-slow")
 
@@ -117,8 +119,7 @@ class ExplorerModel:
         Args:
             effort: 0 to 10.
         """
-        pace = self._searching or _STEP_OVER_DECODE * self._decoding
-        photo = self._shown.photo
+        photo, pace = self._shown.photo, _STEP_OVER_DECODE * self._decoding
         return ITERATIONS[effort] * pace * photo.pixels if pace and photo else None
 
     def wait(self, timeout: float | None = None) -> Snapshot:
@@ -143,79 +144,56 @@ class ExplorerModel:
             Superseded: then.
         """
         with self._lock:
-            self._check(snapshot)
+            if snapshot.version != self._wanted.version:
+                raise Superseded
             self._shown = snapshot
             self.on_change(snapshot)
         return snapshot
-
-    def _check(self, snapshot: Snapshot) -> None:
-        if snapshot.version != self._wanted.version:
-            raise Superseded
 
     def _guarded(self, work: Callable[[Snapshot], None]) -> Callable[[Snapshot], None]:
         """Work whose errors become snapshots: a thread that dies would be a page that froze."""
 
         def guarded(snapshot: Snapshot) -> None:
             try:
-                try:
-                    work(snapshot)
-                except SketchFusionError as error:
-                    self._fail(snapshot, str(error))
-                except Superseded:
-                    raise
-                except Exception as error:
-                    _log.exception("the explorer met an error that it does not know")
-                    self._fail(snapshot, f"unexpected {type(error).__name__}: {error}")
+                work(snapshot)
             except Superseded:
                 pass
-            except Exception:  # of on_change, which was called twice by now
-                _log.exception("the explorer cannot show its snapshots")
+            except Exception as error:
+                message = str(error)
+                if not isinstance(error, SketchFusionError):
+                    _log.exception("the explorer met an error that it does not know")
+                    message = f"unexpected {type(error).__name__}: {error}"
+                with suppress(Exception):  # on_change itself may be what fails
+                    self._publish_old(snapshot, error=message)
 
         return guarded
 
-    def _fail(self, snapshot: Snapshot, message: str) -> None:
-        self._publish(
-            replace(
-                self._shown,
-                settings=self.settings,
-                version=snapshot.version,
-                activity="",
-                progress=(0, 0),
-                error=message,
-            )
-        )
+    def _publish_old(self, wanted: Snapshot, activity: str = "", error: str = "") -> None:
+        """The pictures of before, with newer settings and a word on them."""
+        old = replace(self._shown, settings=self.settings, version=wanted.version)
+        self._publish(replace(old, activity=activity, progress=(0, 0), error=error))
 
     def _make_preview(self, wanted: Snapshot) -> None:
         """The quick lane: everything up to the preview."""
         started, settings = perf_counter(), wanted.settings
+        if self._opened is None or self._opened.source != settings.photo:
+            self._publish_old(wanted, activity="opening the photo")
+            self._opened = self._open(wanted)
         opened = self._opened
-        if opened is None or opened.source != settings.photo:
-            self._publish(
-                replace(
-                    self._shown,
-                    settings=settings,
-                    version=wanted.version,
-                    error="",
-                    activity="opening the photo",
-                )
-            )
-            self._opened = opened = self._open(wanted)
         budget = settings.max_bytes or int(settings.bpp * opened.photo.pixels / 8)
-        if budget < 1:
-            raise ArgumentError(f"{opened.photo.name}: a budget of {budget} bytes. Give 1 or more.")
         last = self._shown
-        same = (  # a search starts from the file at hand; going back to none makes the file anew
-            last.photo is opened.photo
-            and last.budget == budget
-            and last.decoded is not None
-            and (last.effort == settings.effort or settings.effort > 0)
-        )
+        same = last.photo is opened.photo and last.budget == budget and last.decoded is not None
+        if (
+            last.effort and not settings.effort
+        ):  # back from a search: the encoder's file is made anew
+            same = False
         if same:
             _, encoded, decoded = last.made
         else:
             encoded = self._encode(opened, budget)
             decoded = self.codec.decode(encoded.data, "preview")
-        effort, refined = last.effort if same else 0, self._known_refined(encoded, settings)
+        effort = last.effort if same else 0
+        refined = self._refined.get((encoded.data, settings.steps, settings.realism))
         kept = refined is not None and refined is last.refined
         snapshot = replace(
             wanted,
@@ -257,77 +235,50 @@ class ExplorerModel:
 
     def _make_rest(self, snapshot: Snapshot) -> None:
         """The slow lane: a better latent, the refined picture, then the peer, then the metrics."""
-        self._check(snapshot)
         if snapshot.effort != snapshot.settings.effort:
             snapshot = self._search(snapshot)
         if snapshot.refined is None:
             snapshot = self._refine(snapshot)
         if snapshot.peer is None:
-            snapshot = self._publish(replace(snapshot, activity="making AVIF", progress=(0, 0)))
+            snapshot = self._publish(replace(snapshot, activity="making AVIF"))
             assert self._opened is not None  # its preview is made
             with suppress(BudgetTooSmall):  # no AVIF of this photo fits; the view says so
                 snapshot = replace(snapshot, peer=self._opened.peers.at_most(snapshot.budget))
             snapshot = self._publish(snapshot)
-        self._publish(replace(self._measure(snapshot), activity="", progress=(0, 0)))
+        self._publish(replace(self._measure(snapshot), activity=""))
 
     def _search(self, snapshot: Snapshot) -> Snapshot:
         """Search a better latent within the same budget; says how long it will take."""
-        effort, began = snapshot.settings.effort, 0.0
-        photo = snapshot.made[0]
+        effort, photo = snapshot.settings.effort, snapshot.made[0]
 
         def on_progress(done: int, total: int, numbers: dict[str, float]) -> None:
             activity = f"effort {effort}: step {done} of {total}, {numbers['seconds']:.0f} s left"
-            nonlocal began
-            if done:
-                self._searching = (perf_counter() - began) / done / photo.pixels
-            else:  # the encoder's pass, and perhaps the loading of networks, are over
-                began = perf_counter()
             self._publish(replace(snapshot, activity=activity, progress=(done, total)))
 
         encoded = self.codec.encode(
             photo.image, max_bytes=snapshot.budget, effort=effort, on_progress=on_progress
         )
         decoded = self.codec.decode(encoded.data, "preview")
-        return self._publish(
-            replace(
-                snapshot,
-                encoded=encoded,
-                decoded=decoded,
-                effort=effort,
-                refined=None,
-                steps_done=0,
-                scores={k: v for k, v in snapshot.scores.items() if k == "AVIF"},
-                activity="refining",
-                progress=(0, 0),
-            )
-        )
-
-    def _known_refined(self, encoded: Encoded, settings: Settings) -> Image.Image | None:
-        """The refined picture that was made last, if it is of this file and this dial."""
-        wanted = encoded.data, settings.steps, settings.realism
-        return self._refined[1] if self._refined and self._refined[0] == wanted else None
+        scores = {k: v for k, v in snapshot.scores.items() if k == "AVIF"}
+        snapshot = replace(snapshot, encoded=encoded, decoded=decoded, effort=effort, scores=scores)
+        return self._publish(replace(snapshot, refined=None, steps_done=0, activity="refining"))
 
     def _refine(self, snapshot: Snapshot) -> Snapshot:
         """Refine, and show every step."""
         settings, began = snapshot.settings, perf_counter()
         photo, encoded, _ = snapshot.made
 
-        def on_step(done: int, picture: Tensor) -> None:
+        def on_step(done: int, tensor: Tensor) -> None:
             if done == 1:
                 self._decoding = (perf_counter() - began) / photo.pixels
-            progress = (done, settings.steps)
-            self._publish(
-                replace(snapshot, refined=to_pil(picture), steps_done=done, progress=progress)
-            )
+            picture, progress = to_pil(tensor), (done, settings.steps)
+            self._publish(replace(snapshot, refined=picture, steps_done=done, progress=progress))
 
+        steps, realism = settings.steps, settings.realism
         refined = self.codec.decode(
-            encoded.data,
-            "refined",
-            steps=settings.steps,
-            realism=settings.realism,
-            on_step=on_step,
+            encoded.data, "refined", steps=steps, realism=realism, on_step=on_step
         ).image
-        self._refined = (encoded.data, settings.steps, settings.realism), refined
+        self._refined = {(encoded.data, steps, realism): refined}
         return self._publish(replace(snapshot, refined=refined, steps_done=settings.steps))
 
     def _measure(self, snapshot: Snapshot) -> Snapshot:
@@ -338,16 +289,10 @@ class ExplorerModel:
             pictures["refined"] = snapshot.refined
         if snapshot.peer is not None:
             pictures["AVIF"] = snapshot.peer.image
-        for metric in self.metrics:
-            scores = dict(snapshot.scores)
-            for name, picture in pictures.items():
-                known = scores.get(name, Metrics())
-                if getattr(known, metric) == getattr(known, metric):  # not nan: measured before
-                    continue
-                self._check(snapshot)
+        for metric, (name, picture) in product(self.metrics, pictures.items()):
+            known = snapshot.scores.get(name, Metrics())
+            if isnan(getattr(known, metric)):  # else measured before
                 found = getattr(measure(photo.image, picture, (metric,)), metric)
-                scores[name] = replace(known, **{metric: found})
-            snapshot = self._publish(
-                replace(snapshot, scores=scores, activity="measuring", progress=(0, 0))
-            )
+                scores = {**snapshot.scores, name: replace(known, **{metric: found})}
+                snapshot = self._publish(replace(snapshot, scores=scores, activity="measuring"))
         return snapshot

@@ -43,8 +43,8 @@ _WORDS = {
     "header": "header",
     "crc": "checksums",
     "hyper": "where it is busy (hyper)",
-    "structure": "lines (structure)",
-    "tone": "colour, texture (tone)",
+    "structure": "first, with the lines (structure)",
+    "tone": "what is left (tone)",
 }
 
 STYLE = f"<style>{Path(__file__).with_name('explorer.css').read_text('utf-8')}</style>"

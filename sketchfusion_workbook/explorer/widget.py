@@ -25,19 +25,8 @@ from sketchfusion_lite.sampler import MAX_STEPS
 from sketchfusion_lite.samples import SAMPLES
 
 from ..viz.before_after import BeforeAfter, before_after
+from . import parts
 from .model import ExplorerModel
-from .parts import (
-    STYLE,
-    describe,
-    halves,
-    refiner_note,
-    save_link,
-    score_table,
-    search_note,
-    section_table,
-    share_field,
-    summary,
-)
 from .photos import MAX_UPLOAD_BYTES
 from .state import Settings, Snapshot, Upload, read_bytes
 
@@ -53,22 +42,15 @@ class Explorer(widgets.VBox):
     """The whole page. Threads start working at once; ``explorer.model.wait()`` blocks until they are done.
 
     Args:
-        codec: to explore; None loads the shipped one.
+        codec: to explore.
         settings: to begin with.
-        device, dtype: where it runs and in which numbers, if it is loaded here.
         page: address of a page that ``make web`` built, for links; empty: they are shown without it.
     """
 
     def __init__(
-        self,
-        codec: SketchFusionCodec | None = None,
-        settings: Settings | None = None,
-        device: str = "auto",
-        dtype: str = "auto",
-        page: str = "",
+        self, codec: SketchFusionCodec, settings: Settings | None = None, page: str = ""
     ) -> None:
         settings, self.page = settings or Settings(), check_page(page)
-        codec = codec or load_codec(device=device, dtype=dtype)
         self.model = ExplorerModel(codec, settings, self._show)
         self._setter = 0  # thread that sets controls on our behalf, not the user's
         self._echo = math.inf  # rate that we set, until the user chooses one
@@ -76,7 +58,7 @@ class Explorer(widgets.VBox):
         self._drawn: tuple[object, ...] = ()
         self._make_controls(settings)
         self._make_display()
-        super().__init__([widgets.HTML(STYLE), self._arranged()])
+        super().__init__([widgets.HTML(parts.STYLE), self._arranged()])
         self.add_class("skf-explorer")
         self.model.update()
 
@@ -218,18 +200,18 @@ class Explorer(widgets.VBox):
         if snapshot.decoded is None:
             return
         self._draw(snapshot)
-        self.summary.value = summary(snapshot)
-        self.sections.value = section_table(snapshot)
-        self.scores.value = score_table(snapshot)
-        self.refiner_note.value = _note(refiner_note(snapshot))
-        self.link.value = save_link(snapshot) + share_field(snapshot, self.page)
+        self.summary.value = parts.summary(snapshot)
+        self.sections.value = parts.section_table(snapshot)
+        self.scores.value = parts.score_table(snapshot)
+        self.refiner_note.value = _note(parts.refiner_note(snapshot))
+        self.link.value = parts.save_link(snapshot) + parts.share_field(snapshot, self.page)
 
     def _say(self, snapshot: Snapshot) -> None:
         """What is wrong, what is being done, and what a search would take."""
         error = self._complaint or snapshot.error
         self.error.value = f'<div role="alert">{escape(error)}</div>' if error else ""
         self.error.layout.display = None if error else "none"
-        self.status.value = f'<div role="status">{escape(describe(snapshot))}</div>'
+        self.status.value = f'<div role="status">{escape(parts.describe(snapshot))}</div>'
         done, total = snapshot.progress
         self.progress.max, self.progress.value = max(total, 1), done
         self.progress.layout.visibility = "visible" if total else "hidden"
@@ -239,7 +221,7 @@ class Explorer(widgets.VBox):
             snapshot.encoded is None or effort == snapshot.effort
         )
         seconds = self.model.expected_seconds(effort)
-        self.search_note.value = _note(search_note(snapshot, effort, seconds))
+        self.search_note.value = _note(parts.search_note(snapshot, effort, seconds))
 
     def _set_controls(self, snapshot: Snapshot) -> None:
         """Bytes and rate follow each other; the photo is the one before where a new one was unusable."""
@@ -258,7 +240,7 @@ class Explorer(widgets.VBox):
             dial.disabled = self.stage.value != "refined"
         if snapshot.decoded is None:
             return
-        left, right, labels = halves(snapshot, self.stage.value, _AGAINST[self.against.value])
+        left, right, labels = parts.halves(snapshot, self.stage.value, _AGAINST[self.against.value])
         if self._drawn != (left, right, labels):
             self._drawn = (left, right, labels)
             self.pictures.show(left, right, labels)
@@ -268,17 +250,17 @@ def explore(
     photo: str = "coffee", device: str = "auto", dtype: str = "auto", page: str = ""
 ) -> Explorer:
     """The explorer with the shipped codec, to be the last line of a notebook's cell."""
-    return Explorer(settings=Settings(photo), device=device, dtype=dtype, page=page)
+    return Explorer(load_codec(device=device, dtype=dtype), Settings(photo), page)
 
 
 def static_view(snapshot: Snapshot, stage: str = "refined", against: str = "photo") -> HTML:
     """What the explorer shows, as HTML that needs no kernel: pictures with a divider, and both tables."""
-    left, right, labels = halves(snapshot, stage, against)
-    frame = before_after(left, right, labels, describe(snapshot), width=720).data
-    tables = section_table(snapshot) + "<br>" + score_table(snapshot)
+    left, right, labels = parts.halves(snapshot, stage, against)
+    frame = before_after(left, right, labels, parts.describe(snapshot), width=720).data
+    tables = parts.section_table(snapshot) + "<br>" + parts.score_table(snapshot)
     return HTML(
-        f'<div class="skf-explorer" style="max-width:720px">{STYLE}{frame}'
-        f"<p>{escape(describe(snapshot))}</p>{tables}</div>"
+        f'<div class="skf-explorer" style="max-width:720px">{parts.STYLE}{frame}'
+        f"<p>{escape(parts.describe(snapshot))}</p>{tables}</div>"
     )
 
 

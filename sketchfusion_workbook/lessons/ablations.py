@@ -32,7 +32,7 @@ from sketchfusion_lite.files import warn_left_out
 from ..viz import figures
 from ..viz.figures import PALETTE
 
-__all__ = ["effect_chart", "effects", "rank_chart", "ranks"]
+__all__ = ["effect_chart", "effects"]
 
 LOWER_IS_BETTER = ("lpips", "dists", "bpp", "seconds", "loss", "mse")
 # Colour and marker say the same: a gain, a loss, or nothing that luck could not do.
@@ -105,29 +105,6 @@ def effects(
     return pd.DataFrame(rows)
 
 
-def ranks(runs: pd.DataFrame, metrics: Sequence[str], variant: str = "variant") -> pd.DataFrame:
-    """Places of the variants by the mean of each metric, 1 for the best, and their mean place.
-
-    Args:
-        runs: one row a run.
-        metrics: columns; names with ``lpips``, ``dists`` and the like are better when lower.
-        variant: column of the variants' names.
-
-    Returns:
-        A row a variant, best mean place first; a variant that lacks a metric has no place there and comes last.
-
-    Raises:
-        SweepError: no such column.
-    """
-    places = {}
-    for metric in metrics:
-        means = pd.Series({name: s.mean() for name, s in _samples(runs, metric, variant).items()})
-        places[metric] = means.rank(ascending=is_distance(metric), method="min")
-    table = pd.DataFrame(places).reindex(list(dict.fromkeys(runs[variant])))
-    table["mean place"] = table.mean(axis=1, skipna=False)
-    return table.sort_values("mean place", kind="stable")
-
-
 def is_distance(metric: str) -> bool:
     """Whether less of a metric is better, told by its name."""
     return any(word in metric for word in LOWER_IS_BETTER)
@@ -196,32 +173,6 @@ def effect_chart(
         for name, (colour, marker) in _LOOKS.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
-    return figure
-
-
-@figures._styled
-def rank_chart(
-    runs: pd.DataFrame, metrics: Mapping[str, str], title: str, variant: str = "variant"
-) -> Figure:
-    """Place of every variant by every metric, best on top.
-
-    Args:
-        runs: one row a run.
-        metrics: column -> heading.
-        title: the finding.
-        variant: column of the variants' names.
-    """
-    table = ranks(runs, list(metrics), variant).rename(columns=dict(metrics))
-    alt = "Variants by mean place: " + ", ".join(
-        f"{name} {place:.1f}" for name, place in table["mean place"].items()
-    )
-    figure = figures._figure(0.9 + 0.3 * len(table), title, alt)
-    axes = figure.subplots()
-    options = {"annot": True, "fmt": ".3g", "cbar": False, "linewidths": 1, "cmap": "Blues_r"}
-    sns.heatmap(table, ax=axes, vmin=1, vmax=1.6 * len(table), **options)
-    axes.set_ylabel("")
-    axes.tick_params(axis="y", rotation=0)
-    axes.xaxis.tick_top()
     return figure
 
 
