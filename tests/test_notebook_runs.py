@@ -195,8 +195,8 @@ def test_objectives_with_another_photo_and_a_short_training(solve: Solve, tmp_pa
     photo, school = crop(tmp_path / "photo", "chelsea"), tmp_path / "school"
     crop(school, "coffee", "china")
     parameters = {"photo": photo, "photos": str(school), "train_steps": 2}
-    row = solve("05_objectives", **parameters, crop=48, batch=2, width=8)
-    assert (row["photo"], row["train_steps"], row["width"]) == (photo, 2, 8)
+    row = solve("05_objectives", **parameters, crop=48, batch=2)
+    assert (row["photo"], row["train_steps"]) == (photo, 2)
     assert row["doubling"] == pytest.approx(2, rel=0.03)
     assert row["price_quantised"] == pytest.approx(2, rel=0.02)
     assert row["rate_missed"] < 0.02 and 0 < row["invented"] < 1
@@ -268,7 +268,7 @@ SHORT = {"photo": "chelsea", "steps": 120, "minutes": 30.0, "batch": 4, "width":
 OWN = {  # budgets that a codec of seconds can keep
     "03_entropy_coding": {"budget": 12000, "streams": 1, "prefixes": 3},
     "04_preview_decoding": {"bpp": 0.4},
-    "05_objectives": {"bpp": 0.4, "train_steps": 2, "crop": 48, "batch": 2, "width": 8},
+    "05_objectives": {"bpp": 0.4, "train_steps": 2, "crop": 48, "batch": 2},
     "06_diffusion_refinement": {"bpp": 0.4, "steps": 2, "train_steps": 4, "crop": 48},
     "07_rate_distortion": {"fool_steps": 2, "live_photos": "coffee", "live_rates": "0.3,0.4"},
     "10_explorer": {"bpp": 0.4, "effort": 0},
