@@ -51,7 +51,7 @@ def strip(
     )
     alt += f". Rows: the whole picture; {'; '.join(windows)}."
     figure = figures._figure(
-        (cell - 0.1) * sum(heights) + 0.75 + 0.28 * len(heights),
+        (cell - 0.1) * sum(heights) + 0.75 + 0.2 * len(heights),
         title or _strip_title(sides, budget),
         alt,
     )
