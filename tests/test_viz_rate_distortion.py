@@ -145,16 +145,6 @@ def test_published_points_are_open_and_named_and_in_no_finding():
     assert set(charts.SHOWN_PUBLISHED) <= {point["method"] for point in load_published()}
 
 
-def test_plane_names_who_is_best():
-    figure = charts.plane(table(), 0.045)
-    assert "VVC, size chosen has the best PSNR" in figure.get_suptitle()
-    assert "ours, preview the best LPIPS-Alex" in figure.get_suptitle()
-    assert "AVIF" in charts.plane(table(), 0.045).get_label()
-    assert "AVIF" not in charts.plane(table(), 0.03).get_label(), "one photo does not fit"
-    with pytest.raises(ArgumentError, match="no codec"):
-        charts.plane(table(), 0.5)
-
-
 def test_wins_and_losses_are_sorted_and_counted():
     rows = table()
     (bad,) = (r for r in rows if (r["codec"], r["image"], r["rate"]) == ("preview", "b.png", 0.045))

@@ -13,7 +13,7 @@ import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib
 import numpy as np
@@ -24,8 +24,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
-
-from sketchfusion_lite.errors import ArgumentError
 
 from .svg import Drawing
 
@@ -47,13 +45,7 @@ DPI = 88
 PALETTE = sns.color_palette("colorblind")
 HATCHES = {"header": "xx", "crc": "..", "hyper": "\\\\", "structure": "//", "tone": ""}
 COLOURS = {name: PALETTE[i] for name, i in zip(HATCHES, (7, 9, 4, 0, 1), strict=True)}
-MEANING = {
-    "header": "header",
-    "crc": "checksums",
-    "hyper": "hyper",
-    "structure": "structure",
-    "tone": "tone",
-}
+MEANING = {name: name for name in HATCHES} | {"crc": "checksums"}
 AXES = {
     "psnr": "PSNR (dB, higher is better)",
     "ms_ssim": "MS-SSIM (higher is better)",
@@ -63,6 +55,7 @@ AXES = {
 }
 
 Window = tuple[int, int, int, int]  # left, top, right, bottom: what PIL's crop takes
+Kind = Literal["jpeg", "png"]
 P = ParamSpec("P")
 
 
@@ -79,7 +72,7 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return styled
 
 
-def show(figure: Figure | Drawing, kind: str = "jpeg") -> None:
+def show(figure: Figure | Drawing, kind: Kind = "jpeg") -> None:
     """Display a figure in a notebook, as :func:`render` makes it, or a drawing, as it is."""
     display(figure if isinstance(figure, Drawing) else render(figure, kind))
 
@@ -89,33 +82,25 @@ def say(text: str) -> None:
     display(Markdown(text))
 
 
-def render(figure: Figure, kind: str = "jpeg") -> NotebookImage:
+def render(figure: Figure, kind: Kind = "jpeg") -> NotebookImage:
     """Make a compressed picture of a figure, with its alt text.
 
     Args:
         figure: one of this module's; its label becomes the alt text.
         kind: ``"jpeg"`` for photos, ``"png"`` for charts.
-
-    Raises:
-        ArgumentError: another kind.
     """
-    if kind not in ("jpeg", "png"):
-        raise ArgumentError(f"kind={kind!r}: choose 'jpeg' (photos) or 'png' (charts).")
     buffer = io.BytesIO()
-    options: dict[str, Any]
-    options = {"pil_kwargs": {"quality": 85, "optimize": True}} if kind == "jpeg" else {}
-    figure.savefig(buffer, format=kind, dpi=DPI, **options)
+    smaller: dict[str, Any] = {"quality": 85, "optimize": True} if kind == "jpeg" else {}
+    figure.savefig(buffer, format=kind, dpi=DPI, pil_kwargs=smaller)
     data = buffer.getvalue() if kind == "jpeg" else _fewer_colours(buffer)
     return NotebookImage(data, format=kind, alt=figure.get_label())
 
 
-@_styled
 def raw_pixels(photo: Image.Image, budget: int) -> Figure:
     """The photo beside the most raw pixels that ``budget`` bytes can hold, at three bytes each."""
     ratio = 3 * photo.width * photo.height / budget
-    size = [max(1, int(side / math.sqrt(max(1, ratio)))) for side in photo.size]
+    columns, rows = size = [max(1, int(side / math.sqrt(max(1, ratio)))) for side in photo.size]
     stamp = photo.resize(size, Image.Resampling.BOX).resize(photo.size, Image.Resampling.NEAREST)
-    columns, rows = size
     return panels(
         {
             f"the photo: {3 * photo.width * photo.height:,} bytes raw": photo,
@@ -168,11 +153,9 @@ def section_bytes(sections: Mapping[str, int], estimated_bytes: float) -> Figure
     """
     total = sum(sections.values())
     largest = max(sections, key=sections.__getitem__)
-    overhead = sections["header"] + sections["crc"]
     title = (
-        f"{MEANING[largest].capitalize()} takes {sections[largest] / total:.0%} "
-        f"of the {total:,} bytes; "
-        f"header and checksums {overhead / total:.1%}"
+        f"{MEANING[largest].capitalize()} takes {sections[largest] / total:.0%} of the {total:,} bytes; "
+        f"header and checksums {(sections['header'] + sections['crc']) / total:.1%}"
     )
     alt = "Bar of bytes by use: " + ", ".join(f"{MEANING[k]} {v}" for k, v in sections.items())
     figure = _figure(2.5, title, f"{alt}; the model's estimate is {estimated_bytes:.0f} bytes.")
@@ -181,19 +164,16 @@ def section_bytes(sections: Mapping[str, int], estimated_bytes: float) -> Figure
     for name, count in sections.items():
         label = f"{MEANING[name]}: {count:,} B"
         style = {"color": COLOURS[name], "hatch": HATCHES[name], "edgecolor": "white"}
-        axes.barh(1, count, left=left, height=0.62, label=label, **style)
-        if count > 0.08 * total:
-            axes.text(
-                left + count / 2, 1, f"{MEANING[name]}\n{count / total:.0%}",
-                ha="center", va="center", bbox={"facecolor": "white", "alpha": 0.85, "lw": 0},
-            )  # fmt: skip
+        bar = axes.barh(1, count, left=left, height=0.62, label=label, **style)
+        text = f"{MEANING[name]}\n{count / total:.0%}" if count > 0.08 * total else ""
+        ground = {"facecolor": "white", "alpha": 0.85, "lw": 0}
+        axes.bar_label(bar, [text], label_type="center", bbox=ground)
         left += count
-    axes.barh(0, estimated_bytes, height=0.36, color="0.75", edgecolor="0.3")
-    axes.text(estimated_bytes / 2, 0, f"{estimated_bytes:,.1f} bytes", ha="center", va="center")
+    bar = axes.barh(0, estimated_bytes, height=0.36, color="0.75", edgecolor="0.3")
+    axes.bar_label(bar, fmt="{:,.1f} bytes", label_type="center")
     axes.set_yticks([0, 1], ["ideal $-\\log_2 p$", "file on disk"])
     axes.set_xlabel("bytes")
     axes.grid(False, axis="y")
-    axes.set_xlim(0, 1.02 * max(total, estimated_bytes))
     figure.legend(loc="outside lower center", ncols=len(sections), frameon=False)
     sns.despine(ax=axes, left=True)
     return figure
@@ -231,17 +211,15 @@ def rate_curve(
     curve: Sequence[tuple[float, Mapping[str, float]]],
     others: Mapping[str, tuple[float, Mapping[str, float]]],
     title: str,
-    metrics: Sequence[str] = ("psnr", "lpips_alex"),
 ) -> Figure:
-    """Metrics over rate for one model, with single points of other codecs.
+    """PSNR and LPIPS-Alex over rate for one model, with single points of other codecs.
 
     Args:
         curve: (bits per pixel, metric -> value) of each file.
         others: codec -> the same for its one file.
         title: the finding.
-        metrics: one chart each, out of ``AXES``.
     """
-    bpps = [bpp for bpp, _ in curve]
+    bpps, metrics = [bpp for bpp, _ in curve], ("psnr", "lpips_alex")
     first, last = curve[0][1], curve[-1][1]
     ranges = "; ".join(f"{AXES[m]} from {first[m]:.3g} to {last[m]:.3g}" for m in metrics)
     alt = f"Curves over {bpps[0]:.3f} to {bpps[-1]:.3f} bits per pixel: {ranges}."
@@ -305,11 +283,7 @@ def _fewer_colours(png: io.BytesIO) -> bytes:
 
 def _bare(axes: Axes, caption: str) -> None:
     axes.set_title(caption)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.set_axis_off()
 
 
 def _picture(axes: Axes, image: Image.Image, caption: str) -> None:
@@ -322,6 +296,5 @@ def _outline(axes: Axes, window: Window, number: str) -> None:
     for colour, width in (("black", 3.0), ("white", 1.4)):  # seen on any ground
         box = Rectangle((left, top), right - left, bottom - top, fill=False, ec=colour, lw=width)
         axes.add_patch(box)
-    if number:
-        style = {"facecolor": "white", "edgecolor": "black", "pad": 1.5, "lw": 0.8}
-        axes.text(left, top, number, fontsize=8, ha="left", va="top", bbox=style)
+    style = {"facecolor": "white", "edgecolor": "black", "pad": 1.5, "lw": 0.8}
+    axes.text(left, top, number, fontsize=8, ha="left", va="top", bbox=style)

@@ -38,10 +38,10 @@ def planes(latent: np.ndarray, captions: list[str], title: str, columns: int = 9
         axes.set_axis_off()
     for axes, plane, caption in zip(grid.flat, latent, captions, strict=False):
         drawn = axes.imshow(plane, cmap="PuOr_r", vmin=-limit, vmax=limit)
-        _bare(axes, "")
+        axes.set(xticks=[], yticks=[])
         axes.set_title(caption, fontsize=8, pad=2)
         for spine in axes.spines.values():
-            spine.set(visible=True, color="0.7", linewidth=0.5)
+            spine.set(color="0.7", linewidth=0.5)
     whole = MaxNLocator(5, integer=True) if (latent == latent.round()).all() else None
     figure.colorbar(drawn, ax=grid, fraction=0.015, pad=0.01, ticks=whole)
     return figure

@@ -1,8 +1,7 @@
 """Charts of result tables: quality over rate, codecs at equal bytes.
 
-    rows of a table ---+--> curves            metrics over rate, published points apart
-                       +--> plane             one metric against another at one rate
-    two curves -------------> bd_area         what a BD-rate integrates
+    rows of a table --> curves     metrics over rate, published points apart
+    two curves      --> bd_area    what a BD-rate integrates
 
 Single photos are in :mod:`.wins`, the pictures themselves in :mod:`.strips`.
 
@@ -32,12 +31,7 @@ from . import figures
 from .figures import AXES, PALETTE
 from .naming import SHORT, UP, is_ours, label, plain_label, shown_codecs, styles
 
-__all__ = [
-    "SHOWN_PUBLISHED",
-    "bd_area",
-    "curves",
-    "plane",
-]
+__all__ = ["SHOWN_PUBLISHED", "bd_area", "curves"]
 
 BPP_RANGE = (0.015, 0.3)
 SHOWN_PUBLISHED = (  # of the perceptual table: one of each kind, so that they can be named in the chart
@@ -102,7 +96,6 @@ def curves(
         _draw_published(axes, published, name)
         _rate_axis(axes)
         axes.set_ylabel(AXES[name])
-        _point_to_better(axes, name)
         sns.despine(ax=axes)
     handles, names = grid[0].get_legend_handles_labels()
     place: dict[str, Any] = {
@@ -114,57 +107,6 @@ def curves(
     note = "measured here at equal bytes, other codecs at the largest size that fits"
     note += "; open markers: published by others" if published else ""
     figure.legend(handles, names, title=note, title_fontsize="small", **place)
-    return figure
-
-
-@figures._styled
-def plane(
-    rows: Iterable[Row],
-    rate: float,
-    x: str = "psnr",
-    y: str = "lpips_alex",
-    codecs: Sequence[str] | None = None,
-    title: str = "",
-) -> Figure:
-    """One metric against another at one rate: what a codec buys with the same bytes.
-
-    Args:
-        rows: of a table.
-        rate: budget in bits per pixel; a codec that not every photo fits is left out.
-        x, y: metrics out of ``AXES``.
-        codecs: of the table; None for :func:`.naming.shown_codecs`.
-        title: the finding; empty computes it.
-
-    Raises:
-        ArgumentError: an unknown metric, a codec that the table lacks, or nothing that fits at this rate.
-    """
-    rows = list(rows)
-    chosen = check_choice(rows, (x, y), codecs)
-    at: dict[str, tuple[float, float]] = {}
-    for codec in chosen:
-        here, up = (_at(mean_points(rows, codec, name), rate) for name in (x, y))
-        if here is not None and up is not None:
-            at[codec] = here, up
-    if not at:
-        raise ArgumentError(f"at {rate:g} bpp no codec has a mean over all photos.")
-    best = [_best(name, {c: pair[i] for c, pair in at.items()}) for i, name in enumerate((x, y))]
-    if not title:
-        title = f"At {rate:g} bpp {label(best[0])} has the best {SHORT[x]}, {label(best[1])} the best {SHORT[y]}"
-    ends = "; ".join(f"{label(c)} at {a:.3g}, {b:.3g}" for c, (a, b) in at.items())
-    figure = figures._figure(3.4, title, f"Points in the plane of {AXES[x]} and {AXES[y]}: {ends}.")
-    axes = figure.subplots()
-    for codec, style in styles(at).items():
-        name = plain_label(codec)
-        axes.plot(
-            *at[codec], label=name if is_ours(codec) else None, **style | {"linestyle": "none"}
-        )
-        if not is_ours(codec):
-            axes.annotate(name, at[codec], (6, -3), textcoords="offset points", fontsize=8)
-    axes.margins(0.1)
-    axes.set_xlabel(AXES[x])
-    axes.set_ylabel(AXES[y])
-    axes.legend(frameon=True, fontsize="small")
-    sns.despine(ax=axes)
     return figure
 
 
@@ -321,16 +263,3 @@ def _rate_axis(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("bits per pixel of the whole file (log scale)")
-
-
-def _point_to_better(axes: Axes, metric: str) -> None:
-    """An arrow into the corner of fewer bits and better values."""
-    top = metric in UP
-    corner, start = ((0.02, 0.97), (0.12, 0.86)) if top else ((0.02, 0.03), (0.12, 0.14))
-    arrow = {"arrowstyle": "->", "color": "0.25", "linewidth": 1.2}
-    place: dict[str, Any] = {
-        "xycoords": "axes fraction",
-        "textcoords": "axes fraction",
-        "fontsize": 8,
-    }
-    axes.annotate("better", corner, start, va="center", arrowprops=arrow, zorder=6, **place)

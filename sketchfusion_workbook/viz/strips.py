@@ -51,7 +51,7 @@ def strip(
     )
     alt += f". Rows: the whole picture; {'; '.join(windows)}."
     figure = figures._figure(
-        (cell - 0.1) * sum(heights) + 0.95 + 0.08 * len(heights),
+        (cell - 0.1) * sum(heights) + 0.75 + 0.2 * len(heights),
         title or _strip_title(sides, budget),
         alt,
     )
@@ -61,9 +61,7 @@ def strip(
         grid[0, column].title.set_fontsize(8.5)
         for row, (what, window) in enumerate(windows.items(), start=1):
             figures._outline(grid[0, column], window, str(row) if len(windows) > 1 else "")
-            figures._picture(grid[row, column], picture.crop(window), "")
-            if column == 0:
-                grid[row, column].set_ylabel(what, fontsize=8.5)
+            figures._picture(grid[row, column], picture.crop(window), "" if column else what)
     return figure
 
 
