@@ -8,7 +8,7 @@
     ├──────────┴───────────────────────────────────────────────────┬──────────┤
     │ structure    first channel group: enough for a sketch        │ CRC-16   │
     ├──────────────────────────────────────────────────────────────┼──────────┤
-    │ tone         second channel group: colour and texture        │ CRC-16   │
+    │ tone         second channel group: what is still missing     │ CRC-16   │
     └──────────────────────────────────────────────────────────────┴──────────┘
 
 Numbers are little endian; varints are LEB128 in their shortest form (any other is refused, so equal streams are equal

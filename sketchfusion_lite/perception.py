@@ -6,7 +6,7 @@
 
 References
     [1] Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
-    [2] Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity", TPAMI 2020.
+    [2] Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity", TPAMI 2022.
 """
 
 from __future__ import annotations

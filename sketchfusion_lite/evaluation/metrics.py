@@ -10,7 +10,7 @@ trained trunks from the cache (:func:`sketchfusion_lite.datasets.fetch`); a rand
 References
     [1] Wang et al., "Multiscale structural similarity for image quality assessment", Asilomar 2003.
     [2] Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
-    [3] Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity", TPAMI 2020.
+    [3] Ding et al., "Image Quality Assessment: Unifying Structure and Texture Similarity", TPAMI 2022.
 """
 
 from __future__ import annotations
