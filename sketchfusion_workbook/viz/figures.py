@@ -211,16 +211,17 @@ def rate_curve(
     curve: Sequence[tuple[float, Mapping[str, float]]],
     others: Mapping[str, tuple[float, Mapping[str, float]]],
     title: str,
+    metrics: Sequence[str] = ("psnr", "lpips_alex"),
 ) -> Figure:
-    """PSNR and LPIPS-Alex over rate for one model, with single points of other codecs.
+    """Metrics over rate for one model, with single points of other codecs.
 
     Args:
         curve: (bits per pixel, metric -> value) of each file.
         others: codec -> the same for its one file.
         title: the finding.
+        metrics: one chart each, out of ``AXES``.
     """
-    bpps, metrics = [bpp for bpp, _ in curve], ("psnr", "lpips_alex")
-    first, last = curve[0][1], curve[-1][1]
+    bpps, first, last = [bpp for bpp, _ in curve], curve[0][1], curve[-1][1]
     ranges = "; ".join(f"{AXES[m]} from {first[m]:.3g} to {last[m]:.3g}" for m in metrics)
     alt = f"Curves over {bpps[0]:.3f} to {bpps[-1]:.3f} bits per pixel: {ranges}."
     figure = _figure(2.9, title, alt)
@@ -231,8 +232,7 @@ def rate_curve(
         for index, (codec, (bpp, points)) in enumerate(others.items(), start=1):
             style = {"color": PALETTE[index % 10], "marker": "sDv^"[index % 4], "markersize": 8}
             axes.plot([bpp], [points[name]], linestyle="none", label=codec, **style)
-        axes.set_xlabel("file size (bits per pixel)")
-        axes.set_ylabel(AXES[name])
+        axes.set(xlabel="file size (bits per pixel)", ylabel=AXES[name])
         sns.despine(ax=axes)
     grid[0].legend(frameon=True, fontsize="small")
     return figure
