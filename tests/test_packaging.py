@@ -39,7 +39,7 @@ PARTS = {
     "training": {"train"},
     "workers": {"sweep"},
     "sweeps": {"sweep"},
-    "tables": {"peers", "sweep"},
+    "table_files": {"peers", "sweep"},
     "evaluation": {"peers", "fid"},
     "priors": {"priors"},
     "image_files": {"peers"},

@@ -90,7 +90,7 @@ def render(figure: Figure, kind: Kind = "jpeg") -> NotebookImage:
         kind: ``"jpeg"`` for photos, ``"png"`` for charts.
     """
     buffer = io.BytesIO()
-    smaller: dict[str, Any] = {"quality": 85, "optimize": True} if kind == "jpeg" else {}
+    smaller: dict[str, Any] = {"quality": 80, "optimize": True} if kind == "jpeg" else {}
     figure.savefig(buffer, format=kind, dpi=DPI, pil_kwargs=smaller)
     data = buffer.getvalue() if kind == "jpeg" else _fewer_colours(buffer)
     return NotebookImage(data, format=kind, alt=figure.get_label())
