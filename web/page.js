@@ -5,7 +5,7 @@ import { bytesOfLink, example, linkOf, manifest, modelFiles, runtime } from "./f
 
 const $ = (id) => document.getElementById(id);
 const count = (number) => number.toLocaleString("en-GB");
-const MEANS = { header: "header", crc: "checksums", hyper: "statistics", structure: "lines", tone: "colour and texture" };
+const MEANS = { header: "header", crc: "checksums", hyper: "statistics", structure: "first part, with the lines", tone: "second part, what is missing" };
 const MAX_SIDE = 1 << 14; // pixels; no browser has longer canvases, and a row of a network's band is as long
 const MAX_FILE = 1 << 25; // bytes; more than any stream has that `parse` lets through
 
