@@ -91,11 +91,6 @@ class SymbolPlanes:
         """Fraction of the symbols that are zero."""
         return float((self.symbols == 0).double().mean())
 
-    @property
-    def total_bits(self) -> float:
-        """Ideal code length of the picture, hyper symbols included."""
-        return self.hyper_bits + float(self.bits.double().sum())
-
 
 def symbol_planes(codec: SketchFusionCodec, image: ImageSource, quality: float) -> SymbolPlanes:
     """Encode a picture as far as its symbols.
