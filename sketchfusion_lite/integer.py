@@ -2,10 +2,9 @@
 
 The decoder must reproduce every mean and scale of the encoder exactly, or the stream turns to garbage. Floating point
 does not promise that across devices, thread counts or library versions; integers do [1]. So the trained networks are
-exported to fixed point: weights of 16 bits, activations of 16 bits in units of 1/256, and tables of integer cumulative
-frequencies. The sums run in float64, where integers below 2^53 are exact in any order; the largest here is below 2^44.
-
-These tensors also have an id, :func:`model_id`, which every file carries: who decodes must have the same ones.
+exported to fixed point: weights and activations (in units of 1/256) of 16 bits, tables of integer cumulative
+frequencies, and an id of all that, :func:`model_id`, which every file carries. The sums run in float64, where integers
+below 2^53 are exact in any order; the largest here is below 2^44.
 
     stored int16 weights --> float64 convolution (exact) --> shift right, round --> clip to 16 bits --> ...
 
@@ -248,8 +247,7 @@ class IntegerEntropyModel(nn.Module):
             else:
                 values = (known * (unit // UNITS_PER_Y)).clamp(-LIMIT, LIMIT)
                 mask = seen.to(self.carrier).view(1, 1, *seen.shape) * unit
-                context = conv(torch.cat([values, mask], dim=1))  # (1, 48, h, w)
-                context = columns_at(context, places)  # (48, N)
+                context = columns_at(conv(torch.cat([values, mask], dim=1)), places)  # (48, N)
             x = torch.cat([_leaky(context), x])  # (48 + P, N)
         x = _leaky(net["mix"].points(x))  # (128, N)
         x = _leaky(net["hidden"].points(x))  # (96, N)
