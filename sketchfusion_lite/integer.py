@@ -270,8 +270,7 @@ class Tables(nn.Module):
         super().__init__()
         if cdf.ndim != 2 or len(length) != len(cdf) or len(offset) != len(cdf):
             raise WeightsError(f"weights: frequency tables of shape {tuple(cdf.shape)} do not fit")
-        self.offset = nn.Buffer(offset.long())
-        self.length = nn.Buffer(length.long())
+        self.offset, self.length = nn.Buffer(offset.long()), nn.Buffer(length.long())
         self.cdf_lists = [row[:n].tolist() for row, n in zip(cdf, length.tolist(), strict=True)]
         self.length_list, self.offset_list = length.tolist(), offset.tolist()
         self.bits_of = nn.Buffer(CODER_PRECISION - cdf.diff(dim=1).clamp_min(1).double().log2())
