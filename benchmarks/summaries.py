@@ -15,6 +15,7 @@ from sketchfusion_workbook.lessons.published import load_published
 
 from .common import RESULTS
 from .rate_distortion import FULL_AT, OTHERS, RATES, TABLE
+from .training_step import BATCH, CROP
 
 LABELS = {"bytes": ("bytes", 0), "bpp": ("bpp", 4), "psnr": ("PSNR dB", 2)}
 LABELS |= {"ms_ssim": ("MS-SSIM", 3), "lpips_alex": ("LPIPS-Alex", 3)}
@@ -148,13 +149,9 @@ def lines() -> list[dict[str, str]]:
 def seconds() -> list[dict[str, str]]:
     """What one picture costs, a line a stage: sizes in float32, then bfloat16, then GPUs, which nobody measured."""
     table: dict[str, dict[str, str]] = {}
-    columns = {"": "{}", ", bfloat16": "{}, bfloat16"}
-    for row in _speed():
+    for row in _speed(of_pictures=True):
         step, number, _ = row["step"].partition(", bfloat16")
-        if row["picture"] == "any" or " x " in row["picture"]:
-            continue
-        line = table.setdefault(step, {})
-        line[columns[number].format(row["picture"])] = row["value"]
+        table.setdefault(step, {})[row["picture"] + number] = row["value"]
     heads = sorted(
         {head for line in table.values() for head in line},
         key=lambda h: ("," in h, int(h.split("x")[0])),
@@ -169,12 +166,15 @@ def seconds() -> list[dict[str, str]]:
 
 def costs() -> list[dict[str, str]]:
     """The rest of what was measured of speed: the start of a process, and training."""
-    return [row for row in _speed() if row["picture"] == "any" or " x " in row["picture"]]
+    return _speed(of_pictures=False)
 
 
-def _speed() -> list[dict[str, str]]:
+def _speed(of_pictures: bool) -> list[dict[str, str]]:
+    """Rows of the file that are about one picture of a size, or the others."""
     with (RESULTS / "speed.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    others = ("any", f"{BATCH} x {CROP}x{CROP}")
+    return [row for row in rows if (row["picture"] not in others) == of_pictures]
 
 
 def _why(note: str) -> str:

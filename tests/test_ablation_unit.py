@@ -18,6 +18,10 @@ ROOT = Path(__file__).parents[1]
 SWITCHES = {"cues", "context", "quantiser", "adversary", "seed"}
 GRIDS = {"ablation": SWITCHES, "quantisers": {"quantiser", "seed"}}
 SMOKE = SWITCHES | {"gain_vectors", "sketch_weight"}
+YOUNGER = {
+    "rate_gain",
+    "vgg_share",
+}  # parameters than the committed results; the grids fix them at what was
 
 
 @pytest.mark.parametrize(("grid", "switches"), [*GRIDS.items(), ("smoke", SMOKE)])
@@ -42,8 +46,8 @@ def test_the_committed_results_are_those_of_the_committed_grid(grid: str):
             r
             for r in runs
             if r.variant == row["variant"]
-            and all(row.get(f"param.{n}", value) == value for n, value in r.parameters.items())
-            and all(row[f"param.{n}"] == r.defaults[n] for n in names - set(r.parameters))
+            and all(row[f"param.{n}"] == r.parameters[n] for n in r.parameters.keys() - YOUNGER)
+            and all(row[f"param.{n}"] == r.defaults[n] for n in names - {*r.parameters} - YOUNGER)
         ]
         found.add((run_of_row.variant, json.dumps(run_of_row.parameters, sort_keys=True)))
         assert row["status"] == "ok"
