@@ -14,6 +14,8 @@ from PIL import Image
 from sketchfusion_lite.codec import SketchFusionCodec, export_weights, load_codec
 from sketchfusion_lite.images import to_pil
 from sketchfusion_lite.model import ModelConfig, SketchFusionModel
+from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
+from sketchfusion_lite.refiner_io import save_refiner
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -35,6 +37,16 @@ def build_tiny_model(seed: int = 0) -> SketchFusionModel:
     with torch.no_grad():
         model.encoder.to_latent.weight.mul_(8.0)
     return model
+
+
+def tiny_unet(codec_id: int = 0, seed: int = 0) -> RefinerUNet:
+    """An untrained network whose two ends differ."""
+    torch.manual_seed(seed)
+    config = RefinerConfig(TINY.latent_channels, 6, (8, 8, 8), (1, 1, 1), (1, 1), codec_id=codec_id)
+    unet = RefinerUNet(config).eval().requires_grad_(False)
+    for end in (unet.faithful, unet.realistic):
+        torch.nn.init.normal_(end.to_pixels.weight, std=0.1)
+    return unet
 
 
 @pytest.fixture(scope="module")  # its event loop would disturb other modules' tests
@@ -80,6 +92,14 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_codec(tiny_weights: Path) -> SketchFusionCodec:
     return load_codec(tiny_weights, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def tiny_refiner(tmp_path_factory: pytest.TempPathFactory, tiny_codec: SketchFusionCodec) -> Path:
+    """Folder of an untrained refiner for the tiny codec."""
+    folder = tmp_path_factory.mktemp("refiner")
+    save_refiner(tiny_unet(tiny_codec.model_id), folder, {"steps": 0})
+    return folder
 
 
 @pytest.fixture(scope="session")

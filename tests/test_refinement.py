@@ -18,21 +18,12 @@ from sketchfusion_lite.codec import SketchFusionCodec, load_codec
 from sketchfusion_lite.conditioning import RefinementCondition, Refiner
 from sketchfusion_lite.errors import ArgumentError, WeightsError
 from sketchfusion_lite.refinement import RefinementPipeline, RefinerModel
-from sketchfusion_lite.refiner import RefinerConfig, RefinerUNet
+from sketchfusion_lite.refiner import RefinerConfig
 from sketchfusion_lite.refiner_io import load_refiner, save_refiner, shipped_refiner
 from sketchfusion_lite.sampler import FlowRefiner
+from tests.conftest import tiny_unet
 
 LATENT = 8  # channels of the tiny codec
-
-
-def tiny_unet(codec_id: int = 0, seed: int = 0) -> RefinerUNet:
-    """An untrained network whose two ends differ."""
-    torch.manual_seed(seed)
-    config = RefinerConfig(LATENT, 6, (8, 8, 8), (1, 1, 1), (1, 1), codec_id=codec_id)
-    unet = RefinerUNet(config).eval().requires_grad_(False)
-    for end in (unet.faithful, unet.realistic):
-        torch.nn.init.normal_(end.to_pixels.weight, std=0.1)
-    return unet
 
 
 @pytest.fixture
@@ -53,15 +44,8 @@ def inputs() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def refiner_folder(tmp_path_factory, tiny_codec):
-    folder = tmp_path_factory.mktemp("refiner")
-    save_refiner(tiny_unet(tiny_codec.model_id), folder, {"steps": 0})
-    return folder
-
-
-@pytest.fixture(scope="module")
-def codec(tiny_weights, refiner_folder) -> SketchFusionCodec:
-    return load_codec(tiny_weights, device="cpu", dtype="float32", refiner=refiner_folder)
+def codec(tiny_weights, tiny_refiner) -> SketchFusionCodec:
+    return load_codec(tiny_weights, device="cpu", dtype="float32", refiner=tiny_refiner)
 
 
 @pytest.fixture(scope="module")
@@ -286,14 +270,14 @@ def test_truncated_streams_are_refined_too(codec, stream):
     assert decoded.info.missing == ("tone",) and decoded.refined.size == (109, 75)
 
 
-def test_large_pictures_in_pieces(codec, tiny_weights, refiner_folder):
+def test_large_pictures_in_pieces(codec, tiny_weights, tiny_refiner):
     """Encoding, preview and refinement of a picture in tiles equal those of the whole."""
     torch.manual_seed(8)
     image = torch.nn.functional.interpolate(
         torch.rand(1, 3, 20, 26), size=(330, 405), mode="bicubic"
     )
     image = image.clamp(0, 1)
-    pieces = load_codec(tiny_weights, device="cpu", dtype="float32", refiner=refiner_folder)
+    pieces = load_codec(tiny_weights, device="cpu", dtype="float32", refiner=tiny_refiner)
     pieces.tile = 96
     data = codec.encode(image, quality=2).data
     assert pieces.encode(image, quality=2).data == data
@@ -315,10 +299,10 @@ def test_refiner_of_another_codec_is_refused(tiny_weights, stream, tmp_path):
             codec.decode(stream, stage)
 
 
-def test_missing_and_damaged_refiners(tiny_weights, stream, refiner_folder, tmp_path):
+def test_missing_and_damaged_refiners(tiny_weights, stream, tiny_refiner, tmp_path):
     with pytest.raises(WeightsError, match="no refiner"):
         load_codec(tiny_weights, refiner=tmp_path / "none").decode(stream, "refined")
-    broken = Path(shutil.copytree(refiner_folder, tmp_path / "broken"))
+    broken = Path(shutil.copytree(tiny_refiner, tmp_path / "broken"))
     (weights,) = broken.rglob("*.safetensors")
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100])
@@ -369,12 +353,12 @@ print(hashlib.sha256(image.tobytes()).hexdigest())
 
 
 def test_a_fresh_process_with_nothing_but_the_bytes_agrees(
-    codec, stream, tiny_weights, refiner_folder, tmp_path
+    codec, stream, tiny_weights, tiny_refiner, tmp_path
 ):
     """The refiner never sees the original: the encoder's process has no advantage."""
     path = tmp_path / "photo.skf"
     path.write_bytes(stream)
-    command = [sys.executable, "-c", _ELSEWHERE, tiny_weights, refiner_folder, path]
+    command = [sys.executable, "-c", _ELSEWHERE, tiny_weights, tiny_refiner, path]
     there = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True)
     here = codec.decode(stream, "refined", steps=2).image.tobytes()
     assert there.stdout.strip() == hashlib.sha256(here).hexdigest()

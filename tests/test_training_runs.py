@@ -30,7 +30,7 @@ from sketchfusion_lite.training import loop
 from sketchfusion_lite.training.graphed import Step
 from sketchfusion_lite.training.loop import TrainingRun
 from sketchfusion_lite.training.recipe import Recipe, load_recipe, recipe_of
-from sketchfusion_lite.weights_io import load_part
+from sketchfusion_lite.weights_io import load_part, load_weights
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +55,7 @@ def whole(task: str, photos: Path, codec: Path, **changes) -> Recipe:
         "codec": {"shrunk": 0.5, "vgg_every": 1, "adversarial_start": 0.0, "rounded_phase": 0.35},
         "refiner": {"flow_fraction": 0.0, "adversarial_start": 0.0, "judge": "vgg", "vgg_every": 1}
         | {"texture_weight": 1.0, "model": SMALL_UNET},
+        "encoder": {"vgg_every": 1},
     }[task]
     everything |= {} if task == "cues" else {"lpips_vgg_weight": 0.7}
     return recipe(task, photos, codec, **(everything | changes))
@@ -199,10 +200,13 @@ def test_a_run_that_diverges_ruins_no_checkpoint(photo_folder, tmp_path, steps):
     assert calm.step == 3 and (tmp_path / "checkpoint.previous.pt").read_bytes() == sound
 
 
-@pytest.mark.parametrize("task", ["cues", "codec", "refiner"])
-def test_validating_and_saving_leave_no_trace(task, photo_folder, tiny_weights, tmp_path):
+@pytest.mark.parametrize("task", ["cues", "codec", "refiner", "encoder"])
+def test_validating_and_saving_leave_no_trace(
+    task, photo_folder, tiny_weights, tiny_refiner, tmp_path
+):
     """Neither in the weights nor in where they lie, which a graph writes to; nor in draws, rates or the adversary."""
-    run = TrainingRun(whole(task, photo_folder, tiny_weights), tmp_path)
+    named = {"refiner": str(tiny_refiner)} if task == "encoder" else {}
+    run = TrainingRun(whole(task, photo_folder, tiny_weights, **named), tmp_path)
     run.train_step()
     before = {name: value.clone() for name, value in state_of(run).items()}
     places, draws = [p.data_ptr() for p in run.weights.values()], torch.get_rng_state()
@@ -267,10 +271,11 @@ def test_a_replayed_step_is_the_eager_step(photo_folder, tiny_weights, tmp_path,
     assert logs[0][0] == logs[1][0] and len(logs[0]) == len(logs[1])
 
 
-@pytest.mark.parametrize("task", ["cues", "codec", "refiner"])
-def test_a_step_never_looks_at_a_tensor(task, photo_folder, tiny_weights, tmp_path):
+@pytest.mark.parametrize("task", ["cues", "codec", "refiner", "encoder"])
+def test_a_step_never_looks_at_a_tensor(task, photo_folder, tiny_weights, tiny_refiner, tmp_path):
     """Reading a number makes the host wait, and a graph cannot hold it; nor can it draw on the CPU."""
-    run = TrainingRun(whole(task, photo_folder, tiny_weights), tmp_path)
+    named = {"refiner": str(tiny_refiner)} if task == "encoder" else {}
+    run = TrainingRun(whole(task, photo_folder, tiny_weights, **named), tmp_path)
     run.train_step()
     tape = Tape(functools.partial(run._step, run.task.variant(1, 0.0)))
     names = {str(operation).split(".")[1] for operation, *_ in tape.operations}
@@ -436,3 +441,36 @@ def test_the_exported_refiner_decodes_with_its_codec(refined, trained, photo_fol
     assert decoded.image.tobytes() != decoded.preview.tobytes()
     told = json.loads((folder / "training.json").read_text())
     assert told["recipe"]["task"] == "refiner" and "/" not in told["recipe"]["codec"]
+
+
+def test_an_encoder_learns_for_its_receiver_at_the_same_rate(
+    refined, trained, photo_folder, tmp_path
+):
+    """What it reads and what reads it stay: id, old files, every tensor but its own."""
+    weights, folder = trained[0].exported, refined[0].exported
+    changes = {"steps": 100, "phases": [[0.0, 64, 4]], "decay_start": 0.9, "refiner": str(folder)}
+    changes |= {"muon_lr": 0.01, "mse_weight": 0.05, "lpips_weight": 0.0, "rate_gain": 0.05}
+    run = TrainingRun(recipe("encoder", photo_folder, weights, **changes), tmp_path)
+    run.run()
+    old, new = (load_weights(path)[0] for path in (weights, run.exported))
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert old.keys() == new.keys() and changed
+    assert all(name.startswith(("encoder.", "entropy.analysis.")) for name in changed)
+    before, after = (
+        load_codec(path, device="cpu", dtype="float32", refiner=folder)
+        for path in (weights, run.exported)
+    )
+    assert after.model_id == before.model_id
+    data = before.encode(photo_folder / "photo0.png", quality=3.0).data
+    assert after.decode(data).image.tobytes() == before.decode(data).image.tobytes()
+    log = rows(tmp_path / "log.csv")
+    errors = [float(row["mse_preview"]) for row in log]
+    assert errors[-1] < errors[0]
+    assert 0.8 < float(log[-1]["spent"]) < float(log[0]["spent"])
+    row = {k: float(v) for k, v in rows(tmp_path / "validation.csv")[-1].items()}
+    assert row["bpp"] > 0 and row["dists_realistic"] > 0
+
+
+def test_an_encoder_is_not_trained_for_a_strangers_refiner(photo_folder, tiny_weights, tmp_path):
+    with pytest.raises(RecipeError, match="--refiner"):
+        TrainingRun(recipe("encoder", photo_folder, tiny_weights), tmp_path)

@@ -25,15 +25,14 @@ if TYPE_CHECKING:
     from ..training.loop import TrainingRun
 
 
-_RECIPE = (
-    "codec, codec-gpu, preview, refiner, refiner-gpu, lines, cues, or the path of a recipe (.toml)."
-)
+_RECIPE = "codec, codec-gpu, preview, refiner, refiner-gpu, encoder, lines, cues, or the path of a recipe (.toml)."
 _PHOTOS = "Folder of training photos instead of the recipe's; may be repeated."
 _STEPS = "Length of the run in steps, instead of the recipe's."
 _MINUTES = "Length of the run in minutes of training, instead of steps."
 _COMPILE = "Use torch.compile: a slow start, then faster steps."
 _DETECTOR = "Weights of a cues run, for the detector of a codec run."
-_CODEC = "Weights of the codec that a preview or refiner is for."
+_CODEC = "Weights of the codec that a preview, refiner or encoder is for."
+_REFINER = "Folder of the refiner that an encoder is for."
 _GRAFT = "Weights of a codec whose preview decoder a refiner begins as."
 _RUN = "Run folder of a codec recipe, or its checkpoint.pt."
 _SET = (
@@ -53,6 +52,7 @@ def train(
     detector: Annotated[Path | None, option(_DETECTOR)] = None,
     codec: Annotated[Path | None, option(_CODEC)] = None,
     graft: Annotated[Path | None, option(_GRAFT)] = None,
+    refiner: Annotated[Path | None, option(_REFINER)] = None,
     start_from: Annotated[
         Path | None, option("Run folder, checkpoint or weights to start from.")
     ] = None,
@@ -66,7 +66,8 @@ def train(
     one_of(steps=steps, minutes=minutes)
     from ..training.recipe import load_recipe
 
-    files = {"detector": detector, "codec": codec, "graft": graft, "start_from": start_from}
+    files = {"detector": detector, "codec": codec, "graft": graft, "refiner": refiner}
+    files |= {"start_from": start_from}
     named = {key: str(path) for key, path in files.items() if path}
     if graft:  # takes the place of a start
         named = {"start_from": ""} | named

@@ -4,6 +4,7 @@
            +-- PictureTask --+-- CodecTask
                              +-- ReceiverTask --+-- PreviewTask
                                                 +-- RefinerTask
+                                                +-- EncoderTask
 
 A new task has a recipe class with its name in ``recipe.RECIPES``, and itself in ``loop.TASKS``.
 """
@@ -41,7 +42,7 @@ class Variant(NamedTuple):
     adversary: bool = False  # the discriminator takes part
     rounded: bool = False  # codec: on real rounding
     flow: bool = False  # refiner: plain flow matching
-    realism: int = 0  # refiner: which end of the dial learns
+    realism: int = 0  # refiner, encoder: which end of the dial learns, or judges
     steps: int = 0  # refiner: of this many sampling steps ...
     last: int = 0  # ... the one that learns
 

@@ -32,6 +32,7 @@ from .base import Task, Variant
 from .checkpoints import NAME, restore, state_of
 from .codec_task import CodecTask
 from .cues_task import CuesTask
+from .encoder_task import EncoderTask
 from .graphed import Capture, Step, cuda_graph
 from .logs import Log
 from .muon import fused_adam
@@ -44,6 +45,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "codec": CodecTask,
     "preview": PreviewTask,
     "refiner": RefinerTask,
+    "encoder": EncoderTask,
 }
 LOG_EVERY = 50  # steps per row of log.csv; the last row may stand for fewer
 CLOCK_EVERY = 10  # steps between looks at the clock on a GPU, which the host would otherwise outrun

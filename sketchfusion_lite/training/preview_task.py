@@ -22,10 +22,9 @@ from ..blocks import channels_last
 from ..images import crop
 from ..model import ModelConfig
 from ..preview import PreviewDecoder
-from ..weights_io import load_weights, save_weights
 from .base import Losses, Variant
 from .receiver import ReceiverTask
-from .recipe import PreviewRecipe, describe
+from .recipe import PreviewRecipe
 
 
 class PreviewTask(ReceiverTask):
@@ -72,11 +71,4 @@ class PreviewTask(ReceiverTask):
 
     def export(self, folder: Path) -> Path:
         """Write ``codec.safetensors``: the codec with this decoder in the place of its own, and the same model id."""
-        path = folder / "codec.safetensors"
-        tensors, about = load_weights(self.recipe.codec or None)  # its integers are what codes
-        kept = {n: t for n, t in tensors.items() if not n.startswith("preview.")}
-        mine = {f"preview.{n}": t for n, t in self.preview.state_dict().items()}
-        about["model"] = self.config.to_dict()
-        about["training"] = about.get("training", {}) | {"preview": describe(self.recipe)}
-        save_weights(path, kept | mine, about)
-        return path
+        return self.write_codec(folder, self.networks, self.config)

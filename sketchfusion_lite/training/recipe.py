@@ -5,6 +5,7 @@ says which class it is of. Unknown keys are refused, so that a misspelt one cann
 
     Recipe --+-- CuesRecipe
              +-- PictureRecipe --+-- PreviewRecipe
+                                 +-- EncoderRecipe
                                  +-- AdversarialRecipe --+-- CodecRecipe
                                                          +-- RefinerRecipe
 """
@@ -23,6 +24,7 @@ from ..errors import RecipeError
 
 CHOICES = {"judge": ("alex", "vgg"), "quantiser": ("mixed", "straight-through", "noise")}
 _FOLDER = Path(str(resources.files("sketchfusion_lite.training"))) / "recipes"
+_BPP_TARGETS = [0.020, 0.036, 0.060, 0.096, 0.150, 0.230]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,9 +159,7 @@ class CodecRecipe(AdversarialRecipe):
     #: averaged weights, at a learning rate from a quarter to zero.
     rounded_phase: float = 0.05
     #: Mean bits per pixel per quality level on training crops, held by a controller of lambda
-    bpp_targets: list[float] = field(
-        default_factory=lambda: [0.020, 0.036, 0.060, 0.096, 0.150, 0.230]
-    )
+    bpp_targets: list[float] = field(default_factory=_BPP_TARGETS.copy)
     rate_gain: float = 0.004  #: relative change of lambda per crop and unit of relative error
     #: the targets start at this many times their value and reach it at half of the run
     anneal_factor: float = 3.0
@@ -191,8 +191,25 @@ class RefinerRecipe(AdversarialRecipe):
     judge: str = "alex"
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncoderRecipe(PictureRecipe):
+    """Encoder and hyper analysis of a codec whose receiver is finished."""
+
+    task: ClassVar[str] = "encoder"
+
+    codec: str = ""  #: weights file of the finished codec; empty = shipped weights
+    refiner: str = ""  #: folder of its refiner; empty = the shipped one
+    preview_weight: float = 0.3  #: of the preview's errors, beside those of the refined picture
+    sketch_weight: float = 0.05  #: of the line drawing's cross entropy
+    drop_tone: float = 0.05  #: fraction of crops decoded from predicted tone, as after truncation
+    #: the rates that the codec was trained for: what lambda follows over the qualities
+    bpp_targets: list[float] = field(default_factory=_BPP_TARGETS.copy)
+    rate_gain: float = 0.004  #: relative change of lambda per crop and unit of relative error
+
+
 RECIPES: dict[str, type[Recipe]] = {
-    kind.task: kind for kind in (CuesRecipe, CodecRecipe, PreviewRecipe, RefinerRecipe)
+    kind.task: kind
+    for kind in (CuesRecipe, CodecRecipe, PreviewRecipe, RefinerRecipe, EncoderRecipe)
 }
 
 
@@ -259,6 +276,6 @@ def describe(recipe: Recipe) -> dict:
     """What a weights file says of its training; folders by name only, whose paths are nobody's business."""
     values = recipe.to_dict()
     values["photos"] = [Path(folder).name for folder in recipe.photos]
-    for key in {"detector", "start_from", "codec", "graft"} & values.keys():
+    for key in {"detector", "start_from", "codec", "graft", "refiner"} & values.keys():
         values[key] = Path(values[key]).name
     return {"recipe": values}

@@ -24,19 +24,17 @@ import torch
 from torch import Tensor
 
 from ..blocks import channels_last
-from ..conditioning import DEFAULT_STEPS, RefinementCondition
 from ..errors import RecipeError
 from ..perception import load_lpips
 from ..refiner import RefinerConfig, RefinerUNet
 from ..refiner_io import refiner_config, save_refiner, shipped_refiner
-from ..sampler import FlowRefiner
 from ..weights_io import load_codec_weights
 from .adversarial import FeatureDiscriminator
 from .base import Losses, Variant
 from .checkpoints import load_start
 from .grafting import graft
 from .objectives import random_windows, shifted, texture_loss
-from .receiver import ReceiverTask, frozen_codec
+from .receiver import ReceiverTask, both_ends, frozen_codec
 from .recipe import RefinerRecipe, describe
 
 STEP_COUNTS = (1, 1, 2, 4)  # samplers that the second part trains, as often as they stand here
@@ -162,11 +160,7 @@ class RefinerTask(ReceiverTask):
     def pictures(
         self, y_hat: Tensor, quality: Tensor, preview: Tensor, size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        refiner = FlowRefiner(self.unet)
-        told = RefinementCondition(preview, y_hat, preview[:, :1], quality, seed=0)
-        ends = {"faithful": 0.0, "realistic": 1.0}
-        found = {n: refiner.refine(told, DEFAULT_STEPS, realism=r) for n, r in ends.items()}
-        return {"preview": preview} | found
+        return {"preview": preview} | both_ends(self.unet, preview, y_hat, quality)
 
     def export(self, folder: Path) -> Path:
         """Write the network to ``refiner/``, in float16."""
