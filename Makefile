@@ -90,10 +90,10 @@ lab: install fetch  ## open JupyterLab at a copy of the tour notebook (this mach
 explore: install fetch  ## open the explorer as a page of its own
 	$(BIN)/sketchfusion explore $(ARGS)
 
-test: export OMP_NUM_THREADS ?= 2
+test: export OMP_NUM_THREADS ?= 1
 test: install fetch lint  ## lint, all tests, and all notebooks executed
-	$(PY) -m pytest $(ARGS)
-	@ls notebooks/*.ipynb | OMP_NUM_THREADS=1 xargs -P $(JOBS) -n 1 \
+	$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	@ls notebooks/*.ipynb | xargs -P $(JOBS) -n 1 \
 	  $(PY) -m pytest -q -p no:cacheprovider --nbval-lax --nbval-current-env
 
 lint: $(STAMP)  ## errors, types, import order, format (of notebooks too); imports run one way
