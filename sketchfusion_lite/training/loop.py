@@ -152,19 +152,18 @@ class TrainingRun:
             summed += 1
             if self.capture is not None and self.step % CLOCK_EVERY == 0:
                 torch.cuda.synchronize()
-            now = time.monotonic()
-            self.seconds += now - tick
-            tick = now
+            before, tick = tick, time.monotonic()
+            self.seconds += tick - before
             if self.step % LOG_EVERY == 0 or self.progress >= 1:
                 numbers, summed = self._means(summed), 0
                 self._require_finite(numbers["loss"])
                 self._log("log.csv", numbers)
                 if on_log:
                     on_log(self.step, self.progress, numbers)
-            if now - last_validation > 60 * self.recipe.validate_minutes:
+            if tick - last_validation > 60 * self.recipe.validate_minutes:
                 self.validate()
                 last_validation = tick = time.monotonic()  # validation is not training time
-            if now - last_checkpoint > 60 * self.recipe.checkpoint_minutes:
+            if tick - last_checkpoint > 60 * self.recipe.checkpoint_minutes:
                 self.save()
                 last_checkpoint = time.monotonic()
         self.save()
