@@ -25,7 +25,7 @@ from sketchfusion_lite.training.graphed import Step
 from sketchfusion_lite.training.logs import Log
 from sketchfusion_lite.training.muon import Muon, orthogonalise
 from sketchfusion_lite.training.photo_sets import write_held_out
-from sketchfusion_lite.training.recipe import CodecRecipe, load_recipe, shipped_recipes
+from sketchfusion_lite.training.recipe import RECIPES, CodecRecipe, load_recipe, shipped_recipes
 from sketchfusion_lite.weights_io import save_weights
 
 from .conftest import build_tiny_model
@@ -37,7 +37,7 @@ from .conftest import build_tiny_model
 def test_shipped_recipes_load():
     tasks = {name: load_recipe(name).task for name in shipped_recipes()}
     of_others = {"codec-gpu": "codec", "lines": "codec", "refiner-gpu": "refiner"}
-    assert tasks == of_others | {name: name for name in ("codec", "cues", "preview", "refiner")}
+    assert tasks == of_others | {name: name for name in RECIPES}
 
 
 @pytest.mark.parametrize(
