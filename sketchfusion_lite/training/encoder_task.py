@@ -68,19 +68,16 @@ class EncoderTask(ReceiverTask):
         picture = self._refined(preview.clamp(0, 1), told, variant.realism)  # (B, 3, c, c)
         mse, mse_preview = ((x - images).square().mean() * 255**2 for x in (picture, preview))
         perceived, lpips = self.perceived(picture, images, variant.vgg)
-        lpips_preview = self.lpips(preview.clamp(0, 1), images).mean()
+        alike, lpips_preview = self.perceived(preview.clamp(0, 1), images, vgg=False)
         loss = (self.rate.weight(quality) * bpp).mean() + r.mse_weight * mse + perceived
         sketch = sketch_loss(out.sketch_logits.float(), boundaries)
         loss = loss + r.sketch_weight * sketch
-        loss = loss + r.preview_weight * (
-            r.mse_weight * mse_preview + r.lpips_weight * lpips_preview
-        )
-        spent = rounded_bpp / self._bpp_before(images, boundaries, quality)
-        if self.training:
-            target = self.rate.target(quality)
-            self.rate.update(quality, spent * target, 1.0)
+        loss = loss + r.preview_weight * (r.mse_weight * mse_preview + alike)
+        before = self._bpp_before(images, boundaries, quality)  # (B,)
+        if self.training:  # each crop aims at what it took before
+            self.rate.update(quality, rounded_bpp, before / self.rate.target(quality))
         end = "realistic" if variant.realism else "faithful"
-        logs = {"bpp": rounded_bpp.mean(), "spent": spent.mean(), "sketch": sketch}
+        logs = {"bpp": rounded_bpp.mean(), "spent": (rounded_bpp / before).mean(), "sketch": sketch}
         logs |= {f"mse_{end}": mse, f"lpips_{end}": lpips}
         logs |= {"mse_preview": mse_preview, "lpips_preview": lpips_preview}
         logs |= {"rate_scale": self.rate.log_scale.exp(), "rate_tilt": self.rate.log_tilt.exp()}
@@ -104,7 +101,7 @@ class EncoderTask(ReceiverTask):
     def pictures(
         self, y_hat: Tensor, quality: Tensor, preview: Tensor, size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        return {"preview": preview} | both_ends(self.unet, preview, y_hat, quality)
+        return both_ends(self.unet, preview, y_hat, quality)
 
     def export(self, folder: Path) -> Path:
         """Write ``codec.safetensors``: the codec with this encoder in the place of its own, and the same model id."""

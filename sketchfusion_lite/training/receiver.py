@@ -112,11 +112,12 @@ class ReceiverTask(PictureTask):
 def both_ends(
     unet: RefinerUNet, preview: Tensor, y_hat: Tensor, quality: Tensor
 ) -> dict[str, Tensor]:
-    """The pictures ``(1, 3, H, W)`` in [0, 1] of a refiner's two ends, as a codec decodes them."""
+    """The preview and the pictures ``(1, 3, H, W)`` in [0, 1] of a refiner's two ends, as a codec decodes them."""
     told = RefinementCondition(preview, y_hat, preview[:, :1], quality, seed=0)
     ends = {"faithful": 0.0, "realistic": 1.0}
     refiner = FlowRefiner(unet)
-    return {n: refiner.refine(told, DEFAULT_STEPS, realism=r) for n, r in ends.items()}
+    found = {n: refiner.refine(told, DEFAULT_STEPS, realism=r) for n, r in ends.items()}
+    return {"preview": preview} | found
 
 
 def frozen_codec(tensors: dict[str, Tensor], sizes: dict) -> SketchFusionModel:

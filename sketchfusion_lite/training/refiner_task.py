@@ -160,7 +160,7 @@ class RefinerTask(ReceiverTask):
     def pictures(
         self, y_hat: Tensor, quality: Tensor, preview: Tensor, size: tuple[int, int]
     ) -> dict[str, Tensor]:
-        return {"preview": preview} | both_ends(self.unet, preview, y_hat, quality)
+        return both_ends(self.unet, preview, y_hat, quality)
 
     def export(self, folder: Path) -> Path:
         """Write the network to ``refiner/``, in float16."""
